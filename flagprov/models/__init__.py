@@ -1,0 +1,1 @@
+"""Frozen values that flow through flagprov; no I/O here."""

@@ -1,0 +1,81 @@
+"""What is: a host's survey (facts, what runs there) and its look at desired resources."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    index: int
+    name: str
+    memory_mib: int | None
+    processes: tuple[str, ...] = ()  # "pid command" of each process on it
+    uuid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A replica of ours that a host has a container for, from the container's labels."""
+
+    replica: str
+    release: str
+    chip: str
+    hosts: tuple[str, ...]
+    devices: tuple[int, ...]
+    port: int
+    state: str  # docker's: running, exited, created, ...
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """A host as it is before anything is decided."""
+
+    host: str
+    arch: str
+    os: str
+    kernel: str
+    cpus: int
+    memory_mib: int
+    docker_version: str | None
+    provisioned: str | None  # content hash of the template unit, None where it is missing
+    devices: Mapping[str, tuple[Device, ...]]  # by tool: nvidia-smi, npu-smi, cpuinfo
+    running: tuple[Running, ...]
+    listening: Mapping[int, str]  # port -> "process (pid)"
+    facts: Mapping[str, Any] = field(default_factory=dict)  # everything else, for `status` and `doctor`
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a resource needs: an action, and why."""
+
+    kind: str
+    name: str
+    stage: str
+    action: str  # create, update, start, restart, pull, wait, remove, ...
+    reason: str
+    replica: str | None = None
+    cost: str = "nothing"  # nothing, restart, new container, re-provision, reboot
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a host cannot be brought there; it is left out and the others go on."""
+
+    step: str
+    message: str
+    remedy: str = ""
+    replica: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A host's answer to `look`: what would change; `digest` is over all that was observed."""
+
+    host: str
+    digest: str
+    changes: tuple[Change, ...]
+    problems: tuple[Problem, ...] = ()
+    notes: Mapping[str, Any] = field(default_factory=dict)  # image digests found, endpoints, record

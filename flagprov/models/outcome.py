@@ -1,0 +1,80 @@
+"""What happened, per host and replica."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+SCHEMA_VERSION = 1
+HostState = Literal["changed", "unchanged", "failed", "unreachable"]
+ReplicaState = Literal[
+    "ready", "starting", "draining", "degraded", "hung", "failed", "stopped", "unreachable", "absent"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class HostOutcome:
+    host: str
+    state: HostState
+    changes: int = 0
+    step: str = ""  # where it failed
+    message: str = ""
+    remedy: str = ""
+    log: str = ""  # last lines of the engine, where it died
+    seconds: Mapping[str, float] = field(default_factory=dict)  # by stage
+
+
+@dataclass(frozen=True, slots=True)
+class RankStatus:
+    host: str
+    rank: int
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaStatus:
+    name: str
+    release: str
+    chip: str
+    hosts: tuple[str, ...]
+    endpoint: str
+    state: ReplicaState
+    model: str = ""
+    engine_version: str = ""
+    ranks: tuple[RankStatus, ...] = ()
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """The proof that an endpoint answers."""
+
+    host: str
+    replica: str
+    endpoint: str
+    model: str
+    request: Mapping[str, Any]
+    text: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    verb: str
+    release: str
+    hosts: tuple[HostOutcome, ...]
+    replicas: tuple[ReplicaStatus, ...] = ()
+    completions: tuple[Completion, ...] = ()
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+    run_directory: str = ""
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def succeeded(self) -> bool:
+        return all(host.state in ("changed", "unchanged") for host in self.hosts)
+
+    @property
+    def changes(self) -> int:
+        return sum(host.changes for host in self.hosts)

@@ -1,0 +1,149 @@
+"""A release: the structured form of a card. Strict, because people write these files."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Scalar = str | int | float | bool | None
+ServeValue = Scalar | list[Scalar] | dict[str, Scalar]
+ReadinessKind = Literal["chat", "completion", "http", "command"]
+LaunchKind = Literal["flagscale", "nodes", "ray", "command"]
+Operators = Literal["flaggems", "native"]
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$")]
+Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+AbsolutePath = Annotated[str, Field(pattern=r"^/[^\x00\n]*$")]
+EnvName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+
+
+class Strict(BaseModel):
+    """An unknown key is an error; a value never changes after it was read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Card(Strict):
+    """The FlagRelease README that the release was made from."""
+
+    name: str
+    url: str = ""
+    licence: str = Field("", description="what the card says; see the warnings where it is wrong")
+
+
+class Model(Strict):
+    name: str = Field(description="the model as its publisher calls it")
+    attention_heads: int | None = Field(None, description="tensor_parallel_size must divide it")
+    parameters: float | None = Field(None, description="in billions")
+    dtype: str = ""
+
+
+class Weights(Strict):
+    source: str = Field(description="modelscope://ID, hf://ID, https://..., file:///PATH")
+    revision: str | None = None
+    path: AbsolutePath = Field(description="directory inside the container, as the card has it")
+    root: AbsolutePath = Field(description="the part of path that a site maps by flagprov_weights_root")
+
+    @model_validator(mode="after")
+    def _under_root(self) -> Weights:
+        if not self.path.rstrip("/").startswith(self.root.rstrip("/") + "/"):
+            raise ValueError(f"path {self.path} does not lie under root {self.root}")
+        return self
+
+
+class Readiness(Strict):
+    kind: ReadinessKind = "chat"
+    path: str = Field("/health", description="for kind http")
+    command: tuple[str, ...] = Field((), description="for kind command: argv run in the container")
+    deadline_s: int = Field(900, ge=1, description="start to first answer, in seconds")
+
+
+class Image(Strict):
+    reference: str = Field(description="registry/name:tag as the card runs it")
+    digests: tuple[Digest, ...] = Field((), description="config, manifest or index digests; any of them is it")
+    alternatives: tuple[str, ...] = Field((), description="other names under which it was published")
+
+
+class Mount(Strict):
+    source: AbsolutePath
+    target: AbsolutePath
+    read_only: bool = False
+    optional: bool = Field(False, description="left out on hosts that lack the source")
+
+
+class Container(Strict):
+    """The card's `docker run` options that are kept."""
+
+    privileged: bool = False
+    network: Literal["host", "bridge"] = "host"
+    ipc: Literal["host", "private", "shareable"] = "private"
+    uts: Literal["host", "private"] = "private"
+    user: str = ""
+    workdir: str = ""
+    gpus: str = Field("", description="`all` where the chip takes --gpus; devices are named by placement")
+    shm_size: str = Field("", pattern=r"^([0-9]+[bkmgBKMG]?)?$")
+    ulimits: dict[str, str] = {}
+    security_opt: tuple[str, ...] = ()
+    cap_add: tuple[str, ...] = ()
+    devices: tuple[Mount, ...] = ()
+    mounts: tuple[Mount, ...] = ()
+
+
+class Launch(Strict):
+    kind: LaunchKind = "flagscale"
+    label: str = Field("", description="MODEL of `flagscale serve MODEL`; also the name of the serve YAML")
+    source: tuple[AbsolutePath, ...] = Field((), description="scripts sourced before the launch, where they exist")
+    before_start: tuple[str, ...] = Field((), description="shell lines of the card, run in the engine's shell")
+    command: tuple[str, ...] = Field((), description="for kind command: argv")
+
+
+class Metric(Strict):
+    """A reference metric of the card: what the publisher measured on CUDA and on this chip."""
+
+    name: str
+    reference: float | None
+    value: float | None
+    scale: Literal[1, 100]
+    samples: int | None = Field(None, description="size of the benchmark, where it is known")
+    note: str = ""
+
+
+class Resolution(Strict):
+    """A contradiction of the card, how it was resolved, and why."""
+
+    subject: str
+    card: str = Field(description="what the card says")
+    used: str = Field(description="what the release says instead")
+    reason: str
+
+
+class Variant(Strict):
+    """What one chip needs to serve the release."""
+
+    image: Image
+    container: Container = Container()
+    env: dict[EnvName, str] = {}
+    launch: Launch = Launch()
+    serve: dict[str, ServeValue] = Field(description="engine arguments, in FlagScale's spelling (underscores)")
+    operators: Operators
+    devices: int = Field(1, ge=1, description="accelerators per node")
+    nodes: int = Field(1, ge=1)
+    versions: dict[str, str] = Field({}, description="driver, docker, os, flagscale, flaggems as the card states")
+    metrics: tuple[Metric, ...] = ()
+    readiness: Readiness | None = Field(None, description="overrides the release's")
+    warnings: tuple[str, ...] = ()
+    resolutions: tuple[Resolution, ...] = ()
+
+
+class Release(Strict):
+    schema_version: Literal[1] = 1
+    name: Name
+    title: str
+    card: Card | None = None
+    model: Model
+    weights: Weights
+    readiness: Readiness = Readiness()
+    variants: dict[Name, Variant] = Field(min_length=1, description="by chip")
+    warnings: tuple[str, ...] = ()
+    provenance: dict[str, str] = Field({}, description="dotted key -> where the fact came from")
