@@ -1,0 +1,1 @@
+"""What runs on a host: stdlib only, Python 3.8, imports nothing else of flagprov."""

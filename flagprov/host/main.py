@@ -1,0 +1,63 @@
+"""Requests in, JSON lines out; one request a line until standard input ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+from flagprov.host.wire import Blocked, send
+
+STATE = "/var/lib/flagprov"
+
+
+def answer(request: dict[str, object]) -> dict[str, object]:
+    """The result of one request; modules are imported by what is asked for."""
+    op = request.get("op")
+    if op == "survey":
+        from flagprov.host.survey import survey
+
+        return survey()
+    if op == "look":
+        from flagprov.host.converge import look
+
+        return look(request)
+    if op == "converge":
+        from flagprov.host.converge import converge
+
+        return converge(request)
+    if op == "status":
+        from flagprov.host.status import status
+
+        return status(request)
+    if op == "logs":
+        from flagprov.host.status import logs
+
+        return logs(request)
+    if op == "attach":
+        from flagprov.host.jobs import attach
+
+        return attach(str(request["job"]))
+    raise Blocked("request", "unknown operation %r" % (op,), "update flagprov on the controller")
+
+
+def main() -> None:
+    os.umask(0o022)
+    for line in sys.stdin:
+        if not line.strip():
+            continue
+        try:
+            send({"result": answer(json.loads(line))})
+        except Blocked as problem:
+            send({"error": problem.wire()})
+        except (BrokenPipeError, KeyboardInterrupt):
+            return
+        except OSError as error:
+            where = error.filename or "the host"
+            send({"error": Blocked("host program", "%s: %s" % (where, error.strerror or error)).wire()})
+        except Exception as error:  # the controller shows one line; the traceback stays on stderr for its debug file
+            import traceback
+
+            traceback.print_exc()
+            message = "%s: %s" % (type(error).__name__, error)
+            send({"error": Blocked("host program", message, "this is a bug of flagprov").wire()})

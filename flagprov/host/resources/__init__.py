@@ -1,0 +1,33 @@
+"""One small module per kind of resource: `observe`, pure `diff`, `apply`.
+
+observe(spec) -> dict: what is there, JSON values only
+diff(spec, observed, changed) -> list of (action, reason, cost); `changed` names resources changed before it
+apply(spec, observed, report) -> None; raises Blocked
+"""
+
+from __future__ import annotations
+
+KINDS = (
+    "claim",
+    "container",
+    "directory",
+    "file",
+    "image",
+    "image_facts",
+    "probe",
+    "tree",
+    "unit",
+    "weights",
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
+
+
+def load(kind: str) -> ModuleType:
+    """The module of a kind; only what is asked for is imported."""
+    if kind not in KINDS:
+        raise ValueError("unknown kind of resource: %r" % kind)
+    name = "flagprov.host.resources.%s" % kind
+    return __import__(name, fromlist=["observe"])

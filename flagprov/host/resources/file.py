@@ -1,0 +1,46 @@
+"""A file with exact content and mode, replaced atomically."""
+
+from __future__ import annotations
+
+import os
+
+from flagprov.host.files import digest, replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def observe(spec: dict[str, Any]) -> dict[str, Any]:
+    try:
+        status = os.lstat(spec["path"])
+        if (status.st_mode & 0o170000) != 0o100000:
+            return {"exists": True, "regular": False}
+        with open(spec["path"], "rb") as stream:
+            content = digest(stream.read())
+    except FileNotFoundError:
+        return {"exists": False}
+    return {"exists": True, "regular": True, "mode": "%04o" % (status.st_mode & 0o7777), "content": content}
+
+
+def diff(spec: dict[str, Any], observed: dict[str, Any], changed: set[str]) -> list[tuple[str, str, str]]:
+    path = spec["path"]
+    if spec.get("absent"):
+        return [("remove", "%s is there" % path, "nothing")] if observed["exists"] else []
+    if not observed["exists"]:
+        return [("create", "%s is missing" % path, "nothing")]
+    if not observed["regular"]:
+        return [("block", "%s is not a regular file" % path, "move it away")]
+    wanted = digest(spec["content"].encode())
+    if observed["content"] != wanted:
+        return [("update", "%s has other content (%s)" % (path, observed["content"][:12]), "nothing")]
+    if observed["mode"] != spec["mode"]:
+        return [("update", "mode %s -> %s" % (observed["mode"], spec["mode"]), "nothing")]
+    return []
+
+
+def apply(spec: dict[str, Any], observed: dict[str, Any]) -> None:
+    if spec.get("absent"):
+        os.unlink(spec["path"])
+        return
+    replace(spec["path"], spec["content"].encode(), int(spec["mode"], 8))

@@ -1,0 +1,64 @@
+"""An instance of the template unit: enabled, and running its container."""
+
+from __future__ import annotations
+
+from flagprov.host.shell import run, unit_state
+from flagprov.host.wire import Blocked
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def observe(spec: dict[str, Any]) -> dict[str, Any]:
+    state = unit_state(spec["unit"])
+    return {
+        "loaded": state.get("LoadState") == "loaded",
+        "active": state.get("ActiveState", "unknown"),
+        "enabled": state.get("UnitFileState") == "enabled",
+    }
+
+
+def diff(spec: dict[str, Any], observed: dict[str, Any], changed: set[str]) -> list[tuple[str, str, str]]:
+    changes = []
+    running = observed["active"] in ("active", "activating", "reloading")
+    if not spec["active"]:
+        if running or observed["active"] == "failed":
+            changes.append(("stop", "it is %s" % observed["active"], "restart"))
+        if observed["enabled"]:
+            changes.append(("disable", "it would start at boot", "nothing"))
+        return changes
+    if not observed["enabled"]:
+        changes.append(("enable", "it has to come back after a reboot", "nothing"))
+    renewed = sorted(changed & set(spec.get("after", ())))
+    if not running:
+        changes.append(("start", "it is %s" % observed["active"], "restart"))
+    elif renewed:
+        changes.append(("restart", "changed: %s" % ", ".join(renewed), "restart"))
+    return changes
+
+
+def apply(spec: dict[str, Any], observed: dict[str, Any]) -> None:
+    unit = spec["unit"]
+    if not spec["active"]:
+        stop(unit, spec.get("stop_timeout_s", 120))
+        _systemctl("disable", unit)
+        run(["systemctl", "reset-failed", unit], timeout=20)
+        return
+    if not observed["enabled"]:
+        _systemctl("enable", unit)
+    run(["systemctl", "reset-failed", unit], timeout=20)
+    # Never waits: the probe after it watches the start, and a lost connection does not end it.
+    _systemctl("restart" if observed["active"] == "active" else "start", "--no-block", unit)
+
+
+def stop(unit: str, timeout_s: float) -> None:
+    """Stop and wait; the unit's own ExecStop gives the engine its time to drain."""
+    _systemctl("stop", unit, timeout=timeout_s + 30)
+
+
+def _systemctl(verb: str, *arguments: str, timeout: float = 60) -> None:
+    answer = run(["systemctl", verb] + list(arguments), timeout=timeout)
+    if answer.code:
+        unit = arguments[-1]
+        raise Blocked("unit", "systemctl %s %s: %s" % (verb, unit, answer.err.strip()), "journalctl -u %s" % unit)

@@ -1,0 +1,57 @@
+"""JSON lines to the controller, and the one exception that carries a problem there."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+
+class Blocked(Exception):
+    """This host cannot be brought there; says why and the way out."""
+
+    def __init__(
+        self, step: str, message: str, remedy: str = "", log: str = "", replica: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.step = step
+        self.message = message
+        self.remedy = remedy
+        self.log = log
+        self.replica = replica
+
+    def wire(self) -> dict[str, object]:
+        return {
+            "step": self.step,
+            "message": self.message,
+            "remedy": self.remedy,
+            "log": self.log,
+            "replica": self.replica,
+        }
+
+
+def send(message: dict[str, object]) -> None:
+    sys.stdout.write(json.dumps(message, separators=(",", ":")) + "\n")
+    sys.stdout.flush()
+
+
+def event(
+    kind: str,
+    stage: str,
+    step: str,
+    text: str = "",
+    replica: str | None = None,
+    data: dict[str, object] | None = None,
+) -> None:
+    """Say what happens: kind is started, progress, done, failed or note."""
+    send(
+        {
+            "event": {
+                "kind": kind,
+                "stage": stage,
+                "step": step,
+                "text": text,
+                "replica": replica,
+                "data": data or {},
+            }
+        }
+    )
