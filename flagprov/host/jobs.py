@@ -1,0 +1,94 @@
+"""Work that may outlive a connection: a transient systemd unit, its events in a file.
+
+An exec starts a job or attaches to it by name; a controller that died finds it again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import time
+
+from flagprov.host.files import replace
+from flagprov.host.shell import run, unit_state
+from flagprov.host.wire import Blocked, send
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+ROOT = "/var/lib/flagprov/jobs"
+
+
+def name_of(kind: str, spec: dict[str, Any]) -> str:
+    text = json.dumps([kind, spec], sort_keys=True)
+    return "%s-%s" % (kind, hashlib.sha256(text.encode()).hexdigest()[:12])
+
+
+def run_job(kind: str, spec: dict[str, Any]) -> dict[str, Any]:
+    """Start the job unless it runs already, then follow it to its result."""
+    name = name_of(kind, spec)
+    unit = "flagprov-job-%s.service" % name
+    if unit_state(unit).get("ActiveState") not in ("active", "activating"):
+        _start(name, unit, kind, spec)
+    return attach(name)
+
+
+def _start(name: str, unit: str, kind: str, spec: dict[str, Any]) -> None:
+    folder = os.path.join(ROOT, name)
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    replace(os.path.join(folder, "spec.json"), json.dumps({"kind": kind, "spec": spec}).encode(), 0o600)
+    replace(os.path.join(folder, "events"), b"", 0o600)
+    program = sys.path[0]
+    code = "import sys; sys.path.insert(0, %r); from flagprov.host.jobs import main; main(%r)" % (program, name)
+    run(["systemctl", "reset-failed", unit], timeout=20)
+    argv = ["systemd-run", "--quiet", "--collect", "--no-block", "--unit", unit]
+    argv += ["--description", "flagprov job %s" % name, sys.executable, "-I", "-S", "-c", code]
+    answer = run(argv, timeout=60)
+    if answer.code:
+        raise Blocked(kind, "systemd-run: %s" % answer.err.strip(), "flagprov needs systemd on the host")
+
+
+def attach(name: str) -> dict[str, Any]:
+    """Pass the job's events on until it has a result."""
+    unit = "flagprov-job-%s.service" % name
+    path = os.path.join(ROOT, name, "events")
+    with open(path, encoding="utf-8") as stream:
+        idle = 0
+        while True:
+            line = stream.readline()
+            if line.endswith("\n"):
+                idle = 0
+                message = json.loads(line)
+                if "result" in message:
+                    return dict(message["result"])
+                if "error" in message:
+                    raise Blocked(**message["error"])
+                send(message)
+                continue
+            stream.seek(stream.tell() - len(line.encode()))
+            idle += 1
+            if idle % 20 == 0 and unit_state(unit).get("ActiveState") not in ("active", "activating"):
+                if idle >= 40:
+                    raise Blocked(name, "the job ended without a result", "journalctl -u %s" % unit)
+            time.sleep(0.1)
+
+
+def main(name: str) -> None:
+    """The transient unit's program: do the work, write every event into the file."""
+    folder = os.path.join(ROOT, name)
+    with open(os.path.join(folder, "spec.json"), encoding="utf-8") as stream:
+        job = json.load(stream)
+    with open(os.path.join(folder, "events"), "a", encoding="utf-8", buffering=1) as sys.stdout:
+        try:
+            if job["kind"] != "pull":
+                raise Blocked(name, "unknown kind of job: %s" % job["kind"])
+            from flagprov.host.pull import pull
+
+            send({"result": pull(job["spec"])})
+        except Blocked as problem:
+            send({"error": problem.wire()})
+        except Exception as error:
+            send({"error": Blocked(name, "%s: %s" % (type(error).__name__, error)).wire()})
