@@ -25,7 +25,9 @@ class DockerError(Exception):
 
 def _quote(text: str) -> str:
     safe = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~:/@"
-    return "".join(char if char in safe else "".join("%%%02X" % byte for byte in char.encode()) for char in text)
+    return "".join(
+        char if char in safe else "".join("%%%02X" % byte for byte in char.encode()) for char in text
+    )
 
 
 def filters(**values: list[str]) -> str:

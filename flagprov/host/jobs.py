@@ -42,7 +42,10 @@ def _start(name: str, unit: str, kind: str, spec: dict[str, Any]) -> None:
     replace(os.path.join(folder, "spec.json"), json.dumps({"kind": kind, "spec": spec}).encode(), 0o600)
     replace(os.path.join(folder, "events"), b"", 0o600)
     program = sys.path[0]
-    code = "import sys; sys.path.insert(0, %r); from flagprov.host.jobs import main; main(%r)" % (program, name)
+    code = "import sys; sys.path.insert(0, %r); from flagprov.host.jobs import main; main(%r)" % (
+        program,
+        name,
+    )
     run(["systemctl", "reset-failed", unit], timeout=20)
     argv = ["systemd-run", "--quiet", "--collect", "--no-block", "--unit", unit]
     argv += ["--description", "flagprov job %s" % name, sys.executable, "-I", "-S", "-c", code]

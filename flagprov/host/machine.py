@@ -82,7 +82,9 @@ def _processors() -> list[dict[str, Any]]:
     else:
         name = os.uname().machine
     base = "/sys/devices/system/node"
-    nodes = [entry for entry in (os.listdir(base) if os.path.isdir(base) else []) if re.match(r"node\d+$", entry)]
+    nodes = [
+        entry for entry in (os.listdir(base) if os.path.isdir(base) else []) if re.match(r"node\d+$", entry)
+    ]
     count = max(1, len(nodes))
     each = memory_mib() // count
     return [{"index": i, "name": name, "memory_mib": each, "processes": [], "uuid": ""} for i in range(count)]
@@ -94,7 +96,11 @@ def nvidia_devices() -> list[dict[str, Any]] | None:
     answer = run(query + ["--query-gpu=index,uuid,name,memory.total"], timeout=30)
     if answer.code == 127:
         return None
-    apps = run(query + ["--query-compute-apps=gpu_uuid,pid,process_name"], timeout=30) if not answer.code else answer
+    apps = (
+        run(query + ["--query-compute-apps=gpu_uuid,pid,process_name"], timeout=30)
+        if not answer.code
+        else answer
+    )
     return parse_nvidia(answer.out if not answer.code else "", apps.out if not apps.code else "")
 
 

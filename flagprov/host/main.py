@@ -55,7 +55,9 @@ def main() -> None:
         except OSError as error:
             where = error.filename or "the host"
             send({"error": Blocked("host program", "%s: %s" % (where, error.strerror or error)).wire()})
-        except Exception as error:  # the controller shows one line; the traceback stays on stderr for its debug file
+        except (
+            Exception
+        ) as error:  # the controller shows one line; the traceback stays on stderr for its debug file
             import traceback
 
             traceback.print_exc()

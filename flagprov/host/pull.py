@@ -44,7 +44,9 @@ def pull(spec: dict[str, Any]) -> dict[str, Any]:
         if found:
             return {"id": found}
     if refused:
-        raise Blocked("image", "%s: %s" % (reference, refused), "is it in the registry, and may this host pull it?")
+        raise Blocked(
+            "image", "%s: %s" % (reference, refused), "is it in the registry, and may this host pull it?"
+        )
     raise Blocked(
         "image",
         "%s in the registry is not one of the release's locked digests" % reference,

@@ -72,7 +72,11 @@ def _differences(labels: dict[str, str], spec: dict[str, Any]) -> str:
     """What changed, in words, by the parts that labels name."""
     wanted = spec["create"]["Labels"]
     names = {"config": "configuration", "image": "image", "devices": "devices", "port": "port"}
-    changed = [text for key, text in names.items() if labels.get("io.flagprov." + key) != wanted.get("io.flagprov." + key)]
+    changed = [
+        text
+        for key, text in names.items()
+        if labels.get("io.flagprov." + key) != wanted.get("io.flagprov." + key)
+    ]
     return ", ".join(changed) or "run options"
 
 
@@ -83,7 +87,9 @@ def diff(spec: dict[str, Any], observed: dict[str, Any], changed: set[str]) -> l
         return [("remove", "it is there", "restart")] if observed["exists"] else []
     if observed["missing"]:
         missing = ", ".join(observed["missing"])
-        return [("block", "mount sources are missing: %s" % missing, "is the driver installed, and /nfs mounted?")]
+        return [
+            ("block", "mount sources are missing: %s" % missing, "is the driver installed, and /nfs mounted?")
+        ]
     if not observed["exists"]:
         return [("create", "it is not there", "new container")]
     if observed["digest"] != observed["wanted"]:
@@ -108,12 +114,16 @@ def apply(spec: dict[str, Any], observed: dict[str, Any]) -> None:
     create["Image"] = image
     create["Labels"][DIGEST] = wanted_digest(spec, image)
     folder = spec["folder"]
-    points = sorted({_mount_point(mount["Source"]) for mount in create["HostConfig"].get("Mounts", [])} - {"/"})
+    points = sorted(
+        {_mount_point(mount["Source"]) for mount in create["HostConfig"].get("Mounts", [])} - {"/"}
+    )
     replace(os.path.join(folder, "mounts"), "".join(point + "\n" for point in points).encode(), 0o644)
     try:
         docker.call("POST", "/containers/create?name=%s" % docker._quote(name), create)
     except docker.DockerError as error:
-        raise Blocked("container", "docker create %s: %s" % (name, error), "see the run options of the release") from None
+        raise Blocked(
+            "container", "docker create %s: %s" % (name, error), "see the run options of the release"
+        ) from None
 
 
 def _mount_point(path: str) -> str:

@@ -54,7 +54,8 @@ def diff(spec: dict[str, Any], observed: dict[str, Any], changed: set[str]) -> l
         return [
             (
                 "block",
-                "docker's data root has %d MiB free, the image needs %d" % (observed["free_mib"], spec["need_mib"]),
+                "docker's data root has %d MiB free, the image needs %d"
+                % (observed["free_mib"], spec["need_mib"]),
                 "free space (docker system df), or move the data root",
             )
         ]

@@ -61,4 +61,6 @@ def _systemctl(verb: str, *arguments: str, timeout: float = 60) -> None:
     answer = run(["systemctl", verb] + list(arguments), timeout=timeout)
     if answer.code:
         unit = arguments[-1]
-        raise Blocked("unit", "systemctl %s %s: %s" % (verb, unit, answer.err.strip()), "journalctl -u %s" % unit)
+        raise Blocked(
+            "unit", "systemctl %s %s: %s" % (verb, unit, answer.err.strip()), "journalctl -u %s" % unit
+        )

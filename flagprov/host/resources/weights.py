@@ -22,7 +22,9 @@ def observe(spec: dict[str, Any]) -> dict[str, Any]:
     for name in names:
         if name.endswith(UNFINISHED) or name == "._____temp":
             faults.append("%s: a download that did not finish" % name)
-    faults.extend("%s: named by the index, but missing" % name for name in _indexed(path) if name not in names)
+    faults.extend(
+        "%s: named by the index, but missing" % name for name in _indexed(path) if name not in names
+    )
     if "config.json" not in names:
         faults.append("config.json: missing")
     if not shards and not any(name.endswith((".bin", ".gguf", ".pt")) for name in names):

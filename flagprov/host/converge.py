@@ -1,0 +1,138 @@
+"""Look (observe + diff) and converge (look + apply), over resources in the order of their stages."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import time
+
+from flagprov.host.resources import load
+from flagprov.host.wire import Blocked, event
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+STATE = "/var/lib/flagprov"
+
+
+def look(request: dict[str, Any]) -> dict[str, Any]:
+    """Changes, problems and notes; nothing is changed."""
+    changes: list[dict[str, Any]] = []
+    problems: list[dict[str, Any]] = []
+    notes: dict[str, Any] = {}
+    changed: set[str] = set()
+    for resource in request["resources"]:
+        module = load(resource["kind"])
+        try:
+            observed = module.observe(resource["spec"])
+        except Blocked as problem:
+            problems.append(dict(problem.wire(), replica=resource["replica"]))
+            continue
+        if hasattr(module, "note"):
+            notes[resource["name"]] = module.note(resource["spec"], observed)
+        for action, reason, cost in module.diff(resource["spec"], observed, changed):
+            if action == "block":
+                problems.append(
+                    {
+                        "step": resource["kind"],
+                        "message": reason,
+                        "remedy": cost,
+                        "replica": resource["replica"],
+                    }
+                )
+                continue
+            changed.add(resource["name"])
+            changes.append(_change(resource, action, reason, cost))
+    return {"digest": digest(changes, problems), "changes": changes, "problems": problems, "notes": notes}
+
+
+def _change(resource: dict[str, Any], action: str, reason: str, cost: str) -> dict[str, Any]:
+    return {
+        "kind": resource["kind"],
+        "name": resource["name"],
+        "stage": resource["stage"],
+        "action": action,
+        "reason": reason,
+        "replica": resource["replica"],
+        "cost": cost,
+    }
+
+
+def digest(changes: list[dict[str, Any]], problems: list[dict[str, Any]]) -> str:
+    """Over what would be done, less what moves by itself while an engine starts."""
+    stable = [change for change in changes if change["kind"] != "probe"]
+    return hashlib.sha256(json.dumps([stable, problems], sort_keys=True).encode()).hexdigest()
+
+
+def converge(request: dict[str, Any]) -> dict[str, Any]:
+    """Apply what differs; refused when the host is no longer as the plan saw it."""
+    os.makedirs(STATE, exist_ok=True)
+    with open(os.path.join(STATE, "lock"), "a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise Blocked(
+                "lock", "another flagprov is changing this host", "wait for it, then run again"
+            ) from None
+        if request.get("digest"):
+            now = look(request)
+            if now["digest"] != request["digest"]:
+                raise Blocked("plan", "this host has changed since it was looked at", "run the command again")
+        return _apply(request["resources"])
+
+
+def _apply(resources: list[dict[str, Any]]) -> dict[str, Any]:
+    changed: set[str] = set()
+    notes: dict[str, Any] = {}
+    seconds: dict[str, float] = {}
+    count = 0
+    for resource in resources:
+        module = load(resource["kind"])
+        begun = time.monotonic()
+        spec = resource["spec"]
+        observed = module.observe(spec)
+        changes = module.diff(spec, observed, changed)
+        for action, reason, remedy in changes:
+            if action == "block":
+                raise Blocked(resource["kind"], reason, remedy, replica=resource["replica"])
+        if changes:
+            step = "%s %s" % (changes[0][0], resource["name"])
+            event("started", resource["stage"], step, changes[0][1], resource["replica"])
+            _guarded(module, resource, spec, observed)
+            changed.add(resource["name"])
+            count += len(changes)
+            took = time.monotonic() - begun
+            event("done", resource["stage"], step, "", resource["replica"], {"seconds": round(took, 3)})
+        if hasattr(module, "note"):
+            notes[resource["name"]] = module.note(spec, module.observe(spec))
+        stage = resource["stage"]
+        seconds[stage] = seconds.get(stage, 0.0) + time.monotonic() - begun
+    return {
+        "changes": count,
+        "notes": notes,
+        "seconds": {key: round(value, 3) for key, value in seconds.items()},
+    }
+
+
+def _guarded(module: Any, resource: dict[str, Any], spec: dict[str, Any], observed: dict[str, Any]) -> None:
+    """Every failure names its step; docker's and the kernel's words are kept."""
+    from flagprov.host.docker import DockerError
+
+    step = "%s %s" % (resource["kind"], resource["name"])
+    try:
+        module.apply(spec, observed)
+    except Blocked as problem:
+        problem.replica = problem.replica or resource["replica"]
+        raise
+    except DockerError as error:
+        raise Blocked(
+            step, "docker: %s" % error, "journalctl -u docker", replica=resource["replica"]
+        ) from None
+    except OSError as error:
+        message = "%s: %s" % (error.filename or resource["name"], error.strerror or error)
+        raise Blocked(
+            step, message, "free space or mend permissions, then run again", replica=resource["replica"]
+        ) from None

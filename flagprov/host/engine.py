@@ -1,0 +1,139 @@
+"""Is it serving? Ready means that it answers: the right model, and a completion when it is idle."""
+
+from __future__ import annotations
+
+import re
+import time
+
+from flagprov.host import docker
+from flagprov.host.http import NoAnswer, get_json, parse, request
+from flagprov.host.shell import run, unit_state
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+STANDSTILL_S = 15.0  # requests run and no token counter moves for so long: hung
+COUNTER = re.compile(
+    r"^vllm:(num_requests_running|num_requests_waiting|prompt_tokens_total|generation_tokens_total)"
+    r"(?:\{[^}]*\})?\s+(\S+)",
+    re.M,
+)
+PATHS = {"chat": "/v1/chat/completions", "completion": "/v1/completions"}
+
+
+def counters(address: str, port: int) -> dict[str, float]:
+    """Sums over the engine's processes; empty where it has no such metrics."""
+    try:
+        code, body = request(address, port, "/metrics", timeout=5)
+    except NoAnswer:
+        return {}
+    sums: dict[str, float] = {}
+    if code == 200:
+        for name, value in COUNTER.findall(body.decode(errors="replace")):
+            sums[name] = sums.get(name, 0.0) + float(value)
+    return sums
+
+
+def completion(spec: dict[str, Any], tokens: int, timeout: float) -> dict[str, Any]:
+    """One timed completion; raises NoAnswer."""
+    prompt = "Say hello."
+    body: dict[str, Any] = {"model": spec["model"], "max_tokens": tokens, "temperature": 0}
+    if spec["readiness"] == "chat":
+        body["messages"] = [{"role": "user", "content": prompt}]
+    else:
+        body["prompt"] = prompt
+    begun = time.monotonic()
+    code, answer = request(spec["address"], spec["port"], PATHS[spec["readiness"]], body, timeout)
+    data = parse(code, answer)
+    seconds = time.monotonic() - begun
+    try:
+        choice = data["choices"][0]
+        text = choice["message"]["content"] if "message" in choice else choice["text"]
+        if data["usage"]["completion_tokens"] < 1:
+            raise NoAnswer("the completion has no tokens")
+    except (KeyError, IndexError, TypeError):
+        raise NoAnswer("the completion is not one: %s" % answer[:200].decode(errors="replace")) from None
+    return {"request": body, "text": text or "", "seconds": round(seconds, 3), "model": data.get("model", "")}
+
+
+def stands_still(spec: dict[str, Any], first: dict[str, float], limit: float = STANDSTILL_S) -> bool:
+    """Whether no token counter moved while requests were running."""
+    deadline = time.monotonic() + limit
+    while time.monotonic() < deadline:
+        time.sleep(0.5)
+        now = counters(spec["address"], spec["port"])
+        if not now or not now.get("num_requests_running"):
+            return False
+        if any(now.get(key) != first.get(key) for key in ("prompt_tokens_total", "generation_tokens_total")):
+            return False
+    return True
+
+
+def state(spec: dict[str, Any]) -> dict[str, Any]:
+    """One of ready, starting, hung, failed, stopped, absent, wrong; with a detail in words."""
+    found = docker.container(spec["container"])
+    unit = unit_state(spec["unit"])
+    if not found:
+        return {"state": "absent", "detail": "no container %s" % spec["container"]}
+    if unit.get("ActiveState") == "failed":
+        return {"state": "failed", "detail": "its unit gave up: %s" % unit.get("Result", "")}
+    if not found["State"]["Running"]:
+        if unit.get("ActiveState") in ("active", "activating"):
+            code = found["State"]["ExitCode"]
+            again = unit.get("SubState") == "auto-restart"
+            return {
+                "state": "starting",
+                "detail": "its engine ended with code %d; starting again" % code
+                if again
+                else "its unit is starting it",
+            }
+        return {"state": "stopped", "detail": "its unit is %s" % unit.get("ActiveState", "unknown")}
+    return _serving(spec)
+
+
+def _serving(spec: dict[str, Any]) -> dict[str, Any]:
+    if spec["readiness"] == "command":
+        answer = run(["docker", "exec", spec["container"]] + list(spec["command"]), timeout=60)
+        return {"state": "ready" if answer.code == 0 else "starting", "detail": answer.err.strip()[-200:]}
+    try:
+        if spec["readiness"] == "http":
+            code, _ = request(spec["address"], spec["port"], spec["path"])
+            return {"state": "ready" if code == 200 else "starting", "detail": "HTTP %d" % code}
+        models = get_json(spec["address"], spec["port"], "/v1/models")
+        names = [str(entry["id"]) for entry in models["data"]]
+    except NoAnswer as error:
+        return {"state": "starting", "detail": str(error)}
+    except (KeyError, TypeError):
+        return {"state": "wrong", "detail": "something else than an OpenAI API answers there"}
+    if spec["model"] not in names:
+        return {
+            "state": "wrong",
+            "detail": "it serves %s, not %s" % (", ".join(names), spec["model"]),
+            "models": names,
+        }
+    return _answering(spec, names)
+
+
+def _answering(spec: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    now = counters(spec["address"], spec["port"])
+    if now.get("num_requests_running") or now.get("num_requests_waiting"):
+        if stands_still(spec, now):
+            detail = "%d requests run and no token was made for %d s" % (
+                now.get("num_requests_running", 0),
+                STANDSTILL_S,
+            )
+            return {"state": "hung", "detail": detail, "models": names}
+        return {"state": "ready", "detail": "busy", "models": names}
+    try:
+        proof = completion(spec, 1, timeout=STANDSTILL_S)
+    except NoAnswer as error:
+        if counters(spec["address"], spec["port"]).get("num_requests_running"):
+            return {"state": "hung", "detail": "a completion does not end: %s" % error, "models": names}
+        return {"state": "degraded", "detail": "a completion fails: %s" % error, "models": names}
+    return {"state": "ready", "detail": "", "models": names, "seconds": proof["seconds"]}
+
+
+def log_tail(container: str, lines: int = 30) -> str:
+    answer = run(["docker", "logs", "--tail", str(lines), container], timeout=20)
+    return (answer.out + answer.err).strip()[-6000:]

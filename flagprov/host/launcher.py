@@ -1,0 +1,489 @@
+"""PID 1 of a serving container: starts the engine as launch.json says, follows its log, ends when it ends.
+
+One file, standard library only, Python 3.8: it runs with the python3 of any image, as
+`python3 /var/lib/flagprov/configs/HASH/launcher.py`, and reads launch.json beside itself.
+Exit codes: 0 stopped by request, 1 the engine ended by itself, 2 launch.json is unusable, 3 nothing was started.
+"""
+
+from __future__ import annotations
+
+import collections
+import ctypes
+import http.client
+import json
+import os
+import re
+import select
+import shlex
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from typing import Any, Deque, Dict, List, Mapping, Optional, Sequence
+
+SCHEMA_VERSION = 1
+STOPPED, ENDED, UNUSABLE, NOT_STARTED = 0, 1, 2, 3
+READY = b"Application startup complete."
+TAIL = 40  # log lines kept for state.json
+TURN_S = 0.5  # longest sleep; child and signal wake the loop earlier
+SETTLE_S = 5.0  # what the engine's other processes get to end by themselves
+PR_SET_CHILD_SUBREAPER = 36
+
+
+class Unusable(Exception):
+    """launch.json cannot be used; the message says why."""
+
+
+class NotStarted(Exception):
+    """The launch command came back and left no engine."""
+
+
+def say(text: str) -> None:
+    """One line of our own between the engine's."""
+    write_out(("flagprov: %s\n" % text).encode("utf-8", "replace"))
+
+
+def write_out(data: bytes) -> None:
+    """All of data to standard output; a closed output never stops serving."""
+    while data:
+        try:
+            data = data[os.write(1, data) :]
+        except BlockingIOError:
+            select.select([], [1], [], 1.0)
+        except OSError:
+            return
+
+
+def read_launch(directory: str) -> Dict[str, Any]:
+    """launch.json, checked as far as the launcher depends on it."""
+    path = os.path.join(directory, "launch.json")
+    try:
+        with open(path, "rb") as file:
+            launch = json.loads(file.read().decode("utf-8"))
+    except (OSError, ValueError) as error:
+        raise Unusable("%s cannot be read: %s" % (path, error)) from None
+    if not isinstance(launch, dict) or launch.get("schema_version") != SCHEMA_VERSION:
+        raise Unusable("%s is not of schema version %d" % (path, SCHEMA_VERSION))
+    if launch.get("kind") not in ("flagscale", "nodes", "command"):
+        raise Unusable("%s: kind %r is unknown to this launcher" % (path, launch.get("kind")))
+    return launch
+
+
+def shell_script(source: Sequence[str], before_start: Sequence[str], argv: Sequence[str]) -> str:
+    """The one shell in which everything before the engine happens, ending as the engine."""
+    # Vendors' scripts read unset variables and let commands fail, so neither -e nor -u.
+    lines = ["set +eu"]
+    for path in source:
+        quoted = shlex.quote(path)
+        lines.append(
+            "if [ -e %s ]; then . %s; else echo flagprov: no %s, skipped; fi" % (quoted, quoted, quoted)
+        )
+    for number, line in enumerate(before_start, 1):
+        lines.append(line)
+        lines.append(
+            'flagprov_rc=$?; if [ "$flagprov_rc" -ne 0 ]; then'
+            ' echo "flagprov: before_start line %d failed (exit code $flagprov_rc)"; exit 97; fi' % number
+        )
+    # FlagScale calls `python`, which some images have as python3 only.
+    lines.append('PATH="$PATH:$FLAGPROV_EXP_DIR/bin"; export PATH')
+    lines.append("exec " + " ".join(shlex.quote(word) for word in argv))
+    return "\n".join(lines) + "\n"
+
+
+def processes() -> Dict[int, int]:
+    """pid -> parent of every process that is not a zombie."""
+    found = {}
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            with open("/proc/%s/stat" % name, "rb") as file:
+                fields = file.read().rpartition(b")")[2].split()
+        except OSError:
+            continue
+        if fields[0] not in (b"Z", b"X"):
+            found[int(name)] = int(fields[1])
+    return found
+
+
+def descendants(root: int, table: Mapping[int, int]) -> List[int]:
+    """Everything below root, parents before children."""
+    below: List[int] = []
+    level = [root]
+    while level:
+        level = sorted(pid for pid, parent in table.items() if parent in level)
+        below.extend(level)
+    return below
+
+
+def command_line(pid: int) -> List[str]:
+    try:
+        with open("/proc/%d/cmdline" % pid, "rb") as file:
+            return file.read().decode("utf-8", "replace").split("\0")[:-1]
+    except OSError:
+        return []
+
+
+def is_front(argv: Sequence[str]) -> bool:
+    """Whether this is the process that answers HTTP: `vllm serve`, possibly behind its interpreter."""
+    if not argv:
+        return False
+    if argv[0].startswith("VLLM::APIServer"):
+        return True
+    names = [os.path.basename(word) for word in argv[:3]]
+    return any(pair == ("vllm", "serve") for pair in zip(names, names[1:]))
+
+
+def in_flight(port: int) -> Optional[float]:
+    """Requests that run or wait, from the engine's metrics; None where it does not say."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+    try:
+        connection.request("GET", "/metrics")
+        text = connection.getresponse().read().decode("utf-8", "replace")
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+    values = re.findall(r"^vllm:num_requests_(?:running|waiting)(?:\{[^}]*\})? (\S+)", text, re.MULTILINE)
+    return sum(float(value) for value in values) if values else None
+
+
+class Log:
+    """The engine's log: what arrives goes to standard output, the last lines are kept."""
+
+    def __init__(self) -> None:
+        self.sources: Dict[int, bool] = {}  # descriptor -> whether select can wait for it
+        self.tail: Deque[str] = collections.deque(maxlen=TAIL)
+        self.ready = False
+        self.partial = b""
+
+    def add(self, path: str) -> None:
+        """Follow a FIFO or a growing file from its start."""
+        # Read and write, so that a FIFO has no end between two writers.
+        descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        self.sources[descriptor] = stat.S_ISFIFO(os.fstat(descriptor).st_mode)
+
+    def waitable(self) -> List[int]:
+        return [descriptor for descriptor, selectable in self.sources.items() if selectable]
+
+    def pump(self) -> None:
+        for descriptor in self.sources:
+            while True:
+                try:
+                    data = os.read(descriptor, 65536)
+                except OSError:
+                    break
+                if not data:
+                    break
+                write_out(data)
+                self._keep(data)
+
+    def _keep(self, data: bytes) -> None:
+        lines = (self.partial + data).split(b"\n")
+        self.partial = lines.pop()[-8192:]
+        for line in lines:
+            self.tail.append(line.decode("utf-8", "replace").rstrip()[:500])
+            self.ready = self.ready or READY in line
+
+
+class Launcher:
+    """Starts one engine, watches it, stops it."""
+
+    def __init__(self, directory: str, run: str) -> None:
+        self.directory = directory
+        self.run = run
+        self.exp = os.path.join(run, "exp")
+        self.launch = read_launch(directory)
+        self.log = Log()
+        self.ended: Dict[int, int] = {}  # our children that were reaped -> wait status
+        self.engine: Optional[int] = None
+        self.stopping = False
+        self.phase = ""
+        self.started_at = time.time()
+        self.asked_port_at = 0.0
+        self.wake_read, self.wake_write = os.pipe()
+
+    # What others may know
+
+    def enter(self, phase: str, reason: str = "") -> None:
+        self.phase = phase
+        state = {
+            "schema_version": SCHEMA_VERSION,
+            "phase": phase,
+            "reason": reason,
+            "kind": self.launch["kind"],
+            "replica": self.launch.get("replica", ""),
+            "rank": self.launch.get("rank", 0),
+            "launcher_pid": os.getpid(),
+            "engine_pid": self.engine,
+            "started_at": round(self.started_at, 3),
+            "phase_at": round(time.time(), 3),
+            "tail": list(self.log.tail),
+        }
+        path = os.path.join(self.run, "state.json")
+        try:
+            with open(path + ".new", "w", encoding="utf-8") as file:
+                json.dump(state, file)
+                file.write("\n")
+            os.replace(path + ".new", path)
+        except OSError as error:
+            say("%s cannot be written: %s" % (path, error))
+
+    # The loop
+
+    def arm(self) -> None:
+        """Signals wake the loop; orphans of the engine come to us."""
+        try:
+            ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        except (OSError, AttributeError):
+            say("this system has no child subreaper; orphans of the engine may not be seen")
+        for end in (self.wake_read, self.wake_write):
+            os.set_blocking(end, False)
+        signal.set_wakeup_fd(self.wake_write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.ask_to_stop)
+
+    def ask_to_stop(self, *_: object) -> None:
+        self.stopping = True
+
+    def turn(self, longest: float = TURN_S) -> None:
+        """Sleep until something happens, then take what there is."""
+        readable = select.select([self.wake_read, *self.log.waitable()], [], [], longest)[0]
+        if self.wake_read in readable:
+            try:
+                os.read(self.wake_read, 4096)
+            except OSError:
+                pass
+        self.log.pump()
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            self.ended[pid] = status
+
+    def wait_until(self, done: Any, seconds: float) -> bool:
+        """Turn until done() or the time is over; says which."""
+        deadline = time.monotonic() + seconds
+        while not done():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            self.turn(min(left, TURN_S))
+        return True
+
+    # Start
+
+    def prepare(self) -> Dict[str, str]:
+        """A fresh experiment directory, and the environment of everything that we start."""
+        shutil.rmtree(self.exp, ignore_errors=True)
+        for name in ("bin", "serve_logs"):
+            os.makedirs(os.path.join(self.exp, name))
+        shim = os.path.join(self.exp, "bin", "python")
+        with open(shim, "w", encoding="utf-8") as file:
+            file.write('#!/bin/sh\nexec python3 "$@"\n')
+        os.chmod(shim, 0o755)
+        env = dict(os.environ, PYTHONUNBUFFERED="1")
+        env.update({str(name): str(value) for name, value in self.launch.get("env", {}).items()})
+        env["FLAGPROV_EXP_DIR"] = self.exp
+        return env
+
+    def start(self) -> None:
+        """Leaves self.engine alive, or raises NotStarted."""
+        env = self.prepare()
+        output = os.path.join(self.exp, "serve_logs", "host_0_localhost.output")
+        # FlagScale appends the engine's output to this file for ever; as a FIFO it costs no disk and wakes us.
+        os.mkfifo(output, 0o600)
+        self.log.add(output)
+        if self.launch["kind"] == "flagscale":
+            self.start_flagscale(env)
+        else:
+            self.engine = self.spawn([str(word) for word in self.launch["argv"]], env, output)
+
+    def start_flagscale(self, env: Mapping[str, str]) -> None:
+        config = os.path.join(self.directory, self.launch["flagscale"]["config"])
+        front = self.spawn(["flagscale", "serve", self.launch["flagscale"]["label"], config], env, None)
+        while front not in self.ended:
+            self.turn()
+            if self.stopping:
+                return
+        # FlagScale returns 0 for nearly everything, so its pid file is what counts.
+        pid = self.engine_of_flagscale()
+        if pid is None:
+            status = self.ended[front]
+            how = (
+                "exit code %d" % os.WEXITSTATUS(status)
+                if os.WIFEXITED(status)
+                else "signal %d" % (status & 127)
+            )
+            raise NotStarted(
+                "flagscale serve came back (%s) and started no engine; its own lines are above" % how
+            )
+        self.engine = pid
+        logs = os.path.join(self.exp, "serve_logs")
+        for name in sorted(os.listdir(logs)):
+            path = os.path.join(logs, name)
+            if name.endswith(".output") and stat.S_ISREG(os.stat(path).st_mode):
+                self.log.add(path)
+
+    def engine_of_flagscale(self) -> Optional[int]:
+        pids = os.path.join(self.exp, "serve_logs", "pids")
+        try:
+            names = sorted(os.listdir(pids))
+        except OSError:
+            return None
+        for name in names:
+            try:
+                with open(os.path.join(pids, name), encoding="utf-8") as file:
+                    pid = int(file.read().split()[0])
+            except (OSError, ValueError, IndexError):
+                continue
+            return pid
+        return None
+
+    def spawn(self, argv: Sequence[str], env: Mapping[str, str], output: Optional[str]) -> int:
+        """Run argv in a shell after the vendor's and the card's lines; its pid."""
+        script = shell_script(self.launch.get("source", ()), self.launch.get("before_start", ()), argv)
+        target = open(output, "ab", buffering=0) if output else None
+        try:
+            child = subprocess.Popen(
+                ["bash", "-c", script], env=dict(env), cwd=self.exp, stdin=subprocess.DEVNULL, stdout=target,
+                stderr=subprocess.STDOUT if target else None, start_new_session=True,
+            )  # fmt: skip
+        except OSError as error:
+            raise NotStarted("bash cannot be run in this image: %s" % error) from None
+        finally:
+            if target:
+                target.close()
+        return child.pid
+
+    # Watch
+
+    def alive(self) -> bool:
+        return (
+            self.engine is not None
+            and self.engine not in self.ended
+            and os.path.exists("/proc/%d" % self.engine)
+        )
+
+    def watch(self) -> None:
+        """Returns when the engine ended or a stop was asked for."""
+        while self.alive() and not self.stopping:
+            if self.phase == "starting" and (self.log.ready or self.listens()):
+                self.enter("running")
+            self.turn()
+
+    def listens(self) -> bool:
+        """Whether the port answers; for engines which are told not to log that they are up."""
+        port = self.launch.get("port")
+        if not port or self.launch.get("rank", 0) or time.monotonic() - self.asked_port_at < 2:
+            return False
+        self.asked_port_at = time.monotonic()
+        try:
+            socket.create_connection(("127.0.0.1", int(port)), timeout=0.5).close()
+        except OSError:
+            return False
+        return True
+
+    # Stop
+
+    def ours(self) -> List[int]:
+        return descendants(os.getpid(), processes())
+
+    def front(self) -> List[int]:
+        """The process that answers HTTP; all that we started where it cannot be told."""
+        ours = self.ours()
+        return [pid for pid in ours if is_front(command_line(pid))][:1] or ours
+
+    def stop(self) -> None:
+        grace = float(self.launch.get("stop_grace_s", 60))
+        deadline = time.monotonic() + grace
+        self.enter("stopping")
+        if self.launch.get("drain") == "outside":
+            self.drain(grace)
+        front = self.front()
+        send(front, signal.SIGTERM)
+        self.wait_until(lambda: not set(front) & set(self.ours()), max(1.0, deadline - time.monotonic()))
+        self.sweep()
+
+    def drain(self, seconds: float) -> None:
+        """For engines which drop their requests at SIGTERM: wait until none is left."""
+        port = int(self.launch.get("port", 0))
+        asked = in_flight(port)
+        if asked:
+            say("waiting for %d requests" % asked)
+        deadline = time.monotonic() + seconds
+        while asked and time.monotonic() < deadline:
+            self.turn(0.5)
+            asked = in_flight(port)
+
+    def sweep(self) -> int:
+        """End what is left of the engine; the number of processes which had to be ended."""
+        if self.wait_until(lambda: not self.ours(), SETTLE_S):
+            return 0
+        left = self.ours()
+        send(left, signal.SIGTERM)
+        if not self.wait_until(lambda: not self.ours(), SETTLE_S):
+            send(self.ours(), signal.SIGKILL)
+            self.wait_until(lambda: not self.ours(), SETTLE_S)
+        return len(left)
+
+    # All of it
+
+    def main(self) -> int:
+        self.arm()
+        self.enter("starting")
+        try:
+            self.start()
+            self.enter("starting")
+            self.watch()
+        except (NotStarted, OSError) as error:
+            self.sweep()
+            self.turn(0)
+            return self.over(NOT_STARTED, "not started: %s" % error)
+        if self.stopping:
+            self.stop()
+            self.turn(0)
+            return self.over(STOPPED, "stopped by request")
+        seconds = time.time() - self.started_at
+        left = self.sweep()
+        self.turn(0)
+        outlived = "; %d of its processes outlived it and were ended" % left if left else ""
+        return self.over(
+            ENDED, "the engine ended by itself after %.0f s%s; its last lines are above" % (seconds, outlived)
+        )
+
+    def over(self, code: int, reason: str) -> int:
+        self.enter("ended", reason)
+        say(reason)
+        return code
+
+
+def send(pids: Sequence[int], number: int) -> None:
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            pass
+
+
+def main() -> int:
+    directory = os.path.dirname(os.path.abspath(__file__))
+    run = os.environ.get("FLAGPROV_RUN", "/run/flagprov")
+    try:
+        os.makedirs(run, exist_ok=True)
+        launcher = Launcher(directory, run)
+    except (Unusable, OSError) as error:
+        say(str(error))
+        return UNUSABLE
+    return launcher.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""The endpoint answers; its apply waits for that, watching the engine's log and its unit."""
+
+from __future__ import annotations
+
+import time
+
+from flagprov.host import engine
+from flagprov.host.http import NoAnswer
+from flagprov.host.resources import unit
+from flagprov.host.shell import run, unit_state
+from flagprov.host.wire import Blocked, event
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+INTERVAL_S = 0.5
+
+
+def observe(spec: dict[str, Any]) -> dict[str, Any]:
+    return engine.state(spec)
+
+
+def note(spec: dict[str, Any], observed: dict[str, Any]) -> dict[str, Any]:
+    if observed["state"] != "ready" or spec["readiness"] not in engine.PATHS:
+        return {"state": observed["state"], "detail": observed["detail"]}
+    try:
+        proof = engine.completion(spec, 16, timeout=60)
+    except NoAnswer as error:
+        return {"state": "degraded", "detail": str(error)}
+    return {"state": "ready", "detail": observed["detail"], "completion": proof}
+
+
+def diff(spec: dict[str, Any], observed: dict[str, Any], changed: set[str]) -> list[tuple[str, str, str]]:
+    renewed = bool(changed & set(spec["after"]))
+    if observed["state"] == "ready" and not renewed:
+        return []
+    if observed["state"] in ("hung", "degraded", "wrong") and not renewed:
+        return [("restart", "it is %s: %s" % (observed["state"], observed["detail"]), "restart")]
+    return [("wait", "it is %s" % ("changed" if renewed else observed["state"]), "nothing")]
+
+
+def apply(spec: dict[str, Any], observed: dict[str, Any]) -> None:
+    if observed["state"] in ("hung", "degraded", "wrong"):
+        run(["systemctl", "reset-failed", spec["unit"]], timeout=20)
+        run(["systemctl", "restart", "--no-block", spec["unit"]], timeout=60)
+    begun = time.monotonic()
+    restarts = _restarts(spec)
+    heard = ""
+    said = begun
+    while True:
+        now = engine.state(spec)
+        if now["state"] == "ready":
+            return
+        _fail_when_dead(spec, restarts, now)
+        waited = time.monotonic() - begun
+        if waited > spec["deadline_s"]:
+            _give_up(spec, "it did not answer within %d s: %s" % (spec["deadline_s"], now["detail"]))
+        if time.monotonic() - said > 2:
+            said = time.monotonic()
+            line = _last_line(spec)
+            event("progress", "verify", "answer", line if line != heard else "", replica=spec["replica"])
+            heard = line
+        time.sleep(INTERVAL_S)
+
+
+def _restarts(spec: dict[str, Any]) -> int:
+    return int(unit_state(spec["unit"]).get("NRestarts") or 0)
+
+
+def _fail_when_dead(spec: dict[str, Any], restarts: int, now: dict[str, Any]) -> None:
+    state = unit_state(spec["unit"])
+    died = state.get("SubState") == "auto-restart" or int(state.get("NRestarts") or 0) > restarts
+    if died or state.get("ActiveState") in ("failed", "inactive"):
+        _give_up(spec, "its engine ended at start")
+    if now["state"] == "wrong":
+        _give_up(spec, now["detail"])
+
+
+def _give_up(spec: dict[str, Any], message: str) -> None:
+    log = engine.log_tail(spec["container"])
+    unit.stop(spec["unit"], spec.get("stop_timeout_s", 120))
+    raise Blocked(
+        "serve", message, "the end of its log is below; the replica was stopped", log, spec["replica"]
+    )
+
+
+def _last_line(spec: dict[str, Any]) -> str:
+    lines = engine.log_tail(spec["container"], 1).splitlines()
+    return lines[-1][:200] if lines else ""

@@ -1,0 +1,81 @@
+"""How each of our replicas on this host is, and what its engine says."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+from flagprov.host import docker, engine
+from flagprov.host.http import NoAnswer, get_json
+from flagprov.host.shell import unit_state
+from flagprov.host.survey import records, replicas
+from flagprov.host.wire import Blocked, event
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def status(request: dict[str, Any]) -> dict[str, Any]:
+    """Every replica that has a container or a record here."""
+    known = records()
+    answers = []
+    for replica in replicas():
+        if request.get("release") not in (None, replica["release"]):
+            continue
+        record = known.get(replica["replica"]) or {}
+        answers.append(dict(replica, **_judge(replica["replica"], record)))
+    return {"replicas": answers}
+
+
+def _judge(name: str, record: dict[str, Any]) -> dict[str, Any]:
+    spec = record.get("probe")
+    if not spec:
+        unit = unit_state("flagprov@%s.service" % name)
+        return {
+            "state": "failed",
+            "detail": "it has no record; its unit is %s" % unit.get("ActiveState"),
+            "model": "",
+        }
+    now = engine.state(spec)
+    version = ""
+    if now["state"] in ("ready", "hung", "degraded"):
+        try:
+            version = str(get_json(spec["address"], spec["port"], "/version").get("version", ""))
+        except NoAnswer:
+            pass
+    shown = "failed" if now["state"] == "wrong" else now["state"]
+    return {
+        "state": shown,
+        "detail": now["detail"],
+        "model": spec["model"]
+        if spec["model"] in now.get("models", ())
+        else ", ".join(now.get("models", ())),
+        "engine_version": version,
+    }
+
+
+def logs(request: dict[str, Any]) -> dict[str, Any]:
+    """Pass a container's log on, line by line; with follow until the connection ends."""
+    container = str(request["container"])
+    if not docker.container(container):
+        raise Blocked("logs", "no container %s" % container, "flagprov status shows what runs here")
+    argv = ["docker", "logs", "--tail", str(int(request.get("lines", 100)))]
+    argv += ["--follow"] if request.get("follow") else []
+    with subprocess.Popen(
+        argv + [container],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        universal_newlines=True,
+        errors="replace",
+    ) as process:
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                event("note", "serve", "log", line.rstrip("\n"))
+        except BrokenPipeError:
+            os._exit(0)
+        finally:
+            process.kill()
+    return {}

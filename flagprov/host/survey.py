@@ -1,0 +1,86 @@
+"""A host as it is before anything is decided."""
+
+from __future__ import annotations
+
+import os
+
+from flagprov.host import docker, machine
+from flagprov.host.files import read_json
+from flagprov.host.wire import Blocked
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+STATE = "/var/lib/flagprov"
+PREFIX = "io.flagprov."
+
+
+def survey() -> dict[str, Any]:
+    release = machine.os_release()
+    engine = _engine()
+    return {
+        "arch": os.uname().machine,
+        "os": release.get("PRETTY_NAME", "unknown"),
+        "kernel": os.uname().release,
+        "cpus": os.cpu_count() or 1,
+        "memory_mib": machine.memory_mib(),
+        "docker_version": engine,
+        "provisioned": machine.read(os.path.join(STATE, "provisioned")).strip() or None,
+        "devices": machine.devices(),
+        "running": replicas(),
+        "records": records(),
+        "facts": {
+            "docker_root_free_mib": _free(),
+            "boot_id": machine.read("/proc/sys/kernel/random/boot_id").strip(),
+        },
+    }
+
+
+def _engine() -> str | None:
+    try:
+        return str(docker.call("GET", "/version", timeout=20)["Version"])
+    except (Blocked, docker.DockerError):
+        return None
+
+
+def _free() -> int:
+    status = os.statvfs("/var/lib/docker" if os.path.isdir("/var/lib/docker") else "/var")
+    return (status.f_bavail * status.f_frsize) >> 20
+
+
+def replicas() -> list[dict[str, Any]]:
+    """Our replicas here: from the labels of containers, and from the records of those that lost theirs."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, record in records().items():
+        found[name] = dict(record["replica"], state="absent")
+    try:
+        containers = docker.call(
+            "GET", "/containers/json?all=1&" + docker.filters(label=[PREFIX + "replica"])
+        )
+    except (Blocked, docker.DockerError):
+        containers = []
+    for container in containers or []:
+        labels = {
+            key[len(PREFIX) :]: value for key, value in container["Labels"].items() if key.startswith(PREFIX)
+        }
+        if not {"release", "chip", "hosts", "devices", "port"} <= set(labels):
+            continue
+        found[labels["replica"]] = {
+            "replica": labels["replica"],
+            "release": labels["release"],
+            "chip": labels["chip"],
+            "hosts": labels["hosts"].split(","),
+            "devices": [int(index) for index in labels["devices"].split(",") if index],
+            "port": int(labels["port"]),
+            "state": container["State"],
+        }
+    return sorted(found.values(), key=lambda replica: str(replica["replica"]))
+
+
+def records() -> dict[str, Any]:
+    """What was deployed here, by replica."""
+    root = os.path.join(STATE, "replicas")
+    names = sorted(os.listdir(root)) if os.path.isdir(root) else []
+    found = {name: read_json(os.path.join(root, name, "record.json")) for name in names}
+    return {name: record for name, record in found.items() if record}
