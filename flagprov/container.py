@@ -1,0 +1,130 @@
+"""The card's `docker run` as a typed body of the engine's `containers/create`; pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from flagprov.models.release import Mount
+
+if TYPE_CHECKING:
+    from flagprov.desired import Serving
+
+LABEL = "io.flagprov."
+UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+def size_bytes(text: str) -> int:
+    """`512g` -> bytes, as docker reads sizes."""
+    found = re.fullmatch(r"(\d+)([bkmg]?)", text.lower())
+    if not found:
+        raise ValueError(f"not a size: {text}")
+    return int(found.group(1)) * UNITS[found.group(2)]
+
+
+def create_body(serving: Serving, config: str) -> dict[str, Any]:
+    """Deliberately not as the card: --init always, --rm never, shm capped at half of memory, devices named."""
+    container, replica = serving.variant.container, serving.replica
+    host: dict[str, Any] = {
+        "Init": True,
+        "NetworkMode": container.network,
+        "IpcMode": container.ipc,
+        "Privileged": container.privileged,
+        "RestartPolicy": {"Name": "no"},
+        "Mounts": [_mount(mount) for mount in _mounts(serving, config)],
+        "Ulimits": [_ulimit(name, value) for name, value in sorted(container.ulimits.items())],
+    }
+    if container.uts == "host":
+        host["UTSMode"] = "host"
+    if container.shm_size:
+        host["ShmSize"] = min(size_bytes(container.shm_size), serving.survey.memory_mib * (1 << 20) // 2)
+    if container.security_opt:
+        host["SecurityOpt"] = list(container.security_opt)
+    if container.cap_add:
+        host["CapAdd"] = list(container.cap_add)
+    if container.gpus and serving.chip.gpus_flag:
+        devices = [str(index) for index in replica.devices]
+        host["DeviceRequests"] = [{"Driver": "", "DeviceIDs": devices, "Capabilities": [["gpu"]]}]
+    host["Devices"] = [
+        {"PathOnHost": device.source, "PathInContainer": device.target, "CgroupPermissions": "rwm"}
+        for device in container.devices
+    ]
+    body: dict[str, Any] = {
+        "Entrypoint": ["python3", f"{config}/launcher.py"],
+        "Cmd": [],
+        "Env": [f"{name}={value}" for name, value in sorted(environment(serving).items())],
+        "Labels": labels(serving, config),
+        "StopTimeout": 110,
+        "HostConfig": host,
+    }
+    if container.user:
+        body["User"] = container.user
+    if container.workdir:
+        body["WorkingDir"] = container.workdir
+    return body
+
+
+def environment(serving: Serving) -> dict[str, str]:
+    """Chip, card and operators; the visible devices are those that placement named."""
+    env = {**serving.chip.env, **serving.variant.env}
+    if serving.chip.visible_devices:
+        env[serving.chip.visible_devices] = ",".join(str(index) for index in serving.replica.devices)
+    if serving.variant.operators == "flaggems":
+        env["USE_FLAGGEMS"] = "1"
+    else:
+        env.pop("USE_FLAGGEMS", None)
+    env["TRITON_CACHE_DIR"] = "/var/lib/flagprov/cache/triton"
+    env["FLAGGEMS_CACHE_DIR"] = "/var/lib/flagprov/cache/flaggems"
+    return env
+
+
+def labels(serving: Serving, config: str) -> dict[str, str]:
+    replica, image = serving.replica, serving.variant.image
+    return {
+        f"{LABEL}replica": replica.name,
+        f"{LABEL}release": replica.release,
+        f"{LABEL}chip": replica.chip,
+        f"{LABEL}hosts": ",".join(replica.hosts),
+        f"{LABEL}devices": ",".join(str(index) for index in replica.devices),
+        f"{LABEL}port": str(replica.port),
+        f"{LABEL}config": config.rsplit("/", 1)[-1],
+        f"{LABEL}image": ",".join(image.digests) or image.reference,
+    }
+
+
+def _mounts(serving: Serving, config: str) -> Iterable[Mount]:
+    from flagprov.desired import cache_path, replica_path, site_path
+
+    seen: set[str] = set()
+    for mount in (*serving.variant.container.mounts, *_chip_mounts(serving)):
+        if mount.target not in seen:
+            seen.add(mount.target)
+            yield mount.model_copy(update={"source": site_path(mount.source, serving)})
+    yield Mount(source=config, target=config, read_only=True)
+    yield Mount(source=f"{replica_path(serving.replica.name)}/run", target="/run/flagprov")
+    yield Mount(source=cache_path(serving), target="/var/lib/flagprov/cache")
+
+
+def _chip_mounts(serving: Serving) -> Iterable[Mount]:
+    """What the chip needs and the card's own mounts do not already cover."""
+    cards = [mount.target.rstrip("/") for mount in serving.variant.container.mounts]
+    for mount in serving.chip.mounts:
+        if not any(mount.target == card or mount.target.startswith(card + "/") for card in cards):
+            yield mount
+
+
+def optional_sources(serving: Serving) -> list[str]:
+    from flagprov.desired import site_path
+
+    mounts = (*serving.variant.container.mounts, *serving.chip.mounts)
+    return sorted({site_path(mount.source, serving) for mount in mounts if mount.optional})
+
+
+def _mount(mount: Mount) -> dict[str, Any]:
+    return {"Type": "bind", "Source": mount.source, "Target": mount.target, "ReadOnly": mount.read_only}
+
+
+def _ulimit(name: str, value: str) -> dict[str, Any]:
+    soft, _, hard = value.partition(":")
+    return {"Name": name, "Soft": int(soft), "Hard": int(hard or soft)}

@@ -1,0 +1,258 @@
+"""What every host must have for its replicas: resources in the order of their stages; pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flagprov.container import create_body, optional_sources
+from flagprov.models.chip import Chip
+from flagprov.models.desired import HostDesired, Replica, Resource, Stage
+from flagprov.models.fleet import Host
+from flagprov.models.image import ImageFacts
+from flagprov.models.observed import Running, Survey
+from flagprov.models.release import Image, Release, Variant
+from flagprov.wait_script import wait_script
+
+STATE = "/var/lib/flagprov"
+STOP_TIMEOUT_S = 120
+COMMON_IMAGE_MIB = 2048  # the least that is asked for where the image's size is not known
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """One replica on one host, with everything that its resources are made of."""
+
+    release: Release
+    variant: Variant  # after settings
+    chip: Chip
+    replica: Replica
+    host: Host
+    survey: Survey
+    facts: ImageFacts | None
+    probe_version: str  # names the image probe, so that a newer one looks again
+    sets: tuple[str, ...] = ()
+
+
+def host_desired(host: str, servings: Sequence[Serving]) -> HostDesired:
+    """All resources of one host; later stages are pending while an image was never looked into."""
+    resources: dict[tuple[str, str], Resource] = {}
+    pending = ""
+    for serving in servings:
+        for resource in _resources(serving):
+            resources.setdefault((resource.kind, resource.name), resource)
+        if serving.facts is None:
+            pending = f"configuration follows once {serving.variant.image.reference} has been looked into"
+    ordered = sorted(resources.values(), key=lambda resource: resource.stage)
+    return HostDesired(host, tuple(ordered), pending)
+
+
+def image_key(image: Image) -> str:
+    """Names what is known of an image: its locked digests, or its name while there are none."""
+    text = json.dumps(sorted(image.digests) or [image.reference])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def site_reference(reference: str, registries: Mapping[str, str]) -> str:
+    """The name under which this site's hosts pull an image; the longest mapped prefix wins."""
+    for upstream in sorted(registries, key=len, reverse=True):
+        if reference.startswith(upstream.rstrip("/") + "/"):
+            return registries[upstream].rstrip("/") + reference[len(upstream.rstrip("/")) :]
+    return reference
+
+
+def site_path(path: str, serving: Serving) -> str:
+    """A path of the card on this site: its weights root may be mounted elsewhere."""
+    root = serving.release.weights.root.rstrip("/")
+    if serving.host.weights_root and (path == root or path.startswith(root + "/")):
+        return serving.host.weights_root.rstrip("/") + path[len(root) :]
+    return path
+
+
+def _resources(serving: Serving) -> Iterable[Resource]:
+    image = _image(serving)
+    yield Resource("image", image["reference"], Stage.IMAGE, image, serving.replica.name)
+    if serving.facts is None:
+        spec = {**image, "probe": serving.probe_version}
+        yield Resource("image_facts", image["reference"], Stage.IMAGE, spec, serving.replica.name)
+    yield _weights(serving)
+    yield _claim(serving)
+    if serving.facts is not None:
+        yield from _config(serving)
+        yield from _serve(serving, image)
+
+
+def _image(serving: Serving) -> dict[str, Any]:
+    image = serving.variant.image
+    return {
+        "reference": site_reference(image.reference, serving.host.registries),
+        "digests": list(image.digests),
+        "need_mib": COMMON_IMAGE_MIB,
+    }
+
+
+def _weights(serving: Serving) -> Resource:
+    weights = serving.release.weights
+    path = site_path(weights.path.rstrip("/"), serving)
+    remedy = f"bring {weights.source} to {path} on this host"
+    if weights.source.startswith("modelscope://"):
+        model = weights.source.removeprefix("modelscope://")
+        remedy = f"on this host: modelscope download --model {model} --local_dir {path}"
+    return Resource("weights", path, Stage.WEIGHTS, {"path": path, "remedy": remedy}, serving.replica.name)
+
+
+def _claim(serving: Serving) -> Resource:
+    replica = serving.replica
+    spec = {
+        "container": container_name(replica.name),
+        "port": replica.port,
+        "devices": list(replica.devices),
+        "tool": serving.chip.detection.tool,
+    }
+    return Resource("claim", f"port and devices of {replica.name}", Stage.CONFIG, spec, replica.name)
+
+
+def container_name(replica: str) -> str:
+    return f"flagprov-{replica}"
+
+
+def unit_name(replica: str) -> str:
+    return f"flagprov@{replica}.service"
+
+
+def config_path(files: Mapping[str, str]) -> str:
+    text = json.dumps(files, sort_keys=True)
+    return f"{STATE}/configs/{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+
+
+def cache_path(serving: Serving) -> str:
+    """Compiled kernels are kept per image, chip and FlagGems version."""
+    assert serving.facts is not None
+    flaggems = serving.facts.flaggems or "none"
+    return f"{STATE}/caches/{image_key(serving.variant.image)}-{serving.chip.name}-{flaggems}"
+
+
+def replica_path(replica: str) -> str:
+    return f"{STATE}/replicas/{replica}"
+
+
+def _config(serving: Serving) -> Iterable[Resource]:
+    name = serving.replica.name
+    files = _files(serving)
+    folder = replica_path(name)
+    for path in (folder, f"{folder}/run", cache_path(serving)):
+        yield Resource("directory", path, Stage.CONFIG, {"path": path, "mode": "0755"}, name)
+    path = config_path(files)
+    yield Resource("tree", path, Stage.CONFIG, {"path": path, "files": dict(files)}, name)
+    wait = {"path": f"{folder}/wait", "mode": "0755", "content": wait_script(serving)}
+    yield Resource("file", wait["path"], Stage.CONFIG, wait, name)
+    record = {"path": f"{folder}/record.json", "mode": "0644", "content": _record(serving, path)}
+    yield Resource("file", record["path"], Stage.CONFIG, record, name)
+
+
+def _files(serving: Serving) -> Mapping[str, str]:
+    from flagprov.runner import render, serving_inputs
+
+    return render(serving_inputs(serving))
+
+
+def _record(serving: Serving, config: str) -> str:
+    """What was deployed, for other controllers, `status` and placement; the same run writes the same bytes."""
+    replica = serving.replica
+    record = {
+        "schema_version": 1,
+        "replica": {
+            "replica": replica.name,
+            "release": replica.release,
+            "chip": replica.chip,
+            "hosts": list(replica.hosts),
+            "devices": list(replica.devices),
+            "port": replica.port,
+        },
+        "probe": _probe_spec(serving, config),
+        "config": config,
+        "weights": site_path(serving.release.weights.path.rstrip("/"), serving),
+        "set": list(serving.sets),
+        "engine_version": serving.facts.vllm if serving.facts else None,
+    }
+    return json.dumps(record, indent=1, sort_keys=True) + "\n"
+
+
+def _serve(serving: Serving, image: Mapping[str, Any]) -> Iterable[Resource]:
+    replica = serving.replica
+    name = container_name(replica.name)
+    files = _files(serving)
+    config = config_path(files)
+    spec = {
+        "name": name,
+        "replica": replica.name,
+        "unit": unit_name(replica.name),
+        "folder": replica_path(replica.name),
+        "image": dict(image),
+        "create": create_body(serving, config),
+        "optional_sources": optional_sources(serving),
+        "made": [f"{STATE}/"],
+        "stop_timeout_s": STOP_TIMEOUT_S,
+    }
+    yield Resource("container", name, Stage.SERVE, spec, replica.name)
+    unit = {
+        "unit": unit_name(replica.name),
+        "active": True,
+        "after": [name, config],
+        "stop_timeout_s": STOP_TIMEOUT_S,
+    }
+    yield Resource("unit", unit_name(replica.name), Stage.SERVE, unit, replica.name)
+    probe = _probe_spec(serving, config)
+    yield Resource("probe", f"endpoint of {replica.name}", Stage.VERIFY, probe, replica.name)
+
+
+def _probe_spec(serving: Serving, config: str) -> dict[str, Any]:
+    replica = serving.replica
+    readiness = serving.variant.readiness or serving.release.readiness
+    host = str(serving.variant.serve.get("host") or "0.0.0.0")
+    model = serving.variant.serve.get("served_model_name") or serving.variant.serve.get("model") or ""
+    name = container_name(replica.name)
+    return {
+        "replica": replica.name,
+        "container": name,
+        "unit": unit_name(replica.name),
+        "address": "127.0.0.1" if host in ("0.0.0.0", "::", "") else host,
+        "port": replica.port,
+        "model": model if isinstance(model, str) else str(model),
+        "readiness": readiness.kind,
+        "path": readiness.path,
+        "command": list(readiness.command),
+        "deadline_s": readiness.deadline_s,
+        "after": [name, config, unit_name(replica.name)],
+        "stop_timeout_s": STOP_TIMEOUT_S,
+    }
+
+
+def stopped(running: Running) -> tuple[Resource, ...]:
+    """A replica that is not running and does not come back."""
+    spec = {"unit": unit_name(running.replica), "active": False, "stop_timeout_s": STOP_TIMEOUT_S}
+    return (Resource("unit", unit_name(running.replica), Stage.SERVE, spec, running.replica),)
+
+
+def absent(running: Running) -> tuple[Resource, ...]:
+    """Nothing of a replica: no unit instance, no container, no files."""
+    name = container_name(running.replica)
+    container = {"name": name, "replica": running.replica, "unit": unit_name(running.replica), "absent": True}
+    path = replica_path(running.replica)
+    return (
+        *stopped(running),
+        Resource("container", name, Stage.SERVE, container, running.replica),
+        Resource("directory", path, Stage.SERVE, {"path": path, "absent": True}, running.replica),
+    )
+
+
+def emptied() -> tuple[Resource, ...]:
+    """A host without any trace of flagprov; engine, driver and foreign data stay."""
+    unit = "/etc/systemd/system/flagprov@.service"
+    return (
+        Resource("file", unit, Stage.VERIFY, {"path": unit, "absent": True}),
+        Resource("directory", STATE, Stage.VERIFY, {"path": STATE, "absent": True}),
+    )

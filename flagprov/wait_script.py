@@ -1,0 +1,58 @@
+"""The script that a replica's unit runs before its container: everything it needs is there, or it waits."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flagprov.desired import Serving
+
+PATIENCE_S = 600
+
+SCRIPT = """#!/bin/sh
+# Written by flagprov. Runs before the container of {replica} is started: backs off after a crash, then
+# waits for mounts and device nodes, so that docker never makes empty directories in place of missing ones.
+set -u
+restarts=$(systemctl show -p NRestarts --value {unit})
+case "$restarts" in
+    ''|0|*[!0-9]*) ;;
+    1) sleep 1 ;;
+    2) sleep 5 ;;
+    *) sleep 30 ;;
+esac
+waited=0
+wait_for() {{
+    until "$@" 2>/dev/null; do
+        if [ "$waited" -ge {patience} ]; then
+            echo "flagprov: gave up after {patience} s waiting for: $*" >&2
+            exit 1
+        fi
+        [ $((waited % 30)) -ne 0 ] || echo "flagprov: waiting for: $*" >&2
+        sleep 1
+        waited=$((waited + 1))
+    done
+}}
+while read -r point; do
+    wait_for mountpoint -q "$point"
+done < {mounts}
+{paths}"""
+
+
+def wait_script(serving: Serving) -> str:
+    """Shell text; every path is quoted."""
+    from flagprov.desired import replica_path, site_path, unit_name
+
+    replica = serving.replica.name
+    container = serving.variant.container
+    needed = [site_path(mount.source, serving) for mount in container.mounts if not mount.optional]
+    needed += [device.source for device in container.devices if not device.optional]
+    for node in serving.chip.device_nodes:
+        needed += [node.format(index=index) for index in serving.replica.devices] if "{" in node else [node]
+    return SCRIPT.format(
+        replica=replica,
+        unit=shlex.quote(unit_name(replica)),
+        patience=PATIENCE_S,
+        mounts=shlex.quote(f"{replica_path(replica)}/mounts"),
+        paths="".join(f"wait_for test -e {shlex.quote(path)}\n" for path in dict.fromkeys(needed)),
+    )
