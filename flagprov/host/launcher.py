@@ -1,13 +1,12 @@
 """PID 1 of a serving container: starts the engine as launch.json says, follows its log, ends when it ends.
 
-One file, standard library only, Python 3.8: it runs with the python3 of any image, as
-`python3 /var/lib/flagprov/configs/HASH/launcher.py`, and reads launch.json beside itself.
+Standard library only, Python 3.8: it runs with the python3 of any image, as
+`python3 /var/lib/flagprov/configs/HASH/launcher.py`; launch.json and the package it imports lie beside it.
 Exit codes: 0 stopped by request, 1 the engine ended by itself, 2 launch.json is unusable, 3 nothing was started.
 """
 
 from __future__ import annotations
 
-import collections
 import ctypes
 import http.client
 import json
@@ -22,12 +21,13 @@ import stat
 import subprocess
 import sys
 import time
-from typing import Any, Deque, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+
+from flagprov.host.launcher_log import Log, say
+from flagprov.host.launcher_processes import command_line, descendants, is_front, processes, send
 
 SCHEMA_VERSION = 1
 STOPPED, ENDED, UNUSABLE, NOT_STARTED = 0, 1, 2, 3
-READY = b"Application startup complete."
-TAIL = 40  # log lines kept for state.json
 TURN_S = 0.5  # longest sleep; child and signal wake the loop earlier
 SETTLE_S = 5.0  # what the engine's other processes get to end by themselves
 PR_SET_CHILD_SUBREAPER = 36
@@ -39,22 +39,6 @@ class Unusable(Exception):
 
 class NotStarted(Exception):
     """The launch command came back and left no engine."""
-
-
-def say(text: str) -> None:
-    """One line of our own between the engine's."""
-    write_out(("flagprov: %s\n" % text).encode("utf-8", "replace"))
-
-
-def write_out(data: bytes) -> None:
-    """All of data to standard output; a closed output never stops serving."""
-    while data:
-        try:
-            data = data[os.write(1, data) :]
-        except BlockingIOError:
-            select.select([], [1], [], 1.0)
-        except OSError:
-            return
 
 
 def read_launch(directory: str) -> Dict[str, Any]:
@@ -93,50 +77,6 @@ def shell_script(source: Sequence[str], before_start: Sequence[str], argv: Seque
     return "\n".join(lines) + "\n"
 
 
-def processes() -> Dict[int, int]:
-    """pid -> parent of every process that is not a zombie."""
-    found = {}
-    for name in os.listdir("/proc"):
-        if not name.isdigit():
-            continue
-        try:
-            with open("/proc/%s/stat" % name, "rb") as file:
-                fields = file.read().rpartition(b")")[2].split()
-        except OSError:
-            continue
-        if fields[0] not in (b"Z", b"X"):
-            found[int(name)] = int(fields[1])
-    return found
-
-
-def descendants(root: int, table: Mapping[int, int]) -> List[int]:
-    """Everything below root, parents before children."""
-    below: List[int] = []
-    level = [root]
-    while level:
-        level = sorted(pid for pid, parent in table.items() if parent in level)
-        below.extend(level)
-    return below
-
-
-def command_line(pid: int) -> List[str]:
-    try:
-        with open("/proc/%d/cmdline" % pid, "rb") as file:
-            return file.read().decode("utf-8", "replace").split("\0")[:-1]
-    except OSError:
-        return []
-
-
-def is_front(argv: Sequence[str]) -> bool:
-    """Whether this is the process that answers HTTP: `vllm serve`, possibly behind its interpreter."""
-    if not argv:
-        return False
-    if argv[0].startswith("VLLM::APIServer"):
-        return True
-    names = [os.path.basename(word) for word in argv[:3]]
-    return any(pair == ("vllm", "serve") for pair in zip(names, names[1:]))
-
-
 def in_flight(port: int) -> Optional[float]:
     """Requests that run or wait, from the engine's metrics; None where it does not say."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
@@ -149,44 +89,6 @@ def in_flight(port: int) -> Optional[float]:
         connection.close()
     values = re.findall(r"^vllm:num_requests_(?:running|waiting)(?:\{[^}]*\})? (\S+)", text, re.MULTILINE)
     return sum(float(value) for value in values) if values else None
-
-
-class Log:
-    """The engine's log: what arrives goes to standard output, the last lines are kept."""
-
-    def __init__(self) -> None:
-        self.sources: Dict[int, bool] = {}  # descriptor -> whether select can wait for it
-        self.tail: Deque[str] = collections.deque(maxlen=TAIL)
-        self.ready = False
-        self.partial = b""
-
-    def add(self, path: str) -> None:
-        """Follow a FIFO or a growing file from its start."""
-        # Read and write, so that a FIFO has no end between two writers.
-        descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-        self.sources[descriptor] = stat.S_ISFIFO(os.fstat(descriptor).st_mode)
-
-    def waitable(self) -> List[int]:
-        return [descriptor for descriptor, selectable in self.sources.items() if selectable]
-
-    def pump(self) -> None:
-        for descriptor in self.sources:
-            while True:
-                try:
-                    data = os.read(descriptor, 65536)
-                except OSError:
-                    break
-                if not data:
-                    break
-                write_out(data)
-                self._keep(data)
-
-    def _keep(self, data: bytes) -> None:
-        lines = (self.partial + data).split(b"\n")
-        self.partial = lines.pop()[-8192:]
-        for line in lines:
-            self.tail.append(line.decode("utf-8", "replace").rstrip()[:500])
-            self.ready = self.ready or READY in line
 
 
 class Launcher:
@@ -268,7 +170,7 @@ class Launcher:
                 return
             self.ended[pid] = status
 
-    def wait_until(self, done: Any, seconds: float) -> bool:
+    def wait_until(self, done: Callable[[], bool], seconds: float) -> bool:
         """Turn until done() or the time is over; says which."""
         deadline = time.monotonic() + seconds
         while not done():
@@ -463,14 +365,6 @@ class Launcher:
         self.enter("ended", reason)
         say(reason)
         return code
-
-
-def send(pids: Sequence[int], number: int) -> None:
-    for pid in pids:
-        try:
-            os.kill(pid, number)
-        except ProcessLookupError:
-            pass
 
 
 def main() -> int:

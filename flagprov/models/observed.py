@@ -40,10 +40,10 @@ class Survey:
     cpus: int
     memory_mib: int
     docker_version: str | None
-    provisioned: str | None  # content hash of the template unit, None where it is missing
+    provisioned: str | None  # fingerprint of the last provisioning, None where there was none
     devices: Mapping[str, tuple[Device, ...]]  # by tool: nvidia-smi, npu-smi, cpuinfo
     running: tuple[Running, ...]
-    listening: Mapping[int, str]  # port -> "process (pid)"
+    records: Mapping[str, Any] = field(default_factory=dict)  # replica -> record.json as it was deployed
     facts: Mapping[str, Any] = field(default_factory=dict)  # everything else, for `status` and `doctor`
 
 

@@ -16,6 +16,8 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$")]
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 AbsolutePath = Annotated[str, Field(pattern=r"^/[^\x00\n]*$")]
 EnvName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+ServeName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", description="max_num_seqs, not max-num-seqs")]
+WeightsSource = Annotated[str, Field(pattern=r"^(modelscope|hf|https|file)://[^\s]+$")]
 
 
 class Strict(BaseModel):
@@ -40,7 +42,7 @@ class Model(Strict):
 
 
 class Weights(Strict):
-    source: str = Field(description="modelscope://ID, hf://ID, https://..., file:///PATH")
+    source: WeightsSource = Field(description="modelscope://ID, hf://ID, https://..., file:///PATH")
     revision: str | None = None
     path: AbsolutePath = Field(description="directory inside the container, as the card has it")
     root: AbsolutePath = Field(description="the part of path that a site maps by flagprov_weights_root")
@@ -60,9 +62,10 @@ class Readiness(Strict):
 
 
 class Image(Strict):
-    reference: str = Field(description="registry/name:tag as the card runs it")
+    reference: str = Field(pattern=r"^[^\s]+$", description="registry/name:tag that is served")
     digests: tuple[Digest, ...] = Field((), description="config, manifest or index digests; any of them is it")
     alternatives: tuple[str, ...] = Field((), description="other names under which it was published")
+    build: tuple[str, ...] = Field((), description="the card's build steps (git clone, pip); never run at a start")
 
 
 class Mount(Strict):
@@ -125,7 +128,7 @@ class Variant(Strict):
     container: Container = Container()
     env: dict[EnvName, str] = {}
     launch: Launch = Launch()
-    serve: dict[str, ServeValue] = Field(description="engine arguments, in FlagScale's spelling (underscores)")
+    serve: dict[ServeName, ServeValue] = Field(description="engine arguments in FlagScale's spelling (underscores)")
     operators: Operators
     devices: int = Field(1, ge=1, description="accelerators per node")
     nodes: int = Field(1, ge=1)
@@ -134,6 +137,13 @@ class Variant(Strict):
     readiness: Readiness | None = Field(None, description="overrides the release's")
     warnings: tuple[str, ...] = ()
     resolutions: tuple[Resolution, ...] = ()
+
+    @model_validator(mode="after")
+    def _operators_agree(self) -> Variant:
+        asked = self.env.get("USE_FLAGGEMS", "").lower() in {"1", "true", "yes"}
+        if self.operators == "native" and asked:
+            raise ValueError("operators is native, but env.USE_FLAGGEMS switches FlagGems on")
+        return self
 
 
 class Release(Strict):
@@ -147,3 +157,14 @@ class Release(Strict):
     variants: dict[Name, Variant] = Field(min_length=1, description="by chip")
     warnings: tuple[str, ...] = ()
     provenance: dict[str, str] = Field({}, description="dotted key -> where the fact came from")
+
+
+class LockedImage(Strict):
+    digests: tuple[Digest, ...]
+
+
+class Lock(Strict):
+    """Digests that a site has locked for a release, by chip; written by flagprov, read with the release."""
+
+    schema_version: Literal[1] = 1
+    variants: dict[Name, LockedImage]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from flagprov.models.release import EnvName, Operators, ServeValue, Strict
+from flagprov.models.release import EnvName, Operators, ServeName, ServeValue, Strict
 
 
 class Settings(Strict):
@@ -18,7 +18,7 @@ class Settings(Strict):
     port: int | None = Field(None, ge=1, le=65535)
     image: str | None = Field(None, description="digest or reference to serve instead of the release's")
     operators: Operators | None = None
-    serve: dict[str, ServeValue] = {}
-    env: dict[EnvName, str] = {}
+    serve: dict[ServeName, ServeValue] = Field({}, description="null takes the release's argument away")
+    env: dict[EnvName, str | None] = Field({}, description="null takes the release's variable away")
     shm_size: Annotated[str, Field(pattern=r"^[0-9]+[bkmgBKMG]?$")] | None = None
     deadline_s: int | None = Field(None, ge=1)

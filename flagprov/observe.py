@@ -1,0 +1,74 @@
+"""Asking hosts: their survey, and a look at what they should have. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from flagprov.errors import HostError
+from flagprov.models.desired import Resource
+from flagprov.models.observed import Change, Device, Look, Problem, Running, Survey
+from flagprov.transport import Session
+
+
+def survey(session: Session) -> Survey:
+    return read_survey(session.host.name, session.ask({"op": "survey"}))
+
+
+def look(session: Session, resources: Sequence[Resource]) -> Look:
+    answer = session.ask({"op": "look", "resources": [resource.wire() for resource in resources]})
+    return read_look(session.host.name, answer)
+
+
+def read_survey(host: str, answer: Mapping[str, Any]) -> Survey:
+    """The host's words as a value; what is not understood is an error, never a guess."""
+    try:
+        devices = {
+            str(tool): tuple(
+                Device(d["index"], d["name"], d["memory_mib"], tuple(d["processes"]), d["uuid"]) for d in found
+            )
+            for tool, found in answer["devices"].items()
+        }
+        return Survey(
+            host=host,
+            arch=answer["arch"],
+            os=answer["os"],
+            kernel=answer["kernel"],
+            cpus=answer["cpus"],
+            memory_mib=answer["memory_mib"],
+            docker_version=answer["docker_version"],
+            provisioned=answer["provisioned"],
+            devices=devices,
+            running=tuple(read_running(entry) for entry in answer["running"]),
+            records=dict(answer["records"]),
+            facts=dict(answer["facts"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise HostError(host, "survey", f"its answer is not understood: {error!r}") from None
+
+
+def read_running(entry: Mapping[str, Any]) -> Running:
+    return Running(
+        replica=str(entry["replica"]),
+        release=str(entry["release"]),
+        chip=str(entry["chip"]),
+        hosts=tuple(entry["hosts"]),
+        devices=tuple(int(index) for index in entry["devices"]),
+        port=int(entry["port"]),
+        state=str(entry["state"]),
+    )
+
+
+def read_look(host: str, answer: Mapping[str, Any]) -> Look:
+    try:
+        return Look(
+            host=host,
+            digest=answer["digest"],
+            changes=tuple(Change(**change) for change in answer["changes"]),
+            problems=tuple(
+                Problem(p["step"], p["message"], p.get("remedy", ""), p.get("replica")) for p in answer["problems"]
+            ),
+            notes=dict(answer["notes"]),
+        )
+    except (KeyError, TypeError) as error:
+        raise HostError(host, "look", f"its answer is not understood: {error!r}") from None

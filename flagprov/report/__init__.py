@@ -1,0 +1,1 @@
+"""What flagprov says: values of `models` as JSON and as text; pure, nothing here reaches a host."""

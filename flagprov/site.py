@@ -1,0 +1,93 @@
+"""What flagprov keeps beside an inventory, in `.flagprov/`: image facts, locks of releases, runs, what it deployed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flagprov.errors import VersionError
+from flagprov.models.image import SCHEMA_VERSION, ImageFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    root: Path
+
+    def lock_file(self, release: str) -> Path:
+        return self.root / "locks" / f"{release}.json"
+
+    def known_hosts(self) -> Path:
+        return self.root / "known_hosts"
+
+    def facts(self, key: str) -> ImageFacts | None:
+        """Image facts found before; None where this image was never looked into."""
+        stored = self._read(self.root / "images" / f"{key}.json")
+        if stored is None:
+            return None
+        if stored.get("schema_version", 0) != SCHEMA_VERSION:
+            return None
+        from flagprov.runner import parse_facts
+
+        return parse_facts(stored["digest"], stored)
+
+    def save_facts(self, key: str, facts: ImageFacts) -> None:
+        self._write(self.root / "images" / f"{key}.json", dataclasses.asdict(facts))
+
+    def lock_image(self, release: str, chip: str, digest: str) -> None:
+        """Pin an image that had no digest yet: a tag is trusted once, never twice."""
+        path = self.lock_file(release)
+        lock = self._read(path) or {"schema_version": 1, "variants": {}}
+        lock["variants"].setdefault(chip, {}).setdefault("digests", [])
+        if digest not in lock["variants"][chip]["digests"]:
+            lock["variants"][chip]["digests"].append(digest)
+            self._write(path, lock)
+
+    def deployed(self) -> dict[str, dict[str, Any]]:
+        """Replica -> what was deployed last, for hosts that do not answer now."""
+        stored = self._read(self.root / "deployed.json") or {}
+        return dict(stored.get("replicas", {}))
+
+    def save_deployed(self, replicas: Mapping[str, Mapping[str, Any]]) -> None:
+        if replicas != self.deployed():
+            self._write(self.root / "deployed.json", {"schema_version": 1, "replicas": replicas})
+
+    def new_run(self, verb: str) -> Path:
+        """A private directory for one run's plan, events and report."""
+        name = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        for attempt in range(1000):
+            path = self.root / "runs" / (f"{name}-{verb}" + (f"-{attempt}" if attempt else ""))
+            self._folder(path.parent)
+            try:
+                path.mkdir(mode=0o700)
+            except FileExistsError:
+                continue
+            return path
+        raise FileExistsError(name)
+
+    @staticmethod
+    def _read(path: Path) -> dict[str, Any] | None:
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return None
+        if not isinstance(value, dict):
+            return None
+        if value.get("schema_version", 1) > 1:
+            raise VersionError(f"{path}: written by a newer flagprov", remedy="update flagprov on this controller")
+        return value
+
+    def _write(self, path: Path, value: Mapping[str, Any]) -> None:
+        self._folder(path.parent)
+        beside = path.with_name(f"{path.name}.{os.getpid()}.new")
+        beside.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        beside.replace(path)
+
+    def _folder(self, path: Path) -> None:
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
