@@ -1,0 +1,47 @@
+"""The way of all verbs that change hosts: look, ask, do, report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flagprov.cli.screen import Run, Screen, complain
+
+if TYPE_CHECKING:
+    from flagprov.models.event import Event
+    from flagprov.models.outcome import Outcome
+    from flagprov.models.plan import Plan
+    from flagprov.pipeline import Request
+
+    Act = Callable[[Callable[[Plan], bool], Callable[[Event], None]], Outcome | None]
+
+
+def request(
+    inventory: str, release: str | None = None, limit: str | None = None, sets: tuple[str, ...] = ()
+) -> Request:
+    from flagprov import pipeline
+
+    return pipeline.Request(inventory=Path(inventory), release=release, limit=limit, sets=sets)
+
+
+def change(run: Run, act: Act, *, yes: bool, quiet: bool) -> int:
+    """Exit code of `act(approve, on_event)`, after its report."""
+    screen = Screen(run, quiet=quiet)
+    with screen.progress() as progress:
+        outcome = act(lambda plan: screen.approve(plan, yes), progress)
+    if outcome is None:
+        complain("nothing was changed", style="warn")
+        return 1
+    return report(screen, outcome)
+
+
+def report(screen: Screen, outcome: Outcome) -> int:
+    from flagprov.report.json import of_outcome
+    from flagprov.report.outcome import next_lines, outcome_lines
+
+    screen.show(
+        lambda width: [*outcome_lines(outcome, width=width), *next_lines(outcome, screen.run.inventory)],
+        lambda: of_outcome(outcome),
+    )
+    return 0 if outcome.succeeded else 1

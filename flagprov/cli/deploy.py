@@ -1,0 +1,36 @@
+"""`flagprov deploy`"""
+
+from __future__ import annotations
+
+import click
+
+from flagprov.cli import options
+from flagprov.cli.changing import change, request
+from flagprov.cli.screen import Run, require_consent
+
+
+@click.command("deploy")
+@options.inventory
+@options.release
+@options.limit
+@options.sets
+@options.yes
+@options.output()
+@options.quiet
+@click.pass_obj
+def command(
+    run: Run, inventory: str, release: str, limit: str | None, sets: tuple[str, ...], yes: bool, quiet: bool
+) -> int:
+    """Bring RELEASE to the hosts of INVENTORY and prove that it serves.
+
+    RELEASE is a name from `flagprov releases list`, or the path of a release file of your own. Only what
+    is missing is done: a second run finds no change.
+    """
+    require_consent(run, yes)
+    from flagprov import pipeline
+
+    wanted = request(inventory, release, limit, sets)
+    return change(
+        run, lambda approve, on_event: pipeline.deploy(wanted, approve=approve, on_event=on_event),
+        yes=yes, quiet=quiet,
+    )  # fmt: skip

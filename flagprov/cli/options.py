@@ -1,0 +1,49 @@
+"""Arguments and options that several verbs share; what the boundary must know goes into `Run` on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from flagprov.cli.screen import Run
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any] | click.Command)
+
+
+def _note(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    if isinstance(ctx.obj, Run) and parameter.name:
+        setattr(ctx.obj, parameter.name, value)
+    return value
+
+
+def _pairs(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    for each in value:
+        key, equals, _ = each.partition("=")
+        if not equals or not key.strip():
+            raise click.BadParameter(f"{each!r} is not KEY=VALUE, such as serve.max_model_len=4096")
+    return value
+
+
+inventory = click.argument("inventory", callback=_note)
+release = click.argument("release")
+maybe_release = click.argument("release", required=False)
+limit = click.option(
+    "--limit", metavar="PATTERN", help="Only these hosts: names, groups and patterns as Ansible has them."
+)
+sets = click.option(
+    "--set", "sets", multiple=True, metavar="KEY=VALUE", callback=_pairs,
+    help="A setting for this run, such as serve.max_model_len=4096; may be given several times.",
+)  # fmt: skip
+yes = click.option("--yes", "-y", is_flag=True, help="Do it without asking.")
+quiet = click.option("--quiet", "-q", is_flag=True, help="No progress.")
+
+
+def output(*more: str) -> Callable[[Decorated], Decorated]:
+    """--output text|json, and more where a verb has more."""
+    return click.option(
+        "--output", "-o", type=click.Choice(["text", "json", *more]), default="text",
+        callback=_note, expose_value=False, is_eager=True,
+        help="json: one documented document on standard output.",
+    )  # fmt: skip

@@ -1,0 +1,32 @@
+"""`flagprov stop`"""
+
+from __future__ import annotations
+
+import click
+
+from flagprov.cli import options
+from flagprov.cli.changing import change, request
+from flagprov.cli.screen import Run, require_consent
+
+
+@click.command("stop")
+@options.inventory
+@options.maybe_release
+@options.limit
+@options.yes
+@options.output()
+@options.quiet
+@click.pass_obj
+def command(run: Run, inventory: str, release: str | None, limit: str | None, yes: bool, quiet: bool) -> int:
+    """Stop the replicas on the hosts of INVENTORY, all of them or those of RELEASE.
+
+    They stay stopped over a reboot; `flagprov deploy` starts them again.
+    """
+    require_consent(run, yes)
+    from flagprov import pipeline
+
+    wanted = request(inventory, release, limit)
+    return change(
+        run, lambda approve, on_event: pipeline.stop(wanted, approve=approve, on_event=on_event),
+        yes=yes, quiet=quiet,
+    )  # fmt: skip

@@ -1,0 +1,46 @@
+"""`flagprov teardown`"""
+
+from __future__ import annotations
+
+import click
+
+from flagprov.cli import options
+from flagprov.cli.changing import change, request
+from flagprov.cli.screen import Run, require_consent
+
+
+@click.command("teardown")
+@options.inventory
+@options.maybe_release
+@options.limit
+@click.option("--weights", is_flag=True, help="The model's weights too.")
+@options.yes
+@options.output()
+@options.quiet
+@click.pass_obj
+def command(
+    run: Run,
+    inventory: str,
+    release: str | None,
+    limit: str | None,
+    weights: bool,
+    yes: bool,
+    quiet: bool,
+) -> int:
+    """Take flagprov's containers, units, keys and files away from the hosts of INVENTORY.
+
+    All of them, or those of RELEASE. Drivers, the container engine and whatever is not flagprov's stay;
+    weights too, unless --weights is given.
+    """
+    require_consent(run, yes)
+    from flagprov import pipeline
+
+    wanted = request(inventory, release, limit)
+    return change(
+        run,
+        lambda approve, on_event: pipeline.teardown(
+            wanted, weights=weights, approve=approve, on_event=on_event
+        ),
+        yes=yes,
+        quiet=quiet,
+    )
