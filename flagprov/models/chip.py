@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from flagprov.models.release import EnvName, Mount, Name, Strict
 
 
@@ -32,7 +34,7 @@ class Chip(Strict):
     device_nodes: tuple[str, ...] = ()  # `{index}` is replaced by each device's number
     mounts: tuple[Mount, ...] = ()
     source: tuple[str, ...] = ()  # set_env scripts of the vendor inside the image
-    env: dict[EnvName, str] = {}
-    collective_env: dict[EnvName, str] = {}  # `{interface}`, `{address}` are replaced per node
-    forbidden_options: tuple[str, ...] = ()  # docker run options which must not appear
+    env: dict[EnvName, str] = Field({})
+    collective_env: dict[EnvName, str] = Field({})  # `{interface}`, `{address}` are replaced per node
+    forbidden_options: tuple[str, ...] = ()  # fields of Container that must not be set
     native_only: bool = False  # FlagGems cannot run there at all

@@ -16,7 +16,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$")]
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 AbsolutePath = Annotated[str, Field(pattern=r"^/[^\x00\n]*$")]
 EnvName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-ServeName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", description="max_num_seqs, not max-num-seqs")]
+ServeName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]  # underscores, never dashes
 WeightsSource = Annotated[str, Field(pattern=r"^(modelscope|hf|https|file)://[^\s]+$")]
 
 
@@ -63,9 +63,9 @@ class Readiness(Strict):
 
 class Image(Strict):
     reference: str = Field(pattern=r"^[^\s]+$", description="registry/name:tag that is served")
-    digests: tuple[Digest, ...] = Field((), description="config, manifest or index digests; any of them is it")
+    digests: tuple[Digest, ...] = Field((), description="config, manifest or index digests; any of them")
     alternatives: tuple[str, ...] = Field((), description="other names under which it was published")
-    build: tuple[str, ...] = Field((), description="the card's build steps (git clone, pip); never run at a start")
+    build: tuple[str, ...] = Field((), description="the card's build steps; never run at a start")
 
 
 class Mount(Strict):
@@ -96,8 +96,8 @@ class Container(Strict):
 class Launch(Strict):
     kind: LaunchKind = "flagscale"
     label: str = Field("", description="MODEL of `flagscale serve MODEL`; also the name of the serve YAML")
-    source: tuple[AbsolutePath, ...] = Field((), description="scripts sourced before the launch, where they exist")
-    before_start: tuple[str, ...] = Field((), description="shell lines of the card, run in the engine's shell")
+    source: tuple[AbsolutePath, ...] = Field((), description="scripts to source first, where they exist")
+    before_start: tuple[str, ...] = Field((), description="shell lines of the card, in the engine's shell")
     command: tuple[str, ...] = Field((), description="for kind command: argv")
 
 
@@ -128,11 +128,11 @@ class Variant(Strict):
     container: Container = Container()
     env: dict[EnvName, str] = {}
     launch: Launch = Launch()
-    serve: dict[ServeName, ServeValue] = Field(description="engine arguments in FlagScale's spelling (underscores)")
+    serve: dict[ServeName, ServeValue] = Field(description="engine arguments, with underscores")
     operators: Operators
     devices: int = Field(1, ge=1, description="accelerators per node")
     nodes: int = Field(1, ge=1)
-    versions: dict[str, str] = Field({}, description="driver, docker, os, flagscale, flaggems as the card states")
+    versions: dict[str, str] = Field({}, description="driver, docker, os, flagscale, ... of the card")
     metrics: tuple[Metric, ...] = ()
     readiness: Readiness | None = Field(None, description="overrides the release's")
     warnings: tuple[str, ...] = ()

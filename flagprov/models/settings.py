@@ -13,7 +13,7 @@ class Settings(Strict):
     """All optional; what is not set is the release's."""
 
     nodes: int | None = Field(None, ge=1)
-    replicas: int | None = Field(None, ge=1, description="over the whole fleet; default one per host (or group)")
+    replicas: int | None = Field(None, ge=1, description="over the whole fleet; default: one per host")
     devices: int | None = Field(None, ge=1, description="accelerators per node")
     port: int | None = Field(None, ge=1, le=65535)
     image: str | None = Field(None, description="digest or reference to serve instead of the release's")

@@ -1,0 +1,115 @@
+"""Loading releases: by name from the catalog, or a user's own file by its path."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from flagprov.catalog.check import nearest, read_model
+from flagprov.catalog.document import dotted, read
+from flagprov.chips import load_chips
+from flagprov.errors import ReleaseError
+from flagprov.models.chip import Chip
+from flagprov.models.release import Lock, Release, Variant
+
+_CATALOG = Path(__file__).parent / "releases"
+_REMEDY = "The format: docs/releases.md; an example: flagprov releases show qwen3-4b --output yaml"
+
+
+def release_names() -> tuple[str, ...]:
+    """Names in the catalog; no file is opened."""
+    return tuple(sorted(file.stem for file in _CATALOG.glob("*.yaml")))
+
+
+def list_releases() -> tuple[Release, ...]:
+    """Every release of the catalog, by name."""
+    return tuple(load_release(name) for name in release_names())
+
+
+def load_release(name_or_path: str) -> Release:
+    """A release of the catalog by its name, or a file: what has a slash or ends in .yaml or .yml."""
+    if "/" in name_or_path or name_or_path.endswith((".yaml", ".yml")):
+        return _load(Path(name_or_path))
+    if name_or_path not in release_names():
+        raise _unknown(name_or_path)
+    return _load(_CATALOG / f"{name_or_path}.yaml")
+
+
+def variant_for(release: Release, chip: str) -> Variant:
+    """What the release runs on that chip."""
+    variant = release.variants.get(chip)
+    if variant is None:
+        raise ReleaseError(
+            f"release {release.name} has no variant for {chip}; it has {', '.join(sorted(release.variants))}",
+            remedy="Deploy to hosts of those chips (--limit), or add a variant in a file of your own.",
+        )
+    return variant
+
+
+def with_lock(release: Release, path: Path) -> Release:
+    """The release with the digests that the site has locked; no lock file, no change."""
+    if not path.exists():
+        return release
+    lock = read_model(read(path), Lock, f"Remove {path} and lock the images again.")  # JSON is YAML
+    variants = {}
+    for chip, variant in release.variants.items():
+        locked = lock.variants[chip].digests if chip in lock.variants else ()
+        digests = tuple(dict.fromkeys((*variant.image.digests, *locked)))
+        image = variant.image.model_copy(update={"digests": digests})
+        variants[chip] = variant.model_copy(update={"image": image})
+    return release.model_copy(update={"variants": variants})
+
+
+def _load(path: Path) -> Release:
+    if not path.is_file():
+        what = "is a directory" if path.is_dir() else "there is no such file"
+        raise ReleaseError(
+            f"{path}: {what}",
+            remedy="A release is given by the path of its YAML file, or by a name: flagprov releases list",
+        )
+    document = read(path)
+    release = read_model(document, Release, _REMEDY)
+    wrong = []
+    for name, variant in release.variants.items():
+        for key, text in _misfits(name, variant, load_chips()):
+            where = ("variants", name, *key)
+            wrong.append(f"{document.file}:{document.line(where)}: {dotted(where)}: {text}")
+    if wrong:
+        raise ReleaseError("\n".join(wrong), remedy=_REMEDY)
+    return release
+
+
+def _misfits(name: str, variant: Variant, chips: dict[str, Chip]) -> list[tuple[tuple[str, ...], str]]:
+    """What the variant asks of its chip that the chip cannot have."""
+    chip = chips.get(name)
+    if chip is None:
+        return [((), "no chip is called so" + nearest(name, chips))]
+    wrong: list[tuple[tuple[str, ...], str]] = []
+    for option in chip.forbidden_options:
+        if getattr(variant.container, option, None):
+            wrong.append((("container", option), f"a host of chip {name} cannot take this option"))
+    if chip.native_only and variant.operators == "flaggems":
+        wrong.append((("operators",), f"FlagGems does not run on chip {name}: native is possible"))
+    most = max(chip.device_counts, default=variant.devices)
+    if variant.devices > most:
+        wrong.append((("devices",), f"a host of chip {name} has at most {most}"))
+    return wrong
+
+
+def _unknown(name: str) -> ReleaseError:
+    names = release_names()
+    wanted = name.lower()
+    close = difflib.get_close_matches(wanted, names, 3, 0.6)
+    close += [
+        known
+        for known in names
+        if known not in close and (known.startswith(wanted) or wanted.startswith(known))
+    ]
+    message = f"no release is called {name!r}"
+    if close:
+        message += f"; nearest: {', '.join(close)}"
+    if Path(name).is_file():
+        message += f"; a file is: write ./{name} to use it"
+    return ReleaseError(
+        message, remedy="All names: flagprov releases list. A file of your own is given by its path."
+    )

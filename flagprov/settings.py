@@ -1,0 +1,169 @@
+"""Settings on top of a release: what the inventory says for a host, and one run's --set."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from flagprov.catalog.check import nearest, problems
+from flagprov.catalog.document import dotted, parse
+from flagprov.errors import ReleaseError, SettingsError
+from flagprov.models.release import Image, Release, Variant
+from flagprov.models.settings import Settings
+
+_MAPS = ("serve", "env")
+_TEXTS = ("image", "operators", "shm_size")  # taken as they are, like env: never a number or true
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*$")
+_SWITCH = "USE_FLAGGEMS"
+
+
+def parse_sets(sets: Sequence[str]) -> dict[str, Any]:
+    """`serve.max_num_seqs=32` and the like to nested settings; of two with one key the later holds."""
+    settings: dict[str, Any] = {}
+    for text in sets:
+        key, equals, value = text.partition("=")
+        key = key.strip()
+        if not equals or not key:
+            raise SettingsError(
+                f"--set {text}: not KEY=VALUE", remedy="For example: --set serve.max_num_seqs=32"
+            )
+        section, _, name = key.partition(".")
+        _check_key(key, section, name)
+        if section in _MAPS:
+            settings.setdefault(section, {})[name] = _value(key, value, as_text=section == "env")
+        else:
+            settings[section] = _value(key, value, as_text=section in _TEXTS)
+    return settings
+
+
+def merge_settings(
+    host_settings: Mapping[str, Any],
+    sets: Mapping[str, Any] | None = None,
+    *,
+    where: str = "flagprov_settings",
+) -> Settings:
+    """The inventory's settings with those of parse_sets over them; `where` says whose they are in errors."""
+    merged: dict[str, Any] = dict(_checked(host_settings, where).model_dump(exclude_unset=True))
+    for key, value in (sets or {}).items():
+        merged[key] = {**merged.get(key, {}), **value} if key in _MAPS else value
+    return _checked(merged, "--set")
+
+
+def apply_settings(release: Release, variant: Variant, settings: Settings) -> Variant:
+    """The variant as this fleet wants it; `replicas` is placement's and changes nothing here."""
+    changes: dict[str, Any] = {}
+    serve = _over(variant.serve, settings.serve)
+    if settings.port is not None:
+        serve["port"] = settings.port
+    if serve != variant.serve:
+        changes["serve"] = serve
+    operators = settings.operators or variant.operators
+    env = _env(variant, operators, settings)
+    if env != variant.env:
+        changes["env"] = env
+    for key in ("operators", "devices", "nodes"):
+        value = getattr(settings, key)
+        if value is not None:
+            changes[key] = value
+    if settings.shm_size is not None:
+        changes["container"] = variant.container.model_copy(update={"shm_size": settings.shm_size})
+    if settings.image is not None:
+        changes["image"] = _image(variant.image, settings.image)
+    if settings.deadline_s is not None:
+        readiness = variant.readiness or release.readiness
+        changes["readiness"] = readiness.model_copy(update={"deadline_s": settings.deadline_s})
+    return variant.model_copy(update=changes) if changes else variant
+
+
+def _check_key(key: str, section: str, name: str) -> None:
+    if section not in Settings.model_fields:
+        raise SettingsError(f"--set {key}: unknown key{_meant(key, section)}")
+    if section not in _MAPS:
+        if name:
+            raise SettingsError(
+                f"--set {key}: {section} has no keys below it", remedy=f"Write {section}=VALUE"
+            )
+        return
+    if not name:
+        raise SettingsError(f"--set {key}: which one?", remedy=f"Write {section}.NAME=VALUE")
+    if not _NAME.match(name):
+        spelled = name.replace("-", "_")
+        hint = f"; did you mean {section}.{spelled}?" if _NAME.match(spelled) else ""
+        remedy = f"Write a map as a whole: '{key.rpartition('.')[0]}={{...}}'" if "." in name else ""
+        raise SettingsError(f"--set {key}: not a possible name{hint}", remedy=remedy)
+
+
+def _meant(key: str, section: str) -> str:
+    """The nearest setting; a bare engine argument or variable belongs to serve or env."""
+    hint = nearest(section, Settings.model_fields)
+    spelled = key.replace("-", "_")
+    if hint.startswith("; did you mean") or not _NAME.match(spelled):
+        return hint
+    return f"; did you mean {'env' if spelled.isupper() else 'serve'}.{spelled}?"
+
+
+def _value(key: str, text: str, *, as_text: bool) -> Any:
+    if as_text:
+        return text
+    try:
+        return parse(text, f"--set {key}").value
+    except ReleaseError as error:
+        raise SettingsError(error.message, remedy="Put the value in quotes, as in YAML.") from error
+
+
+def _checked(settings: Mapping[str, Any], where: str) -> Settings:
+    try:
+        text = json.dumps(dict(settings))
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"{where}: {error}") from error
+    try:
+        return Settings.model_validate_json(text, strict=True)
+    except ValidationError as error:
+        lines = [f"{where}: {dotted(path)}: {words}" for path, words in problems(error, Settings)]
+        raise SettingsError(
+            "\n".join(lines), remedy="All settings are described in docs/releases.md"
+        ) from error
+
+
+def _over(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """null takes away."""
+    return {
+        key: value for key, value in {**base, **changes}.items() if not (key in changes and value is None)
+    }
+
+
+def _env(variant: Variant, operators: str, settings: Settings) -> dict[str, str]:
+    if _SWITCH in settings.env:
+        raise SettingsError(
+            f"env.{_SWITCH}: FlagGems is switched by the setting `operators`",
+            remedy="Write operators: flaggems, or operators: native",
+        )
+    env: dict[str, str] = _over(variant.env, settings.env)
+    if operators == "native":
+        env.pop(_SWITCH, None)
+    elif variant.operators == "native":
+        env[_SWITCH] = "1"
+    return env
+
+
+def _image(image: Image, wanted: str) -> Image:
+    """A bare digest names the release's own image; a reference may carry one (NAME@sha256:...)."""
+    if wanted.startswith("sha256:"):
+        return _valid(image.reference, wanted, image)
+    reference, _, digest = wanted.partition("@")
+    return _valid(reference, digest, Image(reference=reference or "?"))
+
+
+def _valid(reference: str, digest: str, image: Image) -> Image:
+    try:
+        checked = Image(reference=reference, digests=(digest,) if digest else ())
+    except ValidationError as error:
+        raise SettingsError(
+            f"image: {reference}{'@' if reference and digest else ''}{digest}: not a reference or digest",
+            remedy="Write registry/name:tag, registry/name@sha256:..., or sha256:... with its 64 digits",
+        ) from error
+    return image.model_copy(update={"reference": checked.reference, "digests": checked.digests})
