@@ -2,7 +2,7 @@
 
 Standard library only, Python 3.8: it runs with the python3 of any image, as
 `python3 /var/lib/flagprov/configs/HASH/launcher.py`; launch.json and the package it imports lie beside it.
-Exit codes: 0 stopped by request, 1 the engine ended by itself, 2 launch.json is unusable, 3 nothing was started.
+Exit codes: 0 stopped by request, 1 the engine ended by itself, 2 launch.json is unusable, 3 not started.
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ class Launcher:
         """Leaves self.engine alive, or raises NotStarted."""
         env = self.prepare()
         output = os.path.join(self.exp, "serve_logs", "host_0_localhost.output")
-        # FlagScale appends the engine's output to this file for ever; as a FIFO it costs no disk and wakes us.
+        # FlagScale appends the engine's output to this file for ever; a FIFO costs no disk and wakes us.
         os.mkfifo(output, 0o600)
         self.log.add(output)
         if self.launch["kind"] == "flagscale":

@@ -1,0 +1,66 @@
+"""The engine's log on its way to standard output."""
+
+from __future__ import annotations
+
+import collections
+import os
+import select
+import stat
+from typing import Deque, Dict, List
+
+READY = b"Application startup complete."
+TAIL = 40  # lines kept for state.json
+
+
+def say(text: str) -> None:
+    """One line of our own between the engine's."""
+    write_out(("flagprov: %s\n" % text).encode("utf-8", "replace"))
+
+
+def write_out(data: bytes) -> None:
+    """All of data to standard output; a closed output never stops serving."""
+    while data:
+        try:
+            data = data[os.write(1, data) :]
+        except BlockingIOError:
+            select.select([], [1], [], 1.0)
+        except OSError:
+            return
+
+
+class Log:
+    """The engine's log: what arrives goes to standard output, the last lines are kept."""
+
+    def __init__(self) -> None:
+        self.sources: Dict[int, bool] = {}  # descriptor -> whether select can wait for it
+        self.tail: Deque[str] = collections.deque(maxlen=TAIL)
+        self.ready = False
+        self.partial = b""
+
+    def add(self, path: str) -> None:
+        """Follow a FIFO or a growing file from its start."""
+        # Read and write, so that a FIFO has no end between two writers.
+        descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        self.sources[descriptor] = stat.S_ISFIFO(os.fstat(descriptor).st_mode)
+
+    def waitable(self) -> List[int]:
+        return [descriptor for descriptor, selectable in self.sources.items() if selectable]
+
+    def pump(self) -> None:
+        for descriptor in self.sources:
+            while True:
+                try:
+                    data = os.read(descriptor, 65536)
+                except OSError:
+                    break
+                if not data:
+                    break
+                write_out(data)
+                self._keep(data)
+
+    def _keep(self, data: bytes) -> None:
+        lines = (self.partial + data).split(b"\n")
+        self.partial = lines.pop()[-8192:]
+        for line in lines:
+            self.tail.append(line.decode("utf-8", "replace").rstrip()[:500])
+            self.ready = self.ready or READY in line

@@ -1,0 +1,58 @@
+"""The launcher's view of its own processes: who descends from whom, which one answers HTTP."""
+
+from __future__ import annotations
+
+import os
+from typing import Dict, List, Mapping, Sequence
+
+
+def processes() -> Dict[int, int]:
+    """pid -> parent of every process that is not a zombie."""
+    found = {}
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            with open("/proc/%s/stat" % name, "rb") as file:
+                fields = file.read().rpartition(b")")[2].split()
+        except OSError:
+            continue
+        if fields[0] not in (b"Z", b"X"):
+            found[int(name)] = int(fields[1])
+    return found
+
+
+def descendants(root: int, table: Mapping[int, int]) -> List[int]:
+    """Everything below root, parents before children."""
+    below: List[int] = []
+    level = [root]
+    while level:
+        level = sorted(pid for pid, parent in table.items() if parent in level)
+        below.extend(level)
+    return below
+
+
+def command_line(pid: int) -> List[str]:
+    try:
+        with open("/proc/%d/cmdline" % pid, "rb") as file:
+            return file.read().decode("utf-8", "replace").split("\0")[:-1]
+    except OSError:
+        return []
+
+
+def is_front(argv: Sequence[str]) -> bool:
+    """Whether this is the process that answers HTTP: `vllm serve`, possibly behind its interpreter."""
+    if not argv:
+        return False
+    if argv[0].startswith("VLLM::APIServer"):
+        return True
+    names = [os.path.basename(word) for word in argv[:3]]
+    return names[:2] == ["vllm", "serve"] or names[1:3] == ["vllm", "serve"]
+
+
+def send(pids: Sequence[int], number: int) -> None:
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            pass

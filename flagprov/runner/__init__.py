@@ -1,0 +1,1 @@
+"""The FlagScale-style runner: what a replica's configuration directory holds, as pure text."""

@@ -1,0 +1,137 @@
+"""Engine arguments in the form that the vLLM of one image takes.
+
+FlagScale flattens `engine_args`: underscore to dash, true to a bare option, false dropped, a mapping's keys
+raised to options of their own. So mappings and false values are rewritten before it sees them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from flagprov.errors import ReleaseError, SettingsError, UsageError
+from flagprov.models.image import ImageFacts
+from flagprov.models.release import ServeValue
+from flagprov.runner.inputs import LaunchInputs
+
+Argument = str | int | float | bool | list[Any]
+
+# Not options of their own: the model is the positional argument, host and port are placed.
+PLACED = ("model", "port")
+PAIRS = re.compile(r"^\s*[\w.-]+=[^,=]+(,\s*[\w.-]+=[^,=]+)*\s*$")
+
+
+def engine_arguments(launch: LaunchInputs) -> dict[str, Argument]:
+    """Engine arguments in order, checked against the image: what FlagScale's `engine_args` holds."""
+    placed: dict[str, Argument] = {"model": launch.model_path, "host": "0.0.0.0", "port": launch.replica.port}
+    arguments: dict[str, Argument] = {}
+    for key, value in launch.variant.serve.items():
+        name = key.replace("-", "_")
+        if name in PLACED or value is None:
+            continue
+        adapted = _adapt(name, value, launch)
+        if adapted is not None:
+            arguments[adapted[0]] = adapted[1]
+    drain = drain_seconds(launch)
+    if drain and "shutdown_timeout" not in arguments and _accepts(launch.facts, "shutdown_timeout"):
+        arguments["shutdown_timeout"] = drain
+    # Sorted, so that the order in which a release lists them is no change.
+    return placed | dict(sorted(arguments.items()))
+
+
+def drain_seconds(launch: LaunchInputs) -> int:
+    """What running requests get to finish; the rest of the grace is for the processes to end."""
+    return max(1, launch.stop_grace_s * 3 // 4)
+
+
+def drain_mode(launch: LaunchInputs) -> str:
+    """`engine` where vLLM drains at SIGTERM itself, else `outside`: the launcher waits before it sends it."""
+    return "engine" if _accepts(launch.facts, "shutdown_timeout") else "outside"
+
+
+def served_name(serve: Mapping[str, ServeValue], model_path: str) -> str:
+    """The model name that clients use."""
+    value = serve.get("served_model_name", serve.get("served-model-name"))
+    if isinstance(value, list):
+        value = value[0] if value else None
+    return str(value) if value else model_path
+
+
+def command_line(arguments: Mapping[str, Argument]) -> list[str]:
+    """`vllm serve` with the same arguments, flattened as FlagScale would."""
+    words = ["vllm", "serve", str(arguments["model"])]
+    for key, value in arguments.items():
+        if key == "model" or value is False:
+            continue
+        words.append("--" + key.replace("_", "-"))
+        if isinstance(value, list):
+            words.extend(str(item) for item in value)
+        elif value is not True:
+            words.append(str(value))
+    return words
+
+
+def _adapt(name: str, value: ServeValue, launch: LaunchInputs) -> tuple[str, Argument] | None:
+    """The argument as this image takes it; None where it is to be left out."""
+    facts = launch.facts
+    if value is False:
+        # Dropping `false` leaves vLLM's default, which is not always off.
+        if _knows(facts) and _accepts(facts, "no_" + name):
+            return "no_" + name, True
+        _check(name, launch)
+        return None
+    _check(name, launch)
+    if isinstance(value, dict):
+        if name == "limit_mm_per_prompt" and not takes_json_limits(facts):
+            return name, ",".join(f"{kind}={count}" for kind, count in value.items())
+        return name, json.dumps(value, separators=(",", ":"))
+    if name == "limit_mm_per_prompt" and isinstance(value, str) and PAIRS.match(value):
+        return name, _json_limits(value) if takes_json_limits(facts) else value
+    return name, value  # type: ignore[return-value]
+
+
+def _json_limits(pairs: str) -> str:
+    limits = dict(pair.strip().split("=", 1) for pair in pairs.split(","))
+    return json.dumps({kind: int(count) for kind, count in limits.items()}, separators=(",", ":"))
+
+
+def takes_json_limits(facts: ImageFacts | None) -> bool:
+    """Whether `--limit-mm-per-prompt` is JSON, not `image=18`; JSON where nothing is known."""
+    version = vllm_version(facts)
+    return version is None or version >= (0, 9)
+
+
+def vllm_version(facts: ImageFacts | None) -> tuple[int, int] | None:
+    match = re.match(r"(\d+)\.(\d+)", facts.vllm) if facts and facts.vllm else None
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def _knows(facts: ImageFacts | None) -> bool:
+    return facts is not None and bool(facts.options)
+
+
+def _accepts(facts: ImageFacts | None, name: str) -> bool:
+    return facts is not None and name.replace("_", "-") in facts.options
+
+
+def _check(name: str, launch: LaunchInputs) -> None:
+    """Refuse what the image's vLLM would refuse minutes later, inside the container."""
+    facts = launch.facts
+    if not _knows(facts):
+        return
+    assert facts is not None
+    option = name.split(".")[0].replace("_", "-")
+    if option in facts.options:
+        return
+    near = [word.replace("-", "_") for word in difflib.get_close_matches(option, facts.options, 3)]
+    nearest = f"; nearest: {', '.join(near)}" if near else ""
+    error: type[UsageError] = SettingsError if name in launch.settings_keys else ReleaseError
+    raise error(
+        f"vLLM {facts.vllm or '(version unknown)'} in image {launch.variant.image.reference} "
+        f"does not accept serve.{name}{nearest}",
+        remedy=f"remove serve.{name} from release {launch.release} for chip {launch.replica.chip}, "
+        "or set it to null in flagprov_settings",
+    )

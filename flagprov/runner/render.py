@@ -1,0 +1,108 @@
+"""The files of a replica's configuration directory; pure, and the same bytes for the same inputs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from flagprov.errors import ReleaseError
+from flagprov.runner.arguments import command_line, drain_mode, engine_arguments
+from flagprov.runner.flagscale import flagscale_files
+from flagprov.runner.inputs import LaunchInputs
+
+LAUNCH_SCHEMA_VERSION = 1
+CACHE = "/var/lib/flagprov/cache"
+LAUNCHER_MODULES = ("launcher_log.py", "launcher_processes.py")
+
+
+def render(launch: LaunchInputs) -> dict[str, str]:
+    """Path in the configuration directory -> text. Raises ReleaseError or SettingsError."""
+    kind = launch.variant.launch.kind
+    nodes = len(launch.replica.hosts)
+    if nodes > 1:
+        raise ReleaseError(
+            f"release {launch.release}: a replica of {nodes} nodes cannot be started yet",
+            remedy="set nodes to 1",
+        )
+    document = _common(launch)
+    files = launcher_files()
+    if kind == "flagscale":
+        document["flagscale"] = {"label": _label(launch), "config": "conf/serve.yaml"}
+        files |= flagscale_files(launch, _label(launch))
+    elif kind == "nodes":
+        document["argv"] = command_line(engine_arguments(launch))
+    elif kind == "command":
+        if not launch.variant.launch.command:
+            raise ReleaseError(
+                f"release {launch.release}: launch.kind is command, but launch.command is empty"
+            )
+        document["argv"] = list(launch.variant.launch.command)
+    else:
+        raise ReleaseError(
+            f"release {launch.release}: launch kind {kind} needs several nodes",
+            remedy="use flagscale or nodes",
+        )
+    files["launch.json"] = json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    return dict(sorted(files.items()))
+
+
+def content_hash(files: Mapping[str, str]) -> str:
+    """The name of the directory that holds these files."""
+    digest = hashlib.sha256()
+    for path, text in sorted(files.items()):
+        for part in (path.encode(), text.encode()):
+            digest.update(b"%d:" % len(part) + part)
+    return digest.hexdigest()
+
+
+@cache
+def _launcher_texts() -> tuple[tuple[str, str], ...]:
+    host = resources.files("flagprov.host")
+    texts = [("launcher.py", host.joinpath("launcher.py").read_text("utf-8"))]
+    # The launcher imports its two modules by their name in this package, from beside itself.
+    texts += [(f"flagprov/{package}__init__.py", "") for package in ("", "host/")]
+    texts += [(f"flagprov/host/{name}", host.joinpath(name).read_text("utf-8")) for name in LAUNCHER_MODULES]
+    return tuple(texts)
+
+
+def launcher_files() -> dict[str, str]:
+    """The launcher as it lies in every configuration directory."""
+    return dict(_launcher_texts())
+
+
+def _common(launch: LaunchInputs) -> dict[str, Any]:
+    return {
+        "schema_version": LAUNCH_SCHEMA_VERSION,
+        "kind": launch.variant.launch.kind,
+        "release": launch.release,
+        "replica": launch.replica.name,
+        "rank": launch.rank,
+        "port": launch.replica.port,
+        "env": environment(launch),
+        "source": list(dict.fromkeys((*launch.chip.source, *launch.variant.launch.source))),
+        "before_start": list(launch.variant.launch.before_start),
+        "drain": drain_mode(launch),
+        "stop_grace_s": launch.stop_grace_s,
+    }
+
+
+def environment(launch: LaunchInputs) -> dict[str, str]:
+    """The engine's environment: what was merged, with the replica's own devices and the mounted caches."""
+    env = {"TRITON_CACHE_DIR": f"{CACHE}/triton", "VLLM_CACHE_ROOT": f"{CACHE}/vllm", **launch.env}
+    if launch.chip.visible_devices and launch.replica.devices:
+        # Placement decides, whatever device the card happened to use.
+        env[launch.chip.visible_devices] = ",".join(str(device) for device in launch.replica.devices)
+    return dict(sorted(env.items()))
+
+
+def _label(launch: LaunchInputs) -> str:
+    """MODEL of `flagscale serve MODEL`: only a label, and the name of the serve YAML."""
+    label = launch.variant.launch.label or launch.release
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", label):
+        raise ReleaseError(f"release {launch.release}: launch.label {label!r} is no file name")
+    return label
