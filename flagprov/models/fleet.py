@@ -38,6 +38,13 @@ class Connection:
     proxy: Connection | None = None  # the last jump; its own proxy is the jump before it
     proxy_command: str | None = None
     agent: bool = True
+    agent_socket: str | None = None  # IdentityAgent; None = SSH_AUTH_SOCK
+    key_passphrase: Secret | None = None
+    algorithms: tuple[
+        tuple[str, tuple[str, ...]], ...
+    ] = ()  # kex, ciphers, macs, keys, where ssh_config says so
+    family: str = "any"  # any, inet, inet6
+    bind_address: str | None = None
     become: bool = False  # False where the user is root already
     become_user: str = "root"
     become_password: Secret | None = None
@@ -56,9 +63,11 @@ class Host:
     groups: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)  # flagprov_settings
     weights_root: str | None = None  # flagprov_weights_root
-    registries: Mapping[str, str] = field(default_factory=dict)  # flagprov_registries: card's registry -> site's
+    registries: Mapping[str, str] = field(
+        default_factory=dict
+    )  # flagprov_registries: card's registry -> site's
     site: str | None = None  # flagprov_site: rack or site name
-    variables: Mapping[str, Any] = field(default_factory=dict)  # all other flagprov_* variables
+    variables: Mapping[str, Any] = field(default_factory=dict, repr=False)  # all others but Ansible's own
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,286 @@
+"""From an Ansible inventory to a Fleet."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flagprov.errors import InventoryError
+from flagprov.models.fleet import Connection, Fleet, Host
+from flagprov.ssh_config import Resolver
+
+_READER = Path(__file__).with_name("inventory_reader.py")
+_CHIPS = Path(__file__).with_name("chips")
+_OURS = (
+    "flagprov_chip",
+    "flagprov_settings",
+    "flagprov_weights_root",
+    "flagprov_registries",
+    "flagprov_site",
+)
+
+
+def load_fleet(inventory: Path, limit: str | None = None) -> Fleet:
+    """The hosts of an inventory that a command acts on."""
+    return start_loading(inventory, limit).result()
+
+
+def start_loading(inventory: Path, limit: str | None = None) -> Loading:
+    """Starts the child that reads the inventory, so that the caller can import the rest meanwhile."""
+    if not inventory.exists():
+        return Loading(inventory, limit, None)
+    request = {"inventory": str(inventory), "limit": limit, "prefixes": ["flagprov_", *_role_prefixes()]}
+    settings = {
+        "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "true",  # a skipped file is a missing host
+        "ANSIBLE_HOST_PATTERN_MISMATCH": "error",
+        "PYTHONUTF8": "1",
+    }
+    child = subprocess.Popen(
+        [sys.executable, "-P", str(_READER), json.dumps(request)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | settings,
+    )
+    return Loading(inventory, limit, child)
+
+
+@dataclass
+class Loading:
+    """An inventory that is being read."""
+
+    inventory: Path
+    limit: str | None
+    _child: subprocess.Popen[bytes] | None
+
+    def result(self) -> Fleet:
+        """Waits for the child and resolves how each host is reached."""
+        if self._child is None:
+            raise _missing(self.inventory)
+        return fleet_of(self.inventory, self.limit, self._answer(self._child))
+
+    def cancel(self) -> None:
+        """Ends the child, where nobody wants its answer any more."""
+        if self._child is not None:
+            self._child.kill()
+            self._child.communicate()
+
+    def _answer(self, child: subprocess.Popen[bytes]) -> dict[str, Any]:
+        try:
+            out, err = child.communicate()
+        except BaseException:
+            self.cancel()
+            raise
+        try:
+            answer: dict[str, Any] = json.loads(out)
+        except ValueError:
+            last = err.decode(errors="replace").strip().splitlines()[-1:] or [f"status {child.returncode}"]
+            raise InventoryError(
+                f"{self.inventory}: Ansible could not read it: {last[0]}",
+                remedy=f"Look at what `ansible-inventory -i {self.inventory} --list` says.",
+            ) from None
+        return answer
+
+
+def fleet_of(inventory: Path, limit: str | None, answer: Mapping[str, Any]) -> Fleet:
+    """The Fleet of what the reader answered."""
+    if "error" in answer:
+        raise _refusal(inventory, limit, answer["error"])
+    records: Sequence[Mapping[str, Any]] = answer["hosts"]
+    _check_named(inventory, limit, answer)
+    site = Fleet(inventory, ()).site
+    resolver = Resolver(site)
+    for record in records:
+        _check_variables(record)
+        _check_plugins(record)
+    resolver.prepare(records)
+    return Fleet(inventory, tuple(_host(resolver, record) for record in records))
+
+
+def _host(resolver: Resolver, record: Mapping[str, Any]) -> Host:
+    variables = dict(record["variables"])
+    chip, settings, weights, registries, site = (variables.pop(name, None) for name in _OURS)
+    connection = _with_sudo(record, resolver.connection(record))
+    return Host(
+        name=record["name"],
+        connection=connection,
+        chip=chip,
+        groups=tuple(record["groups"]),
+        settings=settings or {},
+        weights_root=weights,
+        registries=registries or {},
+        site=site,
+        variables=variables,
+    )
+
+
+def _with_sudo(record: Mapping[str, Any], connection: Connection) -> Connection:
+    from dataclasses import replace
+
+    from flagprov.models.fleet import Secret
+
+    python = record["python"]
+    connection = replace(connection, python=python if isinstance(python, str) and "/" in python else None)
+    if connection.user == "root":
+        return connection
+    name, become = record["name"], record["become"]
+    if str(become["asked"]).lower() in ("false", "no", "0", "off"):
+        raise InventoryError(
+            f"{name}: ansible_become is false, and user {connection.user} is not root",
+            remedy="Set ansible_become to true, or give a user who may use sudo.",
+        )
+    if str(become["method"]).rpartition(".")[2] != "sudo":
+        raise InventoryError(
+            f"{name}: ansible_become_method {become['method']} cannot be honoured: flagprov uses sudo",
+            remedy="Set ansible_become_method to sudo for this host.",
+        )
+    if (become["user"] or "root") != "root":
+        raise InventoryError(
+            f"{name}: ansible_become_user {become['user']} cannot be honoured: flagprov works as root",
+            remedy="Set ansible_become_user to root for this host.",
+        )
+    if (become["exe"] or "sudo") != "sudo":
+        raise InventoryError(
+            f"{name}: ansible_become_exe {become['exe']} cannot be honoured: flagprov runs sudo",
+            remedy="Leave ansible_become_exe out for this host.",
+        )
+    password = become["password"]
+    return replace(
+        connection, become=True, become_password=None if password is None else Secret(str(password))
+    )
+
+
+def _check_plugins(record: Mapping[str, Any]) -> None:
+    name, ssh = record["name"], record["ssh"]
+    if str(record["connection"]).rpartition(".")[2] not in ("ssh", "smart"):
+        raise InventoryError(
+            f"{name}: ansible_connection {record['connection']} cannot be honoured: flagprov uses ssh",
+            remedy="Leave ansible_connection out for this host, or take it out with --limit.",
+        )
+    for option, default, variable in (
+        ("ssh_executable", "ssh", "ansible_ssh_executable"),
+        ("private_key", None, "ansible_ssh_private_key"),
+        ("pkcs11_provider", "", "ansible_ssh_pkcs11_provider"),
+    ):
+        if (ssh.get(option) or default) != default:
+            raise InventoryError(
+                f"{name}: {variable} cannot be honoured",
+                remedy="Use ansible_ssh_private_key_file, or a key in ssh-agent.",
+            )
+    if record.get("strict_variable"):
+        raise InventoryError(
+            f"{name}: {record['strict_variable']}: false weakens the check of host keys",
+            remedy="Remove it and run `flagprov trust INVENTORY` once: host keys are always checked.",
+        )
+
+
+def _check_variables(record: Mapping[str, Any]) -> None:
+    name, variables = record["name"], record["variables"]
+    chip = variables.get("flagprov_chip")
+    if not isinstance(chip, str) or not chip:
+        raise InventoryError(
+            f"{name}: has no flagprov_chip",
+            remedy="Set flagprov_chip for the host or its group, for example flagprov_chip=nvidia-h100.",
+        )
+    known = _chip_names()
+    if chip not in known:
+        raise InventoryError(f"{name}: flagprov_chip: no chip {chip!r}", remedy=_nearest(chip, known))
+    wanted = {"flagprov_settings": "a mapping", "flagprov_registries": "a mapping"}
+    wanted |= {"flagprov_weights_root": "a text", "flagprov_site": "a text"}
+    for variable, form in wanted.items():
+        value = variables.get(variable)
+        if value is not None and not isinstance(value, dict if form == "a mapping" else str):
+            raise InventoryError(
+                f"{name}: {variable}: {form} is expected, not {value!r}",
+                remedy=f"Write {variable} in group_vars or host_vars as {form}.",
+            )
+    root = variables.get("flagprov_weights_root")
+    if root is not None and not root.startswith("/"):
+        raise InventoryError(f"{name}: flagprov_weights_root: {root!r} is not an absolute path")
+    for registry, place in (variables.get("flagprov_registries") or {}).items():
+        if not isinstance(place, str):
+            raise InventoryError(
+                f"{name}: flagprov_registries: {registry}: a text is expected, not {place!r}"
+            )
+
+
+def _check_named(inventory: Path, limit: str | None, answer: Mapping[str, Any]) -> None:
+    """A host that is named has to be of the fleet; a fleet has to have hosts."""
+    named = set(re.split(r"[,:\s]+", limit or ""))
+    why = "is not in group flagprov_serving" if answer["serving"] else "has no flagprov_chip"
+    for name in answer["others"]:
+        if name in named:
+            raise InventoryError(
+                f"{name}: {why}",
+                remedy="Add it to the group, or take it out of --limit."
+                if answer["serving"]
+                else "Set flagprov_chip for it, or take it out of --limit.",
+            )
+    if not answer["hosts"]:
+        what = "is in group flagprov_serving" if answer["serving"] else "has flagprov_chip"
+        where = f"--limit {limit}: matches" if limit else f"{inventory}: has"
+        raise InventoryError(
+            f"{where} no host that {what}",
+            remedy="Set flagprov_chip for the hosts or groups that serve.",
+        )
+
+
+def _refusal(inventory: Path, limit: str | None, error: Mapping[str, Any]) -> InventoryError:
+    kind, message = error["kind"], str(error["message"])
+    if kind == "limit":
+        _, _, pattern = message.rpartition("ignoring: ")
+        unmatched = message.startswith("Could not match")
+        text = f"matches no host or group of {inventory}" if unmatched else message
+        remedy = _nearest(pattern, error["names"]) if unmatched else ""
+        what = pattern if unmatched and pattern != limit else ""
+        return InventoryError(f"--limit {limit}: {what}{' ' if what else ''}{text}", remedy=remedy)
+    if kind == "empty":
+        return InventoryError(message, remedy="Add hosts; the samples in inventory/ show how.")
+    if "vault" in message.lower():
+        return InventoryError(
+            f"{inventory}: {message}" if str(inventory) not in message else message,
+            remedy="Give the vault's password as Ansible does: ANSIBLE_VAULT_PASSWORD_FILE or ansible.cfg.",
+        )
+    if kind == "variable":
+        return InventoryError(
+            message, remedy=f"Correct {error['variable']} in the inventory or its group_vars."
+        )
+    if kind == "unparsed":
+        return InventoryError(message, remedy=f"Check it with `ansible-inventory -i {inventory} --list`.")
+    return InventoryError(f"{inventory}: {message}")
+
+
+def _missing(inventory: Path) -> InventoryError:
+    folder = inventory.parent
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    if not names and not folder.is_dir():
+        return InventoryError(f"{inventory}: no such inventory: there is no directory {folder}")
+    return InventoryError(f"{inventory}: no such inventory", remedy=_nearest(inventory.name, names))
+
+
+def _nearest(word: str, names: Sequence[str]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(word, names, n=3, cutoff=0.5)
+    if near:
+        return f"Did you mean {' or '.join(near)}?"
+    return f"There is {', '.join(sorted(names)[:10])}." if 0 < len(names) <= 10 else ""
+
+
+def _chip_names() -> tuple[str, ...]:
+    return tuple(sorted(path.stem for path in _CHIPS.glob("*.yaml")))
+
+
+def _role_prefixes() -> list[str]:
+    """`container_engine_` and the like: variables of our roles are templated, others stay as written."""
+    for folder in (_READER.parent / "_ansible/roles", _READER.parent.parent / "roles"):
+        if folder.is_dir():
+            return sorted(f"{path.name}_" for path in folder.iterdir() if path.is_dir())
+    return []
