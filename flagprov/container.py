@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from flagprov.models.release import Mount
+from flagprov.runner.render import environment
 
 if TYPE_CHECKING:
     from flagprov.desired import Serving
@@ -24,7 +25,9 @@ def size_bytes(text: str) -> int:
 
 
 def create_body(serving: Serving, config: str) -> dict[str, Any]:
-    """Deliberately not as the card: --init always, --rm never, shm capped at half of memory, devices named."""
+    """Deliberately not as the card: --init always, --rm never, shm capped at half of memory, named devices."""
+    from flagprov.desired import launch_inputs
+
     container, replica = serving.variant.container, serving.replica
     host: dict[str, Any] = {
         "Init": True,
@@ -53,7 +56,7 @@ def create_body(serving: Serving, config: str) -> dict[str, Any]:
     body: dict[str, Any] = {
         "Entrypoint": ["python3", f"{config}/launcher.py"],
         "Cmd": [],
-        "Env": [f"{name}={value}" for name, value in sorted(environment(serving).items())],
+        "Env": [f"{name}={value}" for name, value in environment(launch_inputs(serving)).items()],
         "Labels": labels(serving, config),
         "StopTimeout": 110,
         "HostConfig": host,
@@ -65,17 +68,12 @@ def create_body(serving: Serving, config: str) -> dict[str, Any]:
     return body
 
 
-def environment(serving: Serving) -> dict[str, str]:
-    """Chip, card and operators; the visible devices are those that placement named."""
+def merged_environment(serving: Serving) -> dict[str, str]:
+    """Chip, card and operators; what the variable says is what was asked for, not a proof."""
     env = {**serving.chip.env, **serving.variant.env}
-    if serving.chip.visible_devices:
-        env[serving.chip.visible_devices] = ",".join(str(index) for index in serving.replica.devices)
+    env.pop("USE_FLAGGEMS", None)
     if serving.variant.operators == "flaggems":
         env["USE_FLAGGEMS"] = "1"
-    else:
-        env.pop("USE_FLAGGEMS", None)
-    env["TRITON_CACHE_DIR"] = "/var/lib/flagprov/cache/triton"
-    env["FLAGGEMS_CACHE_DIR"] = "/var/lib/flagprov/cache/flaggems"
     return env
 
 

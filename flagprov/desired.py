@@ -8,13 +8,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flagprov.container import create_body, optional_sources
+from flagprov.container import create_body, merged_environment, optional_sources
 from flagprov.models.chip import Chip
 from flagprov.models.desired import HostDesired, Replica, Resource, Stage
 from flagprov.models.fleet import Host
 from flagprov.models.image import ImageFacts
 from flagprov.models.observed import Running, Survey
 from flagprov.models.release import Image, Release, Variant
+from flagprov.runner.inputs import LaunchInputs
+from flagprov.runner.render import content_hash, render
 from flagprov.wait_script import wait_script
 
 STATE = "/var/lib/flagprov"
@@ -124,8 +126,7 @@ def unit_name(replica: str) -> str:
 
 
 def config_path(files: Mapping[str, str]) -> str:
-    text = json.dumps(files, sort_keys=True)
-    return f"{STATE}/configs/{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+    return f"{STATE}/configs/{content_hash(files)[:32]}"
 
 
 def cache_path(serving: Serving) -> str:
@@ -141,7 +142,7 @@ def replica_path(replica: str) -> str:
 
 def _config(serving: Serving) -> Iterable[Resource]:
     name = serving.replica.name
-    files = _files(serving)
+    files = render(launch_inputs(serving))
     folder = replica_path(name)
     for path in (folder, f"{folder}/run", cache_path(serving)):
         yield Resource("directory", path, Stage.CONFIG, {"path": path, "mode": "0755"}, name)
@@ -153,10 +154,17 @@ def _config(serving: Serving) -> Iterable[Resource]:
     yield Resource("file", record["path"], Stage.CONFIG, record, name)
 
 
-def _files(serving: Serving) -> Mapping[str, str]:
-    from flagprov.runner import render, serving_inputs
-
-    return render(serving_inputs(serving))
+def launch_inputs(serving: Serving) -> LaunchInputs:
+    return LaunchInputs(
+        release=serving.release.name,
+        replica=serving.replica,
+        variant=serving.variant,
+        chip=serving.chip,
+        model_path=serving.release.weights.path,
+        env=merged_environment(serving),
+        facts=serving.facts,
+        stop_grace_s=STOP_TIMEOUT_S - 20,
+    )
 
 
 def _record(serving: Serving, config: str) -> str:
@@ -184,8 +192,7 @@ def _record(serving: Serving, config: str) -> str:
 def _serve(serving: Serving, image: Mapping[str, Any]) -> Iterable[Resource]:
     replica = serving.replica
     name = container_name(replica.name)
-    files = _files(serving)
-    config = config_path(files)
+    config = config_path(render(launch_inputs(serving)))
     spec = {
         "name": name,
         "replica": replica.name,

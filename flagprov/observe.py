@@ -25,7 +25,8 @@ def read_survey(host: str, answer: Mapping[str, Any]) -> Survey:
     try:
         devices = {
             str(tool): tuple(
-                Device(d["index"], d["name"], d["memory_mib"], tuple(d["processes"]), d["uuid"]) for d in found
+                Device(d["index"], d["name"], d["memory_mib"], tuple(d["processes"]), d["uuid"])
+                for d in found
             )
             for tool, found in answer["devices"].items()
         }
@@ -66,7 +67,8 @@ def read_look(host: str, answer: Mapping[str, Any]) -> Look:
             digest=answer["digest"],
             changes=tuple(Change(**change) for change in answer["changes"]),
             problems=tuple(
-                Problem(p["step"], p["message"], p.get("remedy", ""), p.get("replica")) for p in answer["problems"]
+                Problem(p["step"], p["message"], p.get("remedy", ""), p.get("replica"))
+                for p in answer["problems"]
             ),
             notes=dict(answer["notes"]),
         )

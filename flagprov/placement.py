@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from flagprov.models.chip import Chip
@@ -31,8 +31,11 @@ class Wish:
         return int(port) if isinstance(port, int | str) else DEFAULT_PORT
 
 
-def place(fleet: Fleet, release: str, wishes: Sequence[Wish]) -> Placement:
-    """One replica per host, or `replicas` of them spread evenly; what runs already stays where it is."""
+def place(fleet: Fleet, release: str, wishes: Sequence[Wish], reserved: Collection[str] = ()) -> Placement:
+    """One replica per host, or `replicas` of them spread evenly; what runs already stays where it is.
+
+    `reserved`: names of replicas on hosts that could not be asked.
+    """
     refusals: list[Refusal] = []
     usable: list[Wish] = []
     for wish in wishes:
@@ -42,7 +45,7 @@ def place(fleet: Fleet, release: str, wishes: Sequence[Wish]) -> Placement:
         else:
             usable.append(wish)
     counts = _spread(usable, release)
-    names = _names(release, usable)
+    names = _names(release, usable, reserved)
     replicas: list[Replica] = []
     for wish, count in zip(usable, counts, strict=True):
         kept = _kept(wish, release)[:count]
@@ -107,9 +110,9 @@ def _spread(wishes: Sequence[Wish], release: str) -> list[int]:
     return counts
 
 
-def _names(release: str, wishes: Sequence[Wish]) -> Iterator[str]:
+def _names(release: str, wishes: Sequence[Wish], reserved: Collection[str]) -> Iterator[str]:
     """Names that no replica of the release has yet."""
-    taken = {running.replica for wish in wishes for running in wish.survey.running}
+    taken = {running.replica for wish in wishes for running in wish.survey.running} | set(reserved)
     number = 0
     while True:
         name = f"{release}-{number}"

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from flagprov.catalog.check import nearest, problems
 from flagprov.catalog.document import dotted, parse
+from flagprov.catalog.fit import parallel
 from flagprov.errors import ReleaseError, SettingsError
 from flagprov.models.release import Image, Release, Variant
 from flagprov.models.settings import Settings
@@ -18,6 +19,7 @@ from flagprov.models.settings import Settings
 _MAPS = ("serve", "env")
 _TEXTS = ("image", "operators", "shm_size")  # taken as they are, like env: never a number or true
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*$")
+_SETS = "--set"
 _SWITCH = "USE_FLAGGEMS"
 
 
@@ -50,7 +52,7 @@ def merge_settings(
     merged: dict[str, Any] = dict(_checked(host_settings, where).model_dump(exclude_unset=True))
     for key, value in (sets or {}).items():
         merged[key] = {**merged.get(key, {}), **value} if key in _MAPS else value
-    return _checked(merged, "--set")
+    return _checked(merged, _SETS)
 
 
 def apply_settings(release: Release, variant: Variant, settings: Settings) -> Variant:
@@ -76,7 +78,15 @@ def apply_settings(release: Release, variant: Variant, settings: Settings) -> Va
     if settings.deadline_s is not None:
         readiness = variant.readiness or release.readiness
         changes["readiness"] = readiness.model_copy(update={"deadline_s": settings.deadline_s})
-    return variant.model_copy(update=changes) if changes else variant
+    if not changes:
+        return variant
+    changed = variant.model_copy(update=changes)
+    for path, text in parallel(changed, release.model):
+        raise SettingsError(
+            f"settings for {release.name}: {dotted(path)}: {text}",
+            remedy="Set devices (and nodes) and serve.tensor_parallel_size so that they agree.",
+        )
+    return changed
 
 
 def _check_key(key: str, section: str, name: str) -> None:
@@ -123,7 +133,8 @@ def _checked(settings: Mapping[str, Any], where: str) -> Settings:
     try:
         return Settings.model_validate_json(text, strict=True)
     except ValidationError as error:
-        lines = [f"{where}: {dotted(path)}: {words}" for path, words in problems(error, Settings)]
+        joint = " " if where == _SETS else "."
+        lines = [f"{where}{joint}{dotted(path)}: {words}" for path, words in problems(error, Settings)]
         raise SettingsError(
             "\n".join(lines), remedy="All settings are described in docs/releases.md"
         ) from error

@@ -32,7 +32,7 @@ class Site:
             return None
         if stored.get("schema_version", 0) != SCHEMA_VERSION:
             return None
-        from flagprov.runner import parse_facts
+        from flagprov.runner.facts import parse_facts
 
         return parse_facts(stored["digest"], stored)
 
@@ -79,7 +79,9 @@ class Site:
         if not isinstance(value, dict):
             return None
         if value.get("schema_version", 1) > 1:
-            raise VersionError(f"{path}: written by a newer flagprov", remedy="update flagprov on this controller")
+            raise VersionError(
+                f"{path}: written by a newer flagprov", remedy="update flagprov on this controller"
+            )
         return value
 
     def _write(self, path: Path, value: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+PROOF_TOKENS = 8
 STANDSTILL_S = 15.0  # requests run and no token counter moves for so long: hung
 COUNTER = re.compile(
     r"^vllm:(num_requests_running|num_requests_waiting|prompt_tokens_total|generation_tokens_total)"
@@ -126,12 +127,12 @@ def _answering(spec: dict[str, Any], names: list[str]) -> dict[str, Any]:
             return {"state": "hung", "detail": detail, "models": names}
         return {"state": "ready", "detail": "busy", "models": names}
     try:
-        proof = completion(spec, 1, timeout=STANDSTILL_S)
+        proof = completion(spec, PROOF_TOKENS, timeout=STANDSTILL_S)
     except NoAnswer as error:
         if counters(spec["address"], spec["port"]).get("num_requests_running"):
             return {"state": "hung", "detail": "a completion does not end: %s" % error, "models": names}
         return {"state": "degraded", "detail": "a completion fails: %s" % error, "models": names}
-    return {"state": "ready", "detail": "", "models": names, "seconds": proof["seconds"]}
+    return {"state": "ready", "detail": "", "models": names, "completion": proof}
 
 
 def log_tail(container: str, lines: int = 30) -> str:

@@ -22,13 +22,11 @@ def observe(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def note(spec: dict[str, Any], observed: dict[str, Any]) -> dict[str, Any]:
-    if observed["state"] != "ready" or spec["readiness"] not in engine.PATHS:
-        return {"state": observed["state"], "detail": observed["detail"]}
-    try:
-        proof = engine.completion(spec, 16, timeout=60)
-    except NoAnswer as error:
-        return {"state": "degraded", "detail": str(error)}
-    return {"state": "ready", "detail": observed["detail"], "completion": proof}
+    said = {"replica": spec["replica"], "state": observed["state"], "detail": observed["detail"]}
+    said["model"] = spec["model"]
+    if observed["state"] == "ready" and "completion" in observed:
+        said.update(completion=observed["completion"], port=spec["port"], path=engine.PATHS[spec["readiness"]])
+    return said
 
 
 def diff(spec: dict[str, Any], observed: dict[str, Any], changed: set[str]) -> list[tuple[str, str, str]]:

@@ -1,0 +1,1 @@
+"""Doing what a plan says: provisioning through Ansible, everything else through the host program."""

@@ -1,0 +1,90 @@
+"""One host all the way: image, what the image is, weights, configuration, container, endpoint."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from flagprov.apply.converge import OnEvent, checked_look, converge
+from flagprov.desired import host_desired, image_key
+from flagprov.errors import FlagprovError, HostError
+from flagprov.models.desired import HostDesired, Placement, Resource
+from flagprov.models.observed import Survey
+from flagprov.models.outcome import HostOutcome
+from flagprov.preparation import Job
+from flagprov.runner.facts import parse_facts
+from flagprov.transport import Session
+
+
+@dataclass
+class Brought:
+    """A host's outcome, and what its endpoint said."""
+
+    outcome: HostOutcome
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Bringing:
+    """What the hosts of one run share: an image is looked into by one of them, for all."""
+
+    def __init__(self, job: Job, placement: Placement, on_event: OnEvent) -> None:
+        self.job = job
+        self.placement = placement
+        self.on_event = on_event
+        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+
+    def bring(self, session: Session, survey: Survey, digest: str) -> Brought:
+        """`digest` is that of the plan's look; empty where the plan could not look so far."""
+        host = session.host
+        seconds: dict[str, float] = {}
+        changes = 0
+        desired = self.desired(session, survey)
+        if desired.pending:
+            known = [resource for resource in desired.resources if resource.kind != "image_facts"]
+            answer = converge(session, known, checked_look(session, known).digest, self.on_event)
+            changes += _add(answer, seconds)
+            for resource in desired.resources:
+                if resource.kind == "image_facts":
+                    changes += self._look_into(session, resource, seconds)
+            desired = self.desired(session, survey)
+            digest = ""
+        if not digest:
+            digest = checked_look(session, desired.resources).digest
+        answer = converge(session, desired.resources, digest, self.on_event)
+        changes += _add(answer, seconds)
+        outcome = HostOutcome(host.name, "changed" if changes else "unchanged", changes, seconds=seconds)
+        return Brought(outcome, answer["notes"])
+
+    def desired(self, session: Session, survey: Survey) -> HostDesired:
+        host = session.host
+        try:
+            return host_desired(host.name, self.job.servings(host, self.placement, survey))
+        except HostError:
+            raise
+        except FlagprovError as error:  # the image's facts refuse what the release or the settings ask for
+            raise HostError(host.name, "config", error.message, remedy=error.remedy) from None
+
+    def _look_into(self, session: Session, resource: Resource, seconds: dict[str, float]) -> int:
+        image = self.job.variants[session.host.name].image
+        key = f"{image_key(image)}-{resource.spec['probe']}"
+        with self._locks[key]:
+            if self.job.site.facts(key):
+                return 0
+            begun = time.monotonic()
+            answer = converge(session, [resource], "", self.on_event)
+            seconds["image"] = seconds.get("image", 0.0) + time.monotonic() - begun
+            note = answer["notes"][resource.name]
+            self.job.site.save_facts(key, parse_facts(note["image"], note["facts"]))
+            if not image.digests:
+                self.job.site.lock_image(self.job.release.name, str(session.host.chip), note["image"])
+            return int(answer["changes"])
+
+
+def _add(answer: Mapping[str, Any], seconds: dict[str, float]) -> int:
+    for stage, took in answer["seconds"].items():
+        seconds[stage] = round(seconds.get(stage, 0.0) + took, 3)
+    return int(answer["changes"])

@@ -1,0 +1,60 @@
+"""One host from its plan to its outcome, through the host program."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from flagprov.errors import HostError
+from flagprov.models.desired import Resource
+from flagprov.models.event import Event
+from flagprov.models.observed import Look
+from flagprov.models.outcome import HostOutcome
+from flagprov.observe import look
+from flagprov.transport import Session
+
+OnEvent = Callable[[Event], None]
+
+
+def host_event(host: str, message: Mapping[str, Any]) -> Event:
+    """A host's line as an event; its text is untrusted and only ever shown."""
+    return Event(
+        time=time.time(),
+        host=host,
+        kind=message["kind"],
+        stage=str(message.get("stage", "")),
+        step=str(message.get("step", "")),
+        text=str(message.get("text", "")),
+        replica=message.get("replica"),
+        data=dict(message.get("data") or {}),
+    )
+
+
+def converge(
+    session: Session, resources: Sequence[Resource], digest: str, on_event: OnEvent
+) -> dict[str, Any]:
+    """Apply resources; refused by the host when its look no longer has the digest."""
+    host = session.host.name
+    payload = {"op": "converge", "resources": [resource.wire() for resource in resources], "digest": digest}
+    return session.ask(payload, lambda message: on_event(host_event(host, message)))
+
+
+def checked_look(session: Session, resources: Sequence[Resource]) -> Look:
+    """A look that raises its first problem."""
+    seen = look(session, resources)
+    for problem in seen.problems:
+        raise HostError(session.host.name, problem.step, problem.message, remedy=problem.remedy)
+    return seen
+
+
+def failed(error: HostError, unreachable: bool, seconds: Mapping[str, float] | None = None) -> HostOutcome:
+    return HostOutcome(
+        host=error.host,
+        state="unreachable" if unreachable else "failed",
+        step=error.step,
+        message=error.message,
+        remedy=error.remedy,
+        log=error.log,
+        seconds=dict(seconds or {}),
+    )

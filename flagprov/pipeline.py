@@ -1,0 +1,250 @@
+"""The whole way, and the public Python API.
+
+inventory + release + settings -> placement -> desired -> observe -> plan -> apply -> verify -> report
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from flagprov.apply.bring import Bringing, Brought
+from flagprov.apply.converge import OnEvent, failed
+from flagprov.apply.record import RunRecord
+from flagprov.errors import HostError, UnreachableError
+from flagprov.models.desired import Placement
+from flagprov.models.event import Event
+from flagprov.models.observed import Look, Problem, Survey
+from flagprov.models.outcome import HostOutcome, Outcome
+from flagprov.models.plan import HostPlan, LeftOut, Plan
+from flagprov.observe import look, survey
+from flagprov.placement import place
+from flagprov.plan import build, host_plan
+from flagprov.preparation import Job, Request, hosts_of, prepare
+from flagprov.transport import Connections, Session
+from flagprov.upkeep import logs, status, stop, teardown
+from flagprov.verify.status import completions, of_placement
+
+__all__ = ["Request", "deploy", "logs", "plan", "status", "stop", "teardown"]
+
+Approve = Callable[[Plan], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """Everything known before anything changes."""
+
+    plan: Plan
+    placement: Placement
+    surveys: Mapping[str, Survey]
+    looks: Mapping[str, Look] = field(default_factory=dict)
+
+
+def _ignore(event: Event) -> None:
+    """For callers who do not care what happens meanwhile."""
+
+
+def plan(request: Request, on_event: OnEvent = _ignore) -> Plan:
+    """What `deploy` would do; changes nothing."""
+    job = prepare(request)
+    with Connections(job.fleet) as connections:
+        return _draw(job, connections).plan
+
+
+def deploy(request: Request, *, approve: Approve, on_event: OnEvent = _ignore) -> Outcome | None:
+    """Bring every host of the fleet to serve the release; None where the plan was not approved."""
+    begun = time.monotonic()
+    job = prepare(request)
+    with Connections(job.fleet) as connections:
+        picture = _draw(job, connections)
+        if picture.plan.changes == 0:
+            brought = {
+                host: Brought(HostOutcome(host, "unchanged"), seen.notes)
+                for host, seen in picture.looks.items()
+            }
+            return _finish(job, picture, brought, begun)
+        if not approve(picture.plan):
+            return None
+        with RunRecord(job.site, "deploy", picture.plan, on_event) as record:
+            brought = _apply(job, picture, connections, record)
+            outcome = replace(
+                _finish(job, picture, brought, begun), run_directory=str(record.directory)
+            )
+            record.finish(outcome)
+        return outcome
+
+
+def _draw(job: Job, connections: Connections) -> Picture:
+    """Survey all hosts, place, and look at what would change; one connection and one exec per host."""
+    from flagprov.apply.provision import fingerprint
+
+    left_out: list[LeftOut] = []
+    surveys: dict[str, Survey] = {}
+    provision: dict[str, str] = {}
+    for name, found in connections.each(job.fleet.hosts, survey).items():
+        host = hosts_of(job.fleet, [name])[0]
+        if isinstance(found, Survey):
+            surveys[name] = found
+            if found.docker_version is None:
+                provision[name] = "no container engine answers"
+            elif found.provisioned != fingerprint(host):
+                provision[name] = "roles have changed" if found.provisioned else "never provisioned"
+        elif found.step == "python":
+            provision[name] = "it has no python3 yet"
+        else:
+            left_out.append(_left_out(found))
+    placement = place(job.fleet, job.release.name, job.wishes(surveys), job.reserved(surveys))
+    for refusal in placement.refusals:
+        left_out.append(LeftOut(refusal.host, Problem("placement", refusal.message, refusal.remedy)))
+    plans, looks = _look_at(job, connections, placement, surveys, provision, left_out)
+    excluded = {left.host for left in left_out}
+    for name, reason in provision.items():
+        if name not in plans and name not in excluded:
+            plans[name] = host_plan(name, None, reason, "the rest follows once the host is provisioned")
+    notes = _taken_back(job, placement, surveys)
+    return Picture(
+        build("deploy", job.release.name, placement, plans, left_out, notes), placement, surveys, looks
+    )
+
+
+def _look_at(
+    job: Job,
+    connections: Connections,
+    placement: Placement,
+    surveys: Mapping[str, Survey],
+    provision: Mapping[str, str],
+    left_out: list[LeftOut],
+) -> tuple[dict[str, HostPlan], dict[str, Look]]:
+    """Looks of the hosts that can be looked at; problems go to `left_out`."""
+    bringing = Bringing(job, placement, _ignore)
+    pending: dict[str, str] = {}
+
+    def look_at(session: Session) -> Look:
+        host = bringing.desired(session, surveys[session.host.name])
+        pending[host.host] = host.pending
+        return look(session, host.resources)
+
+    refused = {refusal.host for refusal in placement.refusals}
+    hosts = [
+        h
+        for h in job.fleet.hosts
+        if h.name in surveys and surveys[h.name].docker_version and h.name not in refused
+    ]
+    plans: dict[str, HostPlan] = {}
+    looks: dict[str, Look] = {}
+    for name, found in connections.each([host for host in hosts if placement.on(host.name)], look_at).items():
+        if isinstance(found, HostError):
+            left_out.append(_left_out(found))
+        elif found.problems:
+            left_out.extend(LeftOut(name, problem) for problem in found.problems)
+        else:
+            looks[name] = found
+            plans[name] = host_plan(name, found, provision.get(name, ""), pending[name])
+    return plans, looks
+
+
+def _left_out(error: HostError) -> LeftOut:
+    problem = Problem(error.step, error.message, error.remedy)
+    return LeftOut(error.host, problem, isinstance(error, UnreachableError))
+
+
+def _taken_back(job: Job, placement: Placement, surveys: Mapping[str, Survey]) -> list[str]:
+    """A run's --set that this run does not repeat is taken back; the plan says so."""
+    notes = set()
+    for replica in placement.replicas:
+        for host in replica.hosts:
+            record = surveys[host].records.get(replica.name) or {}
+            for text in record.get("set", ()):
+                if text not in job.sets:
+                    notes.add(f"--set {text} of an earlier run is taken back (repeat it to keep it)")
+    return sorted(notes)
+
+
+def _apply(job: Job, picture: Picture, connections: Connections, record: RunRecord) -> dict[str, Brought]:
+    """Provision the hosts that need it, then bring all hosts of each batch, side by side."""
+    brought: dict[str, Brought] = {}
+    placement, surveys = picture.placement, dict(picture.surveys)
+    digests = {host.host: "" if host.pending else host.digest for host in picture.plan.hosts()}
+    needy = [host.host for host in picture.plan.hosts() for step in host.steps if step.kind == "provision"]
+    if needy:
+        brought.update(_provision(job, needy, record))
+        able = [name for name in needy if name not in brought]
+        for name, found in connections.each(hosts_of(job.fleet, able), survey).items():
+            digests[name] = ""
+            if isinstance(found, Survey):
+                surveys[name] = found
+            else:
+                brought[name] = _failure(found)
+        placement = place(job.fleet, job.release.name, job.wishes(surveys), job.reserved(surveys))
+        for refusal in placement.refusals:
+            if refusal.host in needy:
+                brought[refusal.host] = _failure(
+                    HostError(refusal.host, "placement", refusal.message, remedy=refusal.remedy)
+                )
+    bringing = Bringing(job, placement, record)
+
+    def bring(session: Session) -> Brought:
+        name = session.host.name
+        return bringing.bring(session, surveys[name], digests[name])
+
+    for batch in picture.plan.batches:
+        names = [host.host for replica in batch.replicas for host in replica.hosts]
+        able = [name for name in dict.fromkeys(names) if name not in brought]
+        for name, result in connections.each(hosts_of(job.fleet, able), bring).items():
+            brought[name] = _failure(result) if isinstance(result, HostError) else result
+    return brought
+
+
+def _provision(job: Job, names: Sequence[str], record: RunRecord) -> dict[str, Brought]:
+    """Outcomes of the hosts that could not be provisioned."""
+    from flagprov.apply.provision import provision
+
+    outcomes = provision(job.fleet, hosts_of(job.fleet, names), record, directory=record.directory)
+    return {n: Brought(o) for n, o in outcomes.items() if o.state in ("failed", "unreachable")}
+
+
+def _failure(error: HostError) -> Brought:
+    return Brought(failed(error, isinstance(error, UnreachableError)))
+
+
+def _finish(
+    job: Job, picture: Picture, brought: Mapping[str, Brought], begun: float
+) -> Outcome:
+    """One outcome per host of the fleet, the state of every replica, and the proofs."""
+    hosts = {name: result.outcome for name, result in brought.items()}
+    for left in picture.plan.left_out:
+        error = HostError(left.host, left.problem.step, left.problem.message, remedy=left.problem.remedy)
+        hosts.setdefault(left.host, failed(error, left.unreachable))
+    ordered = tuple(hosts[host.name] for host in job.fleet.hosts if host.name in hosts)
+    proofs = [
+        proof
+        for host in job.fleet.hosts
+        if host.name in brought
+        for proof in completions(host, brought[host.name].notes)
+    ]
+    _remember(job, picture.placement)
+    return Outcome(
+        verb="deploy",
+        release=job.release.name,
+        hosts=ordered,
+        replicas=of_placement(job.fleet, picture.placement, {n: b.notes for n, b in brought.items()}),
+        if picture.plan.changes
+        else (),
+        completions=tuple(proofs),
+        notes=picture.plan.notes,
+        seconds=round(time.monotonic() - begun, 3),
+    )
+
+
+def _remember(job: Job, placement: Placement) -> None:
+    known = job.site.deployed()
+    for replica in placement.replicas:
+        known[replica.name] = {
+            "replica": replica.name,
+            "release": replica.release,
+            "chip": replica.chip,
+            "hosts": list(replica.hosts),
+            "port": replica.port,
+        }
+    job.site.save_deployed(known)

@@ -1,0 +1,121 @@
+"""From what a user wrote to what a run needs; everything that is wrong with it is said before a host is touched."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+from flagprov.desired import Serving, image_key
+from flagprov.errors import InventoryError, SettingsError
+from flagprov.models.chip import Chip
+from flagprov.models.desired import Placement
+from flagprov.models.fleet import Fleet, Host
+from flagprov.models.observed import Survey
+from flagprov.models.release import Release, Variant
+from flagprov.placement import Wish
+from flagprov.site import Site
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a user asked for on the command line."""
+
+    inventory: Path
+    release: str | None = None
+    limit: str | None = None
+    sets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A request that makes sense: its fleet, its release, and what each host asks of it."""
+
+    fleet: Fleet
+    site: Site
+    release: Release
+    chips: Mapping[str, Chip]
+    variants: Mapping[str, Variant]  # host -> after its settings
+    replicas: int | None
+    sets: tuple[str, ...]
+
+    def wishes(self, surveys: Mapping[str, Survey]) -> list[Wish]:
+        return [
+            Wish(
+                host, self.chips[str(host.chip)], self.variants[host.name], surveys[host.name], self.replicas
+            )
+            for host in self.fleet.hosts
+            if host.name in surveys
+        ]
+
+    def reserved(self, surveys: Mapping[str, Survey]) -> set[str]:
+        """Replicas that were deployed on hosts which were not asked, or did not answer."""
+        known = self.site.deployed()
+        return {name for name, replica in known.items() if not set(replica["hosts"]) & set(surveys)}
+
+    def servings(self, host: Host, placement: Placement, survey: Survey) -> list[Serving]:
+        """The host's replicas, each with the image facts that the site knows by now."""
+        variant = self.variants[host.name]
+        probe = probe_version()
+        facts = self.site.facts(f"{image_key(variant.image)}-{probe}")
+        chip = self.chips[str(host.chip)]
+        return [
+            Serving(self.release, variant, chip, replica, host, survey, facts, probe, self.sets)
+            for replica in placement.on(host.name)
+        ]
+
+
+@cache
+def probe_version() -> str:
+    """A newer image probe looks into known images again."""
+    text = resources.files("flagprov.host").joinpath("image_probe.py").read_bytes()
+    return hashlib.sha256(text).hexdigest()[:8]
+
+
+def prepare(request: Request) -> Job:
+    """Raises UsageErrors only, all of them before any host is touched."""
+    from flagprov.fleet import start_loading
+
+    loading = start_loading(request.inventory, request.limit)  # a child process: it works while we import
+    from flagprov.catalog import load_release, variant_for, with_lock
+    from flagprov.chips import load_chips
+    from flagprov.settings import apply_settings, merge_settings, parse_sets
+
+    release = load_release(str(request.release))
+    sets = parse_sets(request.sets)
+    fleet = loading.result()
+    site = Site(fleet.site)
+    release = with_lock(release, site.lock_file(release.name))
+    variants: dict[str, Variant] = {}
+    replicas: set[int | None] = set()
+    for host in fleet.hosts:
+        if not host.chip:
+            raise InventoryError(
+                f"{fleet.inventory}: {host.name} has no flagprov_chip",
+                remedy=f"set flagprov_chip for {host.name} or its group; one of: {', '.join(sorted(release.variants))}",
+            )
+        variant = variant_for(release, host.chip)
+        settings = merge_settings(host.settings, sets)
+        replicas.add(settings.replicas)
+        variants[host.name] = _served(apply_settings(release, variant, settings), release)
+    if len(replicas) > 1:
+        raise SettingsError(
+            "flagprov_settings.replicas differs between hosts", remedy="set it for the whole fleet"
+        )
+    return Job(fleet, site, release, load_chips(), variants, next(iter(replicas), None), tuple(request.sets))
+
+
+def _served(variant: Variant, release: Release) -> Variant:
+    if variant.nodes > 1:
+        raise SettingsError(
+            f"{release.name}: a replica over {variant.nodes} nodes is not supported yet",
+            remedy="leave `nodes` at 1",
+        )
+    return variant
+
+
+def hosts_of(fleet: Fleet, names: Sequence[str]) -> list[Host]:
+    return [host for host in fleet.hosts if host.name in set(names)]

@@ -1,0 +1,213 @@
+"""What is done with replicas that exist: their state, their logs, stopping and removing them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from flagprov.apply.converge import OnEvent, converge, failed
+from flagprov.apply.record import RunRecord
+from flagprov.desired import absent, emptied, stopped
+from flagprov.errors import HostError, InventoryError, UnreachableError, UsageError
+from flagprov.models.desired import Placement, Resource, Stage
+from flagprov.models.fleet import Fleet, Host
+from flagprov.models.observed import Look, Problem, Running, Survey
+from flagprov.models.outcome import HostOutcome, Outcome
+from flagprov.models.plan import HostPlan, LeftOut, Plan
+from flagprov.observe import look, survey
+from flagprov.plan import build, host_plan
+from flagprov.preparation import Request, hosts_of
+from flagprov.site import Site
+from flagprov.transport import Connections, Session
+from flagprov.verify.status import merge
+
+Resources = Callable[[Survey], tuple[Resource, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Scope:
+    fleet: Fleet
+    site: Site
+    release: str | None  # a name; None: every release
+
+
+def _scope(request: Request) -> _Scope:
+    from flagprov.fleet import load_fleet
+
+    fleet = load_fleet(request.inventory, request.limit)
+    release = request.release
+    if release and ("/" in release or release.endswith((".yaml", ".yml"))):
+        from flagprov.catalog import load_release
+
+        release = load_release(release).name
+    return _Scope(fleet, Site(fleet.site), release)
+
+
+def _failures(answers: Mapping[str, object]) -> dict[str, HostOutcome]:
+    return {
+        name: failed(error, isinstance(error, UnreachableError))
+        for name, error in answers.items()
+        if isinstance(error, HostError)
+    }
+
+
+def status(request: Request) -> Outcome:
+    """Every replica's state; what is unreachable is counted, never dropped."""
+    begun = time.monotonic()
+    scope = _scope(request)
+    with Connections(scope.fleet) as connections:
+        answers = connections.each(
+            scope.fleet.hosts, lambda session: session.ask({"op": "status"})["replicas"]
+        )
+    silent = _failures(answers)
+    known = {name: found for name, found in answers.items() if not isinstance(found, HostError)}
+    hosts = [silent.get(host.name, HostOutcome(host.name, "unchanged")) for host in scope.fleet.hosts]
+    replicas = merge(scope.fleet, known, silent, scope.site.deployed(), scope.release)
+    seconds = round(time.monotonic() - begun, 3)
+    return Outcome("status", scope.release or "", tuple(hosts), replicas, seconds=seconds)
+
+
+def logs(request: Request, target: str, follow: bool = False, lines: int = 100) -> Iterator[str]:
+    """The lines of one replica's log; the target is a replica, or a host that has a single one."""
+    scope = _scope(request)
+    with Connections(scope.fleet) as connections:
+        host, container = _find(scope.fleet, connections, target)
+        payload = {"op": "logs", "container": container, "follow": follow, "lines": lines}
+        for message in connections.session(host).request(payload):
+            if "event" in message:
+                yield str(message["event"]["text"])
+            elif "error" in message:
+                error = message["error"]
+                raise HostError(host.name, error["step"], error["message"], remedy=error["remedy"])
+
+
+def _find(fleet: Fleet, connections: Connections, target: str) -> tuple[Host, str]:
+    candidates = hosts_of(fleet, [target]) or list(fleet.hosts)
+    found: list[tuple[Host, str]] = []
+    for name, seen in connections.each(candidates, survey).items():
+        if isinstance(seen, HostError):
+            if name == target:
+                raise seen
+            continue
+        host = hosts_of(fleet, [name])[0]
+        found += [(host, running.replica) for running in seen.running if target in (name, running.replica)]
+    if len(found) == 1:
+        return found[0][0], f"flagprov-{found[0][1]}"
+    names = ", ".join(sorted(replica for _, replica in found))
+    if found:
+        raise UsageError(f"{target} has several replicas: {names}", remedy="name one of them")
+    raise InventoryError(f"no host or replica {target}", remedy="flagprov status shows what there is")
+
+
+def stop(request: Request, *, approve: Callable[[Plan], bool], on_event: OnEvent) -> Outcome | None:
+    """Stop replicas; they stay stopped over a reboot until they are deployed again."""
+
+    scope = _scope(request)
+
+    def resources(seen: Survey) -> tuple[Resource, ...]:
+        return tuple(r for running in _mine(seen, scope.release) for r in stopped(running))
+
+    return _change("stop", scope, resources, approve, on_event)
+
+
+def teardown(
+    request: Request, *, weights: bool, approve: Callable[[Plan], bool], on_event: OnEvent
+) -> Outcome | None:
+    """Remove replicas, and with the last one everything of flagprov; driver, engine, foreign data stay."""
+
+    scope = _scope(request)
+
+    def resources(seen: Survey) -> tuple[Resource, ...]:
+        mine = _mine(seen, scope.release)
+        removed = [r for running in mine for r in absent(running)]
+        if weights:
+            removed += _weights(seen, [running.replica for running in mine])
+        everything = len(mine) == len(seen.running)
+        return (*removed, *(emptied() if everything else ()))
+
+    outcome = _change("teardown", scope, resources, approve, on_event)
+    if outcome:
+        _forget(scope, outcome)
+    return outcome
+
+
+def _mine(seen: Survey, release: str | None) -> list[Running]:
+    return [running for running in seen.running if release in (None, running.release)]
+
+
+def _weights(seen: Survey, replicas: Sequence[str]) -> list[Resource]:
+    paths = {str(seen.records[name]["weights"]) for name in replicas if name in seen.records}
+    kept = {str(record["weights"]) for name, record in seen.records.items() if name not in replicas}
+    return [
+        Resource("directory", path, Stage.VERIFY, {"path": path, "absent": True})
+        for path in sorted(paths - kept)
+    ]
+
+
+def _forget(scope: _Scope, outcome: Outcome) -> None:
+    gone = {host.host for host in outcome.hosts if host.state in ("changed", "unchanged")}
+    known = scope.site.deployed()
+    kept = {
+        name: replica
+        for name, replica in known.items()
+        if scope.release not in (None, replica["release"]) or not set(replica["hosts"]) <= gone
+    }
+    scope.site.save_deployed(kept)
+
+
+def _change(
+    verb: str, scope: _Scope, resources: Resources, approve: Callable[[Plan], bool], on_event: OnEvent
+) -> Outcome | None:
+    """Survey, look, ask, converge: one batch, all hosts side by side."""
+    begun = time.monotonic()
+    wanted: dict[str, tuple[Resource, ...]] = {}
+
+    def look_at(session: Session) -> Look:
+        wanted[session.host.name] = resources(survey(session))
+        return look(session, wanted[session.host.name])
+
+    with Connections(scope.fleet) as connections:
+        looks = connections.each(scope.fleet.hosts, look_at)
+        left_out = [_left_out(error) for error in looks.values() if isinstance(error, HostError)]
+        plans = {n: host_plan(n, seen, "", "") for n, seen in looks.items() if isinstance(seen, Look)}
+        plan = build(verb, scope.release or "", Placement(()), plans, left_out)
+        outcomes = _failures(looks)
+        run = ""
+        if plan.changes:
+            if not approve(plan):
+                return None
+            with RunRecord(scope.site, verb, plan, on_event) as record:
+                outcomes |= _apply(scope.fleet, connections, plans, wanted, record)
+                run = str(record.directory)
+    hosts = tuple(outcomes.get(h.name, HostOutcome(h.name, "unchanged")) for h in scope.fleet.hosts)
+    return Outcome(
+        verb, scope.release or "", hosts, seconds=round(time.monotonic() - begun, 3), run_directory=run
+    )
+
+
+def _apply(
+    fleet: Fleet,
+    connections: Connections,
+    plans: Mapping[str, HostPlan],
+    wanted: Mapping[str, tuple[Resource, ...]],
+    on_event: OnEvent,
+) -> dict[str, HostOutcome]:
+    def apply(session: Session) -> HostOutcome:
+        name = session.host.name
+        answer = converge(session, wanted[name], plans[name].digest, on_event)
+        return HostOutcome(name, "changed", answer["changes"], seconds=answer["seconds"])
+
+    changing = hosts_of(fleet, [name for name, plan in plans.items() if plan.steps])
+    results = connections.each(changing, apply)
+    return {
+        name: result
+        if isinstance(result, HostOutcome)
+        else failed(result, isinstance(result, UnreachableError))
+        for name, result in results.items()
+    }
+
+
+def _left_out(error: HostError) -> LeftOut:
+    problem = Problem(error.step, error.message, error.remedy)
+    return LeftOut(error.host, problem, isinstance(error, UnreachableError))

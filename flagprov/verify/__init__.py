@@ -1,0 +1,1 @@
+"""Proofs that a deployment serves, and the state of every replica."""
