@@ -26,7 +26,9 @@ def outcome_lines(outcome: Outcome, *, width: int | None = None) -> list[Line]:
     lines += _section("hosts", _hosts(outcome.hosts, width))
     lines += _section("replicas", _replicas(outcome.replicas, width))
     lines += _section("failed", failure_lines(outcome.hosts))
-    lines += _section("answer", _completions(outcome.completions, width))
+    if outcome.completions:
+        chat = "chat " if "messages" in outcome.completions[0].request else ""
+        lines += _section(f"{chat}completion", _completions(outcome.completions, width))
     for note in outcome.notes:
         lines += [line(), line(Span("note: ", "warn"), note)]
     if outcome.run_directory:
@@ -42,8 +44,8 @@ def next_lines(outcome: Outcome, inventory: str) -> list[Line]:
     failed = [host for host in outcome.hosts if host.state in ("failed", "unreachable")]
     if outcome.verb == "deploy":
         if failed:
-            again = f"flagprov deploy {where} {release}"
-            commands.append((again, "once that is mended: only what is missing is done again"))
+            again = "the same command does what is missing, and only that"
+            commands.append((again, "once it is mended"))
         if outcome.completions:
             commands.append((curl(outcome.completions[0]), "the same question again"))
         commands.append((f"flagprov status {where}", "what serves where"))
@@ -82,16 +84,16 @@ def _section(title: str, lines: list[Line]) -> list[Line]:
 
 def _title(outcome: Outcome) -> Line:
     what = f"{outcome.verb} {outcome.release}".strip()
-    took = f"; {duration(outcome.seconds)}" if outcome.seconds else ""
+    took = f"; took {duration(outcome.seconds)}" if outcome.seconds else ""
     states = [host.state for host in outcome.hosts]
     if outcome.succeeded and not outcome.changes:
         return line(Span(f"{what}: no change on {count(len(states), 'host')}", "good"), took)
-    parts = [
-        Span(f"{states.count(state)} {state}", style)
-        for state, style in STATES.items()
-        if state in states and state in ("changed", "unchanged", "failed", "unreachable")
-    ]
-    spans = [span for part in parts for span in (Span(", "), part)][1:]
+    spans: list[Span] = []
+    for state in ("changed", "unchanged", "failed", "unreachable"):
+        if state in states:
+            number = states.count(state)
+            said = f"{number} {state}" if spans else f"{count(number, 'host')} {state}"
+            spans += [Span(", "), Span(said, STATES[state])] if spans else [Span(said, STATES[state])]
     return line(Span(f"{what}: ", "strong"), *spans, took)
 
 
@@ -159,14 +161,12 @@ def failure_lines(hosts: Sequence[HostOutcome]) -> list[Line]:
 
 
 def _completions(completions: Sequence[Completion], width: int | None) -> list[Line]:
-    if not completions:
-        return []
     first = completions[0]
     rows: list[list[str | Span]] = [
         ["endpoint", Span(first.endpoint, "strong")],
         ["model", first.model],
         ["request", _json(first.request)],
-        ["completion", Span(json.dumps(first.text, ensure_ascii=False), "good")],
+        ["answer", Span(json.dumps(first.text, ensure_ascii=False), "good")],
         ["took", duration(first.seconds)],
     ]
     lines = table(rows, indent=2, width=width)

@@ -23,8 +23,10 @@ def plan_lines(plan: Plan, *, width: int | None = None) -> list[Line]:
         if len(plan.batches) > 1:
             lines += [line(), line(Span(f"batch {number} of {len(plan.batches)}", "strong"))]
         total = sum(len(each.replicas) for each in plan.batches)
-        for group in _groups(batch.replicas, merge=total > IN_FULL):
+        moving = [replica for replica in batch.replicas if _moves(replica)]
+        for group in _groups(moving, merge=total > IN_FULL):
             lines += _replica(group, width)
+        lines += _resting([replica for replica in batch.replicas if not _moves(replica)])
     for text in plan.notes:
         lines += [line(), *_note(text)]
     if plan.left_out:
@@ -56,7 +58,7 @@ def _shape(replica: ReplicaPlan) -> object:
     """Equal for replicas that differ in nothing but their own and their hosts' names."""
 
     def neutral(text: str, host: str) -> str:
-        return text.replace(replica.replica, "\0").replace(host, "\1")
+        return text.replace(replica.replica or host, "\0").replace(host, "\1")
 
     return replica.cost, tuple(
         (
@@ -70,17 +72,33 @@ def _shape(replica: ReplicaPlan) -> object:
     )
 
 
-def _replica(group: Sequence[ReplicaPlan], width: int | None) -> list[Line]:
-    shown = group[0]
+def _moves(replica: ReplicaPlan) -> bool:
+    return any(host.steps or host.pending for host in replica.hosts)
+
+
+def _where(group: Sequence[ReplicaPlan]) -> str:
     hosts = names(host.host for replica in group for host in replica.hosts)
     title = names(replica.replica for replica in group)
-    what = f"{title} on {hosts}" if title and title != hosts else hosts
-    if not any(host.steps or host.pending for host in shown.hosts):
-        return [line(), line(f"{what}: ", Span("no change", "good"), indent=2)]
+    return f"{title} on {hosts}" if title and title != hosts else hosts
+
+
+def _resting(group: Sequence[ReplicaPlan]) -> list[Line]:
+    return [line(), line(f"{_where(group)}: ", Span("no change", "good"), indent=2)] if group else []
+
+
+def _replica(group: Sequence[ReplicaPlan], width: int | None) -> list[Line]:
+    shown = group[0]
     cost = f": {shown.cost}" if shown.cost not in ("", "nothing") else ""
-    lines = [line(), line(Span(what, "strong"), cost, indent=2)]
+    lines = [line(), line(Span(_where(group), "strong"), cost, indent=2)]
     if len(group) > 1:
-        lines.append(line(Span(f"{len(group)} equal ones; the steps of {shown.replica}:", "faint"), indent=4))
+        lines.append(
+            line(
+                Span(
+                    f"{len(group)} equal ones; the steps of {shown.replica or shown.hosts[0].host}:", "faint"
+                ),
+                indent=4,
+            )
+        )
     for host in shown.hosts:
         if len(shown.hosts) > 1:
             lines.append(line(Span(host.host, "strong"), indent=4))

@@ -40,7 +40,7 @@ class Step:
 
     @property
     def what(self) -> str:
-        return self.text or self.step
+        return what_of(self.step, self.text)
 
 
 @dataclass(slots=True)
@@ -75,7 +75,7 @@ class Tracker:
         elif event.kind in ("done", "failed"):
             ended = running.pop(key, None)
             took = self._clock() - ended.since if ended else None
-            row.stage, row.what, row.state = event.stage, event.text or event.step, event.kind
+            row.stage, row.what, row.state = event.stage, what_of(event.step, event.text), event.kind
         return took
 
     def rows(self) -> list[HostRow]:
@@ -167,15 +167,19 @@ class PlainProgress:
         self._write(clean(f"{self._at(when)} {where}: {text}" if where else f"{self._at(when)} {text}"))
 
 
+def what_of(step: str, text: str) -> str:
+    """Step and text of an event in one phrase, nothing said twice."""
+    return text if step in text else f"{step}: {text}" if text else step
+
+
 def _text(event: Event, took: float | None) -> str:
     """The line that an event is worth in plain output; empty for none."""
-    what = event.text or event.step
+    what = what_of(event.step, event.text)
     match event.kind:
         case "started" | "note":
             return what
         case "failed":
-            inside = event.step if event.step != what else ""
-            return f"failed: {inside}: {what}" if inside else f"failed: {what}"
+            return f"failed: {what}"
         case "done" if took is None or took >= 1:
             return f"{what}: done in {duration(took)}" if took is not None else f"{what}: done"
     return ""

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flagprov.models.event import Event
-from flagprov.report.progress import HostRow, Tracker
+from flagprov.report.progress import HostRow, Tracker, what_of
 from flagprov.report.text import clean, count, duration, natural
 
 _MARKS = {"done": Text("✓", style="green"), "failed": Text("✗", style="red")}
@@ -49,7 +49,8 @@ class LiveProgress:
             self._tracker.feed(event)
         if event.kind in ("failed", "note"):
             where = " ".join(part for part in (event.host, event.stage) if part)
-            said = f"{where}: {event.text or event.step}" if where else event.text
+            what = what_of(event.step, event.text)
+            said = f"{where}: {what}" if where else what
             self._console.print(Text(clean(said), style="red" if event.kind == "failed" else ""))
 
     @contextmanager

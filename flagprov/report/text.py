@@ -139,13 +139,16 @@ def _aligned(row: Sequence[Span], sizes: Sequence[int], indent: int, hang: int) 
 
 
 def _records(rows: Sequence[Sequence[Span]], header: Sequence[str], indent: int) -> list[Line]:
+    """The first cell, and below it the others as one paragraph."""
     found: list[Line] = []
     for row in rows:
         found.append(Line((row[0],), indent))
+        spans: list[Span] = []
         for title, cell in zip(header[1:] or ("",) * (len(row) - 1), row[1:], strict=True):
-            if cell.text:
-                label = (Span(f"{clean(title)}: ", "faint"),) if title else ()
-                found.append(Line((*label, cell), indent + 2))
+            if cell.text not in ("", "-"):
+                label = (Span(f"{clean(title)} ", "faint"),) if title else ()
+                spans += [*label, cell, Span("  ")]
+        found.append(Line(tuple(spans[:-1]), indent + 2, hang=0))
     return found
 
 

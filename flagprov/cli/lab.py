@@ -1,0 +1,93 @@
+"""`flagprov lab`"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import click
+
+from flagprov.cli import options
+from flagprov.cli.screen import Run, Screen, complain
+from flagprov.errors import LabError
+
+if TYPE_CHECKING:
+    from flagprov.lab import LabStatus
+
+
+@click.group("lab")
+def command() -> None:
+    """The embedded fleet: hosts on this machine with SSH, systemd and docker of their own."""
+
+
+@command.command("up")
+@click.option("--hosts", type=click.IntRange(1, 200), default=2, show_default=True, help="How many hosts.")
+@click.option("--bare", is_flag=True, help="Hosts without a container engine, for provisioning.")
+@options.output()
+@options.quiet
+@click.pass_obj
+def up(run: Run, hosts: int, bare: bool, quiet: bool) -> int:
+    """Bring the lab up; what is there already is used again.
+
+    Writes inventory/lab.ini, which every other command takes like any inventory.
+    """
+    from flagprov import lab
+
+    _show(run, lab.up(hosts, bare=bare, on_progress=_sayer(quiet)))
+    return 0
+
+
+@command.command("status")
+@options.output()
+@click.pass_obj
+def status(run: Run) -> int:
+    """Show the hosts of the lab."""
+    from flagprov import lab
+
+    _show(run, lab.status())
+    return 0
+
+
+@command.command("down")
+@options.output()
+@options.quiet
+@click.pass_obj
+def down(run: Run, quiet: bool) -> int:
+    """Take the lab's hosts and networks away; its images stay for the next time."""
+    from flagprov import lab
+    from flagprov.report.text import line
+
+    lab.down(_sayer(quiet))
+    Screen(run).show(lambda width: [line("the lab is down")], lambda: {"hosts": []})
+    return 0
+
+
+@command.command("ssh", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.argument("host")
+@click.argument("words", metavar="[COMMAND]...", nargs=-1, type=click.UNPROCESSED)
+def ssh(host: str, words: tuple[str, ...]) -> int:
+    """Open a shell on HOST of the lab, or run COMMAND there."""
+    from flagprov import lab
+
+    argv = [*lab.ssh_command(host), *words]
+    sys.stdout.flush()
+    try:
+        os.execvp(argv[0], argv)
+    except FileNotFoundError:
+        raise LabError(f"there is no {argv[0]} here", remedy="Install the package openssh-client.") from None
+
+
+def _sayer(quiet: bool) -> Callable[[str], None]:
+    def say(text: str) -> None:
+        if not quiet:
+            complain(text, style="")
+
+    return say
+
+
+def _show(run: Run, found: LabStatus) -> None:
+    from flagprov.report.lab import lab_lines, of_lab
+
+    Screen(run).show(lambda width: lab_lines(found, width=width), lambda: of_lab(found))
