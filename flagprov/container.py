@@ -25,7 +25,7 @@ def size_bytes(text: str) -> int:
 
 
 def create_body(serving: Serving, config: str) -> dict[str, Any]:
-    """Deliberately not as the card: --init always, --rm never, shm capped at half of memory, named devices."""
+    """Unlike the card on purpose: --init always, --rm never, shm at most half of memory, devices named."""
     from flagprov.desired import launch_inputs
 
     container, replica = serving.variant.container, serving.replica

@@ -168,7 +168,7 @@ def launch_inputs(serving: Serving) -> LaunchInputs:
 
 
 def _record(serving: Serving, config: str) -> str:
-    """What was deployed, for other controllers, `status` and placement; the same run writes the same bytes."""
+    """What was deployed, for other controllers, `status` and placement; no time in it, so that bytes stay."""
     replica = serving.replica
     record = {
         "schema_version": 1,

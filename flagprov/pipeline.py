@@ -68,9 +68,7 @@ def deploy(request: Request, *, approve: Approve, on_event: OnEvent = _ignore) -
             return None
         with RunRecord(job.site, "deploy", picture.plan, on_event) as record:
             brought = _apply(job, picture, connections, record)
-            outcome = replace(
-                _finish(job, picture, brought, begun), run_directory=str(record.directory)
-            )
+            outcome = replace(_finish(job, picture, brought, begun), run_directory=str(record.directory))
             record.finish(outcome)
         return outcome
 
@@ -208,9 +206,7 @@ def _failure(error: HostError) -> Brought:
     return Brought(failed(error, isinstance(error, UnreachableError)))
 
 
-def _finish(
-    job: Job, picture: Picture, brought: Mapping[str, Brought], begun: float
-) -> Outcome:
+def _finish(job: Job, picture: Picture, brought: Mapping[str, Brought], begun: float) -> Outcome:
     """One outcome per host of the fleet, the state of every replica, and the proofs."""
     hosts = {name: result.outcome for name, result in brought.items()}
     for left in picture.plan.left_out:
@@ -229,8 +225,6 @@ def _finish(
         release=job.release.name,
         hosts=ordered,
         replicas=of_placement(job.fleet, picture.placement, {n: b.notes for n, b in brought.items()}),
-        if picture.plan.changes
-        else (),
         completions=tuple(proofs),
         notes=picture.plan.notes,
         seconds=round(time.monotonic() - begun, 3),

@@ -1,4 +1,4 @@
-"""From what a user wrote to what a run needs; everything that is wrong with it is said before a host is touched."""
+"""From what a user wrote to what a run needs; what is wrong with it is said before a host is touched."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def prepare(request: Request) -> Job:
         if not host.chip:
             raise InventoryError(
                 f"{fleet.inventory}: {host.name} has no flagprov_chip",
-                remedy=f"set flagprov_chip for {host.name} or its group; one of: {', '.join(sorted(release.variants))}",
+                remedy=f"set flagprov_chip for it or its group: {', '.join(sorted(release.variants))}",
             )
         variant = variant_for(release, host.chip)
         settings = merge_settings(host.settings, sets)

@@ -1,4 +1,4 @@
-"""What flagprov keeps beside an inventory, in `.flagprov/`: image facts, locks of releases, runs, what it deployed."""
+"""What flagprov keeps beside an inventory, in `.flagprov/`: image facts, locks, runs, what it deployed."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def state(spec: dict[str, Any]) -> dict[str, Any]:
 
 def _serving(spec: dict[str, Any]) -> dict[str, Any]:
     if spec["readiness"] == "command":
-        answer = run(["docker", "exec", spec["container"]] + list(spec["command"]), timeout=60)
+        answer = run(["docker", "exec", spec["container"], *spec["command"]], timeout=60)
         return {"state": "ready" if answer.code == 0 else "starting", "detail": answer.err.strip()[-200:]}
     try:
         if spec["readiness"] == "http":

@@ -58,20 +58,20 @@ def attach(name: str) -> dict[str, Any]:
     """Pass the job's events on until it has a result."""
     unit = "flagprov-job-%s.service" % name
     path = os.path.join(ROOT, name, "events")
-    with open(path, encoding="utf-8") as stream:
-        idle = 0
+    idle = 0
+    with open(path, "rb") as stream:
         while True:
             line = stream.readline()
-            if line.endswith("\n"):
+            if line.endswith(b"\n"):
                 idle = 0
-                message = json.loads(line)
+                message = json.loads(line.decode("utf-8"))
                 if "result" in message:
                     return dict(message["result"])
                 if "error" in message:
                     raise Blocked(**message["error"])
                 send(message)
                 continue
-            stream.seek(stream.tell() - len(line.encode()))
+            stream.seek(-len(line), os.SEEK_CUR)  # half a line: its writer is not done with it
             idle += 1
             if idle % 20 == 0 and unit_state(unit).get("ActiveState") not in ("active", "activating"):
                 if idle >= 40:

@@ -83,7 +83,7 @@ def of_placement(
     hosts = {host.name: host for host in fleet.hosts}
     statuses = []
     for replica in placement.replicas:
-        said = {
+        said: dict[str, Mapping[str, Any]] = {
             host: next((n for n in notes.get(host, {}).values() if n.get("replica") == replica.name), {})
             for host in replica.hosts
         }

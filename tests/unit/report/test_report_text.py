@@ -123,8 +123,8 @@ def test_names_in_a_few_words(given_names: list[str], shown: str) -> None:
 
 @given(st.lists(st.text("ab019.-", max_size=6), max_size=10))
 def test_any_names_can_be_sorted(found: list[str]) -> None:
-    assert sorted(found, key=natural) == sorted(reversed(found), key=natural) or len(set(found)) > 1
-    names(found)
+    assert sorted(sorted(found, key=natural)) == sorted(found)
+    assert names(found).count("..") <= len(found)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_any_names_can_be_sorted(found: list[str]) -> None:
         (0.04, "0.0 s"),
         (9.94, "9.9 s"),
         (9.97, "10 s"),
-        (59.7, "1 min 00 s"),
+        (59.7, "1 min"),
         (185, "3 min 05 s"),
         (7265, "2 h 01 min"),
     ],

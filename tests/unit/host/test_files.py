@@ -1,0 +1,66 @@
+"""Files, directories and configuration trees on a real file system."""
+
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flagprov.host.resources import directory, file, tree
+
+
+def settle(module: Any, spec: dict[str, Any]) -> None:
+    """Apply, then find nothing left to do."""
+    observed = module.observe(spec)
+    assert module.diff(spec, observed, set())
+    module.apply(spec, observed)
+    assert module.diff(spec, module.observe(spec), set()) == []
+
+
+def test_a_file_is_made_mended_and_removed(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "f"
+    spec = {"path": str(path), "mode": "0640", "content": "one\n"}
+    settle(file, spec)
+    assert path.read_text() == "one\n"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    path.write_text("edited")
+    settle(file, spec)
+    path.chmod(0o777)
+    settle(file, spec)
+    settle(file, {"path": str(path), "absent": True})
+    assert list((tmp_path / "a").iterdir()) == []
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "f"
+    path.write_text("old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        file.apply({"path": str(path), "mode": "0644", "content": "new"}, {})
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["f"]
+
+
+def test_a_directory(tmp_path: Path) -> None:
+    spec = {"path": str(tmp_path / "a" / "b"), "mode": "0755"}
+    settle(directory, spec)
+    os.chmod(spec["path"], 0o700)
+    settle(directory, spec)
+    settle(directory, {"path": spec["path"], "absent": True})
+
+
+def test_a_tree_is_put_right_when_somebody_edited_it(tmp_path: Path) -> None:
+    path = tmp_path / "configs" / "abc"
+    spec = {"path": str(path), "files": {"conf/serve.yaml": "a: 1\n", "launch.json": "{}"}}
+    settle(tree, spec)
+    (path / "conf/serve.yaml").write_text("a: 2\n")
+    (path / "notes").write_text("mine")
+    settle(tree, spec)
+    assert (path / "conf/serve.yaml").read_text() == "a: 1\n"
+    assert not (path / "notes").exists()
+    assert [entry.name for entry in path.parent.iterdir()] == ["abc"]
