@@ -1,0 +1,225 @@
+"""Provisioning: the roles, run by Ansible on the hosts that need them."""
+
+from __future__ import annotations
+
+import configparser
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from flagprov.apply.ansible_events import Listener
+from flagprov.apply.assets import ansible_root
+from flagprov.models.event import Event
+from flagprov.models.fleet import Fleet, Host
+from flagprov.models.outcome import HostOutcome
+
+_FORKS = 32
+_LARGEST_FILE = 1 << 20  # of those that a role's variable may name
+
+
+def fingerprint(host: Host) -> str:
+    """What a host was provisioned with: the roles, its variables for them, and the files that these name."""
+    root = ansible_root()
+    prefixes = tuple(f"{role.name}_" for role in (root / "roles").iterdir() if role.is_dir())
+    variables = {name: value for name, value in host.variables.items() if name.startswith(prefixes)}
+    files = {path: _digest(Path(path)) for path in sorted(set(_paths(variables)))}
+    text = json.dumps([_tree_digest(root), variables, files], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def provision(
+    fleet: Fleet,
+    hosts: Sequence[Host],
+    on_event: Callable[[Event], None],
+    *,
+    directory: Path,
+    allow_disruption: bool = False,
+) -> dict[str, HostOutcome]:
+    """Run the roles on hosts; what Ansible says goes to `directory`, and nowhere else."""
+    data = directory / "ansible"
+    data.mkdir(mode=0o700)
+    listener = Listener(
+        [host.name for host in hosts],
+        on_event,
+        inventory=str(fleet.inventory),
+        log=str(data / "artifacts" / "provision" / "stdout"),
+    )
+    listener.begin()
+    with _control_sockets() as sockets:
+        stopped = _run(
+            data,
+            fleet,
+            hosts,
+            listener,
+            environment=_environment(data, hosts, sockets),
+            variables={
+                "flagprov_fingerprints": {host.name: fingerprint(host) for host in hosts},
+                "flagprov_allow_disruption": allow_disruption,
+            },
+        )
+    return listener.end(stopped)
+
+
+def _run(
+    data: Path,
+    fleet: Fleet,
+    hosts: Sequence[Host],
+    listener: Listener,
+    *,
+    environment: Mapping[str, str],
+    variables: Mapping[str, Any],
+) -> str:
+    """Ansible's run from begin to end, why it ended early if it did; an interrupt ends it, too."""
+    import ansible_runner
+
+    limit = data / "limit"
+    limit.write_text("".join(f"{host.name}\n" for host in hosts), encoding="utf-8")
+    cancelled = threading.Event()
+    run = partial(
+        ansible_runner.run,
+        private_data_dir=str(data),
+        project_dir=str(ansible_root()),
+        playbook="playbooks/provision.yml",
+        inventory=str(fleet.inventory.resolve()),
+        limit=f"@{limit}",
+        extravars=dict(variables),
+        envvars=dict(environment),
+        settings={"pexpect_timeout": 1},
+        ident="provision",
+        quiet=True,
+        event_handler=listener,
+        status_handler=lambda status, **_: _forget_environment(data, status["status"]),
+        cancel_callback=cancelled.is_set,
+    )
+    with ThreadPoolExecutor(1, thread_name_prefix="ansible") as executor:
+        running = executor.submit(run)
+        try:
+            runner = running.result()
+        except BaseException:
+            cancelled.set()
+            raise
+    if runner.rc == 0:
+        return ""
+    said = Path(listener.log).read_text(encoding="utf-8", errors="replace") if runner.rc is not None else ""
+    errors = re.findall(
+        r"^(?:\x1b\[[0-9;]*m)*(?:\[ERROR\]|ERROR!):? *(.+?)(?:\x1b\[0m)?\s*$", said, re.MULTILINE
+    )
+    return str(errors[-1]) if errors else f"ansible-playbook ended with status {runner.rc}"
+
+
+def _environment(data: Path, hosts: Sequence[Host], sockets: Path) -> dict[str, str]:
+    """Ansible's settings: the user's own configuration, under what makes it fast and strict here."""
+    settings = {
+        "ANSIBLE_ROLES_PATH": str(ansible_root() / "roles"),
+        "ANSIBLE_PIPELINING": "true",
+        "ANSIBLE_FORKS": str(max(1, min(_FORKS, len(hosts)))),
+        "ANSIBLE_HOST_KEY_CHECKING": "true",
+        "ANSIBLE_PYTHON_INTERPRETER": "auto_silent",
+        "ANSIBLE_RETRY_FILES_ENABLED": "false",
+        "ANSIBLE_NOCOLOR": "true",
+        "ANSIBLE_LOCAL_TEMP": str(sockets),
+        "ANSIBLE_SSH_CONTROL_PATH_DIR": str(sockets),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}",
+    }
+    configuration = _user_configuration()
+    if configuration:
+        settings["ANSIBLE_CONFIG"] = str(configuration)
+    settings["ANSIBLE_SSH_ARGS"] = _ssh_arguments(data, hosts, configuration)
+    return settings
+
+
+def _user_configuration() -> Path | None:
+    """The ansible.cfg that ansible-playbook would read where the user stands."""
+    named = os.environ.get("ANSIBLE_CONFIG")
+    here = Path.cwd()
+    candidates = [Path(named)] if named else []
+    if not here.stat().st_mode & 0o002:
+        candidates.append(here)
+    for path in candidates:
+        file = path / "ansible.cfg" if path.is_dir() else path
+        if file.is_file():
+            return file.resolve()
+    return None
+
+
+def _ssh_arguments(data: Path, hosts: Sequence[Host], configuration: Path | None) -> str:
+    """The user's arguments after ours: strict host keys from the site's files, also for jump hosts."""
+    files = list(dict.fromkeys(file for host in hosts for file in host.connection.known_hosts))
+    known = " ".join(f'"{file}"'.replace("%", "%%") for file in files)
+    strict = {"StrictHostKeyChecking": "yes"} | ({"UserKnownHostsFile": known} if files else {})
+    ssh_config = data / "ssh_config"  # a jump host's own ssh gets this file, but none of our arguments
+    lines = [*(f"{name} {value}" for name, value in strict.items())]
+    lines += ["Include ~/.ssh/config", "Include /etc/ssh/ssh_config"]
+    ssh_config.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    ours = " ".join(f"-o '{name}={value}'" for name, value in strict.items())
+    parser = configparser.ConfigParser(interpolation=None, strict=False)
+    if configuration:
+        parser.read(configuration, encoding="utf-8")
+    theirs = os.environ.get("ANSIBLE_SSH_ARGS") or parser.get(
+        "ssh_connection", "ssh_args", fallback="-C -o ControlMaster=auto -o ControlPersist=60s"
+    )
+    return f"-F '{ssh_config}' {ours} {theirs}"
+
+
+@contextmanager
+def _control_sockets() -> Iterator[Path]:
+    """A short path for SSH's sockets; no connection outlives the run."""
+    directory = Path(tempfile.mkdtemp(prefix="flagprov-"))
+    try:
+        yield directory
+    finally:
+        for path in directory.iterdir():
+            if path.is_socket():
+                subprocess.run(
+                    ["ssh", "-o", f"ControlPath={path}", "-O", "exit", "flagprov"],
+                    check=False,
+                    capture_output=True,
+                )
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _forget_environment(data: Path, status: str) -> None:
+    """ansible-runner notes the whole environment of the run, which may hold secrets."""
+    file = data / "artifacts" / "provision" / "command"
+    if status == "running" and file.is_file():
+        noted = json.loads(file.read_text(encoding="utf-8"))
+        noted.pop("env", None)
+        file.write_text(json.dumps(noted), encoding="utf-8")
+
+
+@cache
+def _tree_digest(root: Path) -> str:
+    digest = hashlib.sha256()
+    files = [root / "playbooks" / "provision.yml", *(root / "roles").rglob("*")]
+    for path in sorted(path for path in files if path.is_file() and path.suffix != ".md"):
+        digest.update(f"{path.relative_to(root)}\0{_digest(path)}\0".encode())
+    return digest.hexdigest()
+
+
+def _paths(value: Any) -> Iterator[str]:
+    """Absolute paths of files among the values, as the authorities of a registry are."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _paths(item)
+    elif isinstance(value, str) and value.startswith("/"):
+        path = Path(value)
+        if path.is_file() and path.stat().st_size <= _LARGEST_FILE:
+            yield value
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,78 @@
+# What a host's Docker Engine is and runs, as YAML; changes nothing. Text of files comes as base64.
+# Arguments: the registries whose directory of authorities is wanted.
+list() { name=$1; shift; printf '%s: [' "$name"; [ $# = 0 ] || printf "'%s'," "$@"; echo ']'; }
+text() { [ -f "$1" ] && base64 -w 0 "$1"; }
+seconds() { timeout 20 "$@" 2>/dev/null; }
+
+for manager in apt-get dnf none; do
+    command -v $manager >/dev/null && break
+done
+echo "package_manager: ${manager%-get}"
+. /etc/os-release
+echo "distribution: '$ID'"
+echo "distribution_version: '${VERSION_ID:-}'"
+
+program=$(command -v dockerd)
+echo "program: '$program'"
+echo "client: '$(command -v docker)'"
+case $(readlink -f "$(command -v docker || echo /)") in
+    */snap | */snap/*) echo "kind: snap" ;;
+    *podman*) echo "kind: podman" ;;
+    *) grep -qs podman "$(command -v docker)" && echo "kind: podman" || echo "kind: docker" ;;
+esac
+
+server=$(seconds docker version --format '{{.Server.Version}}')
+echo "answers: $([ -n "$server" ] && echo true || echo false)"
+installed=$([ -n "$program" ] && "$program" --version 2>/dev/null | sed 's/.*version \([0-9.]*\).*/\1/')
+echo "version: '$(echo "${server:-$installed}" | sed 's/^\([0-9.]*\).*/\1/')'"
+echo "enabled: $(systemctl is-enabled --quiet docker.service 2>/dev/null && echo true || echo false)"
+echo "active: $(systemctl is-active --quiet docker.service 2>/dev/null && echo true || echo false)"
+
+info=$([ -n "$server" ] && seconds docker info --format '{{.DockerRootDir}} {{.Images}} {{.Containers}} {{.CgroupDriver}}')
+# shellcheck disable=SC2086
+set -- "$*" $info
+echo "data_root: '${2:-}'"
+echo "holds: $((${3:-0} + ${4:-0}))"
+registries=$1
+
+running=$([ -n "$server" ] && seconds docker ps --quiet --no-trunc)
+# shellcheck disable=SC2046,SC2086
+list running $([ -z "$running" ] || seconds docker inspect --format '{{slice .Name 1}}' $running)
+# A reload of systemd takes GPUs that the runtime hook gave from containers under the systemd cgroup driver.
+gpu='{{if and (or .HostConfig.DeviceRequests (eq .HostConfig.Runtime "nvidia")) (not .HostConfig.Privileged)}}{{slice .Name 1}}{{end}}'
+# shellcheck disable=SC2046,SC2086
+list gpu_containers $([ -z "$running" ] || [ "${5:-}" != systemd ] || seconds docker inspect --format "$gpu" $running)
+
+echo "config: '$(text /etc/docker/daemon.json)'"
+if [ -s /etc/docker/daemon.json ]; then
+    python3 -I -S -c 'import json; assert isinstance(json.load(open("/etc/docker/daemon.json")), dict)' 2>/dev/null &&
+        echo "config_valid: true" || echo "config_valid: false"
+else
+    echo "config_valid: true"
+fi
+# What is given on dockerd's command line must not stand in daemon.json as well.
+pid=$(cat /run/docker.pid /var/run/docker.pid 2>/dev/null | head -n 1)
+# shellcheck disable=SC2046
+list flags $([ -z "$pid" ] || tr '\0' '\n' 2>/dev/null <"/proc/$pid/cmdline" | sed -n 's/^--\([a-z-]*\).*/\1/p')
+# Written, but not yet read by the daemon.
+stale=false
+for file in /etc/docker/daemon.json /etc/docker/flagprov-proxy.env; do
+    [ ! -e /run/docker.pid ] || [ ! "$file" -nt /run/docker.pid ] || stale=true
+done
+echo "stale: $stale"
+
+echo "proxy: '$(text /etc/docker/flagprov-proxy.env)'"
+echo "proxy_unit: $([ -e /etc/systemd/system/docker.service.d/flagprov-proxy.conf ] && echo true || echo false)"
+echo "unit: '$(text /etc/systemd/system/flagprov@.service)'"
+
+set --
+for directory in /etc/docker $(printf '/etc/docker/certs.d/%s ' $registries); do
+    [ -d "$directory" ] || set -- "$@" "$directory"
+done
+list missing_directories "$@"
+# A kernel with AppArmor starts no container without its parser.
+if grep -qs Y /sys/module/apparmor/parameters/enabled && ! command -v apparmor_parser >/dev/null; then
+    echo "apparmor_parser_missing: true"
+else
+    echo "apparmor_parser_missing: false"
+fi
