@@ -87,7 +87,7 @@ def labels(serving: Serving, config: str) -> dict[str, str]:
         f"{LABEL}devices": ",".join(str(index) for index in replica.devices),
         f"{LABEL}port": str(replica.port),
         f"{LABEL}config": config.rsplit("/", 1)[-1],
-        f"{LABEL}image": ",".join(image.digests) or image.reference,
+        f"{LABEL}image": image.reference,
     }
 
 

@@ -132,8 +132,8 @@ def config_path(files: Mapping[str, str]) -> str:
 def cache_path(serving: Serving) -> str:
     """Compiled kernels are kept per image, chip and FlagGems version."""
     assert serving.facts is not None
-    flaggems = serving.facts.flaggems or "none"
-    return f"{STATE}/caches/{image_key(serving.variant.image)}-{serving.chip.name}-{flaggems}"
+    image = serving.facts.digest.removeprefix("sha256:")[:16]
+    return f"{STATE}/caches/{image}-{serving.chip.name}-{serving.facts.flaggems or 'none'}"
 
 
 def replica_path(replica: str) -> str:

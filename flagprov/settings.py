@@ -163,18 +163,14 @@ def _env(variant: Variant, operators: str, settings: Settings) -> dict[str, str]
 
 def _image(image: Image, wanted: str) -> Image:
     """A bare digest names the release's own image; a reference may carry one (NAME@sha256:...)."""
-    if wanted.startswith("sha256:"):
-        return _valid(image.reference, wanted, image)
-    reference, _, digest = wanted.partition("@")
-    return _valid(reference, digest, Image(reference=reference or "?"))
-
-
-def _valid(reference: str, digest: str, image: Image) -> Image:
+    name, at, digest = ("", "@", wanted) if wanted.startswith("sha256:") else wanted.partition("@")
     try:
-        checked = Image(reference=reference, digests=(digest,) if digest else ())
-    except ValidationError as error:
+        other = Image(reference=name or image.reference, digests=(digest,) if at else ())
+    except ValidationError:
+        other = None
+    if other is None or not wanted or wanted.startswith("@"):
         raise SettingsError(
-            f"image: {reference}{'@' if reference and digest else ''}{digest}: not a reference or digest",
+            f"image: {wanted!r} is not a reference or digest",
             remedy="Write registry/name:tag, registry/name@sha256:..., or sha256:... with its 64 digits",
-        ) from error
-    return image.model_copy(update={"reference": checked.reference, "digests": checked.digests})
+        )
+    return image.model_copy(update={"digests": other.digests}) if not name else other

@@ -78,9 +78,12 @@ class Bringing:
             answer = converge(session, [resource], "", self.on_event)
             seconds["image"] = seconds.get("image", 0.0) + time.monotonic() - begun
             note = answer["notes"][resource.name]
-            self.job.site.save_facts(key, parse_facts(note["image"], note["facts"]))
-            if not image.digests:
+            facts = parse_facts(note["image"], note["facts"])
+            self.job.site.save_facts(key, facts)
+            if not image.digests:  # from now on it is known, and wanted, by its digest
                 self.job.site.lock_image(self.job.release.name, str(session.host.chip), note["image"])
+                locked = image.model_copy(update={"digests": (note["image"],)})
+                self.job.site.save_facts(f"{image_key(locked)}-{resource.spec['probe']}", facts)
             return int(answer["changes"])
 
 

@@ -49,7 +49,7 @@ def observe(spec: dict[str, Any]) -> dict[str, Any]:
         "digest": labels.get(DIGEST, ""),
         "wanted": wanted_digest(spec, image),
         "restart_policy": found["HostConfig"]["RestartPolicy"].get("Name") or "no",
-        "was": _differences(labels, spec),
+        "was": "image" if image and found["Image"] != image else _differences(labels, spec),
         "missing": _missing(spec),
     }
 
@@ -71,7 +71,7 @@ def _missing(spec: dict[str, Any]) -> list[str]:
 def _differences(labels: dict[str, str], spec: dict[str, Any]) -> str:
     """What changed, in words, by the parts that labels name."""
     wanted = spec["create"]["Labels"]
-    names = {"config": "configuration", "image": "image", "devices": "devices", "port": "port"}
+    names = {"config": "configuration", "devices": "devices", "port": "port"}
     changed = [
         text
         for key, text in names.items()

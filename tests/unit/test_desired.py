@@ -1,0 +1,118 @@
+"""The container that each release of the catalog gets on its chip, against tests/cases/containers.
+
+A golden file changes only together with a release or a deliberate difference: look at the diff, then
+`FLAGPROV_UPDATE_CASES=1 pytest tests/unit/test_desired.py` writes it anew.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from flagprov.catalog import list_releases, load_release
+from flagprov.chips import load_chips
+from flagprov.container import create_body, size_bytes
+from flagprov.desired import Serving, host_desired, site_reference
+from flagprov.models.desired import Replica, Stage
+from flagprov.models.fleet import Connection, Host
+from flagprov.models.image import ImageFacts
+from flagprov.models.observed import Survey
+
+CASES = Path(__file__).parents[1] / "cases" / "containers"
+PAIRS = [(release.name, chip) for release in list_releases() for chip in release.variants]
+
+
+def serving(release_name: str, chip: str, host: Host | None = None, facts: bool = True) -> Serving:
+    release = load_release(release_name)
+    variant = release.variants[chip]
+    survey = Survey(
+        host="h1",
+        arch="x86_64",
+        os="Debian",
+        kernel="6",
+        cpus=8,
+        memory_mib=1 << 20,
+        docker_version="20.10.24",
+        provisioned=None,
+        devices={},
+        running=(),
+    )
+    known = ImageFacts(digest="sha256:" + "0" * 64, arch="amd64", python="3.12.3", flagscale="0.8.0") if facts else None
+    replica = Replica(f"{release.name}-0", release.name, chip, ("h1",), tuple(range(variant.devices)), 9010)
+    host = host or Host("h1", Connection("192.0.2.1"), chip=chip)
+    return Serving(release, variant, load_chips()[chip], replica, host, survey, known, "probe")
+
+
+@pytest.mark.parametrize(("release", "chip"), PAIRS, ids=[f"{r}-{c}" for r, c in PAIRS])
+def test_the_container_of_a_card(release: str, chip: str) -> None:
+    body = create_body(serving(release, chip), "/var/lib/flagprov/configs/HASH")
+    path = CASES / f"{release}-{chip}.json"
+    text = json.dumps(body, indent=1, sort_keys=True) + "\n"
+    if os.environ.get("FLAGPROV_UPDATE_CASES"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    assert text == path.read_text()
+
+
+@pytest.mark.parametrize(("release", "chip"), PAIRS, ids=[f"{r}-{c}" for r, c in PAIRS])
+def test_what_every_container_has_and_lacks(release: str, chip: str) -> None:
+    body = create_body(serving(release, chip), "/c")
+    assert body["HostConfig"]["Init"] is True
+    assert body["HostConfig"]["RestartPolicy"] == {"Name": "no"}
+    assert "AutoRemove" not in body["HostConfig"]
+    assert body["HostConfig"].get("ShmSize", 0) <= (1 << 40) // 2
+    targets = [mount["Target"] for mount in body["HostConfig"]["Mounts"]]
+    assert len(set(targets)) == len(targets)
+    if chip == "graviton4":
+        assert "DeviceRequests" not in body["HostConfig"]
+
+
+def test_stages_are_in_order_and_later_ones_wait_for_the_image_facts() -> None:
+    whole = host_desired("h1", [serving("qwen3-tiny", "cpu-x86")])
+    stages = [resource.stage for resource in whole.resources]
+    assert stages == sorted(stages)
+    assert stages[-1] is Stage.VERIFY
+    first = host_desired("h1", [serving("qwen3-tiny", "cpu-x86", facts=False)])
+    assert {resource.kind for resource in first.resources} == {"image", "image_facts", "weights", "claim"}
+    assert "qwen3-tiny" not in first.pending
+    assert first.pending.startswith("configuration follows")
+
+
+def test_the_same_input_gives_the_same_bytes() -> None:
+    one, two = (host_desired("h1", [serving("qwen3-tiny", "cpu-x86")]) for _ in range(2))
+    assert [r.wire() for r in one.resources] == [r.wire() for r in two.resources]
+
+
+def test_a_site_maps_weights_and_registries() -> None:
+    host = Host(
+        "h1",
+        Connection("192.0.2.1"),
+        chip="nvidia-h100",
+        weights_root="/mnt/models",
+        registries={"flagrelease-registry.cn-beijing.cr.aliyuncs.com": "mirror.example:5000"},
+    )
+    resources = host_desired("h1", [serving("qwq-32b", "nvidia-h100", host)]).resources
+    by_kind = {resource.kind: resource for resource in resources}
+    assert by_kind["weights"].name == "/mnt/models/QwQ-32B"
+    assert by_kind["image"].name.startswith("mirror.example:5000/flagrelease/flagrelease:")
+    mounts = by_kind["container"].spec["create"]["HostConfig"]["Mounts"]
+    assert {"Type": "bind", "Source": "/mnt/models", "Target": "/nfs", "ReadOnly": False} in mounts
+
+
+@pytest.mark.parametrize(
+    ("reference", "mapped"),
+    [
+        ("a.example/x:1", "m:5000/x:1"),
+        ("a.example/team/x:1", "n:5000/x:1"),
+        ("a.example.org/x:1", "a.example.org/x:1"),
+    ],
+)
+def test_the_longest_registry_prefix_wins(reference: str, mapped: str) -> None:
+    assert site_reference(reference, {"a.example": "m:5000", "a.example/team": "n:5000"}) == mapped
+
+
+def test_sizes_as_docker_reads_them() -> None:
+    assert [size_bytes(text) for text in ("5", "1k", "2M", "32G")] == [5, 1024, 2 << 20, 32 << 30]
+    with pytest.raises(ValueError, match="not a size"):
+        size_bytes("1T")
