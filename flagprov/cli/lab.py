@@ -51,16 +51,20 @@ def status(run: Run) -> int:
 
 
 @command.command("down")
+@click.option(
+    "--all", "everything", is_flag=True, help="Built images too, and the dockerd that the lab started."
+)
 @options.output()
 @options.quiet
 @click.pass_obj
-def down(run: Run, quiet: bool) -> int:
+def down(run: Run, everything: bool, quiet: bool) -> int:
     """Take the lab's hosts and networks away; its images stay for the next time."""
     from flagprov import lab
+    from flagprov.report.lab import of_lab
     from flagprov.report.text import line
 
-    lab.down(_sayer(quiet))
-    Screen(run).show(lambda width: [line("the lab is down")], lambda: {"hosts": []})
+    (lab.clean if everything else lab.down)(_sayer(quiet))
+    Screen(run).show(lambda width: [line("the lab is down")], lambda: of_lab(lab.status()))
     return 0
 
 
@@ -90,4 +94,6 @@ def _sayer(quiet: bool) -> Callable[[str], None]:
 def _show(run: Run, found: LabStatus) -> None:
     from flagprov.report.lab import lab_lines, of_lab
 
-    Screen(run).show(lambda width: lab_lines(found, width=width), lambda: of_lab(found))
+    here = os.path.relpath(found.inventory)
+    shown = str(found.inventory) if here.startswith("..") else here
+    Screen(run).show(lambda width: lab_lines(found, shown, width=width), lambda: of_lab(found))

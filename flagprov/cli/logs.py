@@ -36,7 +36,7 @@ def command(run: Run, inventory: str, target: str, follow: bool, lines: int, lim
 
     said = pipeline.logs(request(inventory, limit=limit), target, follow, lines)
     if run.output == "json" and not follow:
-        print_document({"target": target, "lines": list(said)})
+        print_document({"target": target, "lines": [each.rstrip("\r\n") for each in said]})
         return 0
     try:
         for each in said:

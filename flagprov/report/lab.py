@@ -2,46 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from flagprov.report.json import plain
 from flagprov.report.text import Line, Span, line, table
 
 if TYPE_CHECKING:
-    from flagprov.lab import LabStatus
+    from flagprov.lab import LabHost, LabStatus
 
 
 def of_lab(status: LabStatus) -> dict[str, Any]:
-    found = plain(status)
-    assert isinstance(found, dict)
-    return found
+    return {
+        "hosts": plain(status.hosts),
+        "registry": status.registry,
+        "inventory": str(status.inventory),
+    }
 
 
-def lab_lines(status: LabStatus, *, width: int | None = None) -> list[Line]:
-    """Whatever the lab knows: a table for each list, a line for each fact."""
-    facts: list[list[str | Span]] = []
-    lines: list[Line] = []
-    for key, value in of_lab(status).items():
-        name = key.replace("_", " ")
-        if isinstance(value, list) and value and isinstance(value[0], Mapping):
-            rows = [[_said(each) for each in entry.values()] for entry in value]
-            lines += [
-                line(Span(name, "strong")),
-                *table(rows, header=tuple(value[0]), indent=2, width=width),
-                line(),
-            ]
-        elif key != "schema_version":
-            facts.append([Span(name, "faint"), _said(value)])
-    return lines + table(facts, width=width)
+def lab_lines(status: LabStatus, inventory: str, *, width: int | None = None) -> list[Line]:
+    """`inventory` is the path as the user would write it."""
+    if not status.hosts:
+        return [line("there is no lab; ", Span("flagprov lab up", "strong"), " brings one up")]
+    rows: list[list[str | Span]] = [
+        [host.name, host.address, _state(host), host.docker] for host in status.hosts
+    ]
+    lines = table(rows, header=("host", "address", "state", "docker"), width=width)
+    facts: list[list[str | Span]] = [
+        [Span("registry", "faint"), status.registry or "not running"],
+        [Span("inventory", "faint"), inventory],
+        [Span("next", "faint"), f"flagprov deploy {shlex.quote(inventory)} qwen3-tiny"],
+    ]
+    return [*lines, line(), *table(facts, width=width)]
 
 
-def _said(value: Any) -> str:
-    match value:
-        case None | "" | []:
-            return "-"
-        case bool():
-            return "yes" if value else "no"
-        case list():
-            return ", ".join(str(each) for each in value)
-    return str(value)
+def _state(host: LabHost) -> Span:
+    if not host.running:
+        return Span("stopped", "bad")
+    return Span("up", "good") if host.ssh else Span("no ssh", "warn")

@@ -78,7 +78,11 @@ def _variant(variant: Mapping[str, Any], width: int | None) -> list[Line]:
     rows += [["digest", digest] for digest in image["digests"]]
     rows += [["also as", name] for name in image["alternatives"]]
     rows += [["build", step] for step in image.get("build", ())]
-    rows += [["run", f"{key}: {_short(value)}"] for key, value in variant["container"].items() if value]
+    for key, value in variant["container"].items():
+        if key in ("devices", "mounts"):
+            rows += [["run", f"{key[:-1]}: {_mount(each)}"] for each in value]
+        elif value:
+            rows.append(["run", f"{key}: {_short(value)}"])
     rows += [["env", f"{key}={value}"] for key, value in variant["env"].items()]
     rows.append(["launch", " ".join((launch["kind"], launch["label"], *launch["command"])).strip()])
     rows += [["source", script] for script in launch["source"]]
@@ -91,8 +95,9 @@ def _variant(variant: Mapping[str, Any], width: int | None) -> list[Line]:
     if variant["metrics"]:
         lines += [line(Span("reference metrics", "faint"), indent=2), *_metrics(variant["metrics"], width)]
     for each in variant["resolutions"]:
-        text = f"{each['subject']}: the card says {each['card']}; used is {each['used']}. {each['reason']}"
-        lines.append(line(Span("resolved ", "faint"), text, indent=2))
+        lines.append(line(Span("resolved ", "faint"), each["subject"], indent=2))
+        why: list[Row] = [[Span(key, "faint"), each[key]] for key in ("card", "used", "reason")]
+        lines += table(why, indent=4, width=width)
     return lines + _warnings(variant["warnings"], 2)
 
 
@@ -136,6 +141,15 @@ def _size(variant: Mapping[str, Any]) -> str:
 def _readiness(value: Mapping[str, Any]) -> str:
     what = {"http": value["path"], "command": " ".join(value["command"])}.get(value["kind"], "")
     return f"{value['kind']} {what}".strip() + f", within {duration(value['deadline_s'])} of its start"
+
+
+def _mount(value: Mapping[str, Any]) -> str:
+    same = value["source"] == value["target"]
+    where = value["source"] if same else f"{value['source']} as {value['target']}"
+    how = [
+        word for word, said in (("read-only", value["read_only"]), ("if there", value["optional"])) if said
+    ]
+    return f"{where} ({', '.join(how)})" if how else where
 
 
 def _short(value: Any) -> str:

@@ -189,8 +189,8 @@ def duration(seconds: float) -> str:
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+        return f"{whole // 60} min {whole % 60:02d} s".removesuffix(" 00 s")
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min".removesuffix(" 00 min")
 
 
 def count(number: int, noun: str) -> str:

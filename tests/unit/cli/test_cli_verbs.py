@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import report_values as values
+
+DEPLOY = ("deploy", "lab.ini", "qwen3-tiny")
+
+
+def test_deploy_asks_the_pipeline_and_reports(pipeline: Any, invoke: Any) -> None:
+    result = invoke(*DEPLOY, "--yes", "--limit", "lab*", "--set", "serve.seed=1", "--set", "port=9000")
+    assert result.exit_code == 0
+    verb, request = pipeline.calls[0]
+    assert verb == "deploy"
+    assert (str(request.inventory), request.release, request.limit) == ("lab.ini", "qwen3-tiny", "lab*")
+    assert request.sets == ("serve.seed=1", "port=9000")
+    assert "deploy qwen3-tiny: 10 changes on 2 hosts" in result.stdout  # the plan
+    assert "http://172.30.0.2:8000" in result.stdout
+    assert "flagprov status lab.ini" in result.stdout
+    assert "lab1 image: pull vllm-cpu" in result.stderr
+
+
+def test_deploy_gives_1_when_a_host_failed(pipeline: Any, invoke: Any) -> None:
+    pipeline.outcome = values.outcome((values.host(1), values.failed(2)))
+    result = invoke(*DEPLOY, "--yes")
+    assert result.exit_code == 1
+    assert "lab2, serve: the engine ended with code 1" in result.stdout
+
+
+@pytest.mark.parametrize("verb", [DEPLOY, ("stop", "lab.ini"), ("teardown", "lab.ini")])
+@pytest.mark.parametrize("more", [(), ("--output", "json")])
+def test_nothing_is_begun_without_consent(
+    pipeline: Any, invoke: Any, verb: tuple[str, ...], more: tuple[str, ...]
+) -> None:
+    result = invoke(*verb, *more)
+    assert result.exit_code == 2
+    assert not pipeline.calls
+    assert "--yes" in result.stderr
+
+
+@pytest.mark.usefixtures("terminal")
+def test_json_asks_nobody(pipeline: Any, invoke: Any) -> None:
+    result = invoke(*DEPLOY, "--output", "json")
+    assert result.exit_code == 2
+    assert json.loads(result.stdout)["error"]["kind"] == "UsageError"
+    assert not pipeline.calls
+
+
+@pytest.mark.usefixtures("terminal")
+@pytest.mark.parametrize(
+    ("answer", "approved"), [("y\n", True), ("YES\n", True), ("n\n", False), ("\n", False), ("", False)]
+)
+def test_a_terminal_is_asked(pipeline: Any, invoke: Any, answer: str, approved: bool) -> None:
+    result = invoke(*DEPLOY, answer=answer)
+    assert pipeline.approved is approved
+    assert result.exit_code == (0 if approved else 1)
+    assert "deploy: do this? [y/N]" in result.stderr
+    assert "10 changes on 2 hosts" in result.stdout
+    assert ("nothing was changed" in result.stderr) is not approved
+
+
+@pytest.mark.usefixtures("terminal")
+def test_no_change_asks_nobody(pipeline: Any, invoke: Any) -> None:
+    pipeline.found = values.plan(changes=False)
+    pipeline.outcome = values.outcome((values.host(1, "unchanged"), values.host(2, "unchanged")))
+    result = invoke(*DEPLOY)
+    assert result.exit_code == 0
+    assert "[y/N]" not in result.stderr
+    assert "no change on 2 hosts" in result.stdout
+
+
+def test_one_json_document(pipeline: Any, invoke: Any) -> None:
+    result = invoke(*DEPLOY, "--yes", "--output", "json")
+    found = json.loads(result.stdout)
+    assert (found["schema_version"], found["verb"], found["succeeded"]) == (1, "deploy", True)
+    assert "lab1 image: pull vllm-cpu" in result.stderr
+
+
+def test_quiet(pipeline: Any, invoke: Any) -> None:
+    assert invoke(*DEPLOY, "--yes", "-q", "--output", "json").stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("found", "code"),
+    [
+        (values.plan(), 3),
+        (values.plan(changes=False), 0),
+        (values.plan(changes=False, left_out=(values.left_out(),)), 1),
+        (values.plan(left_out=(values.left_out(),)), 1),
+    ],
+)
+def test_plan(pipeline: Any, invoke: Any, found: Any, code: int) -> None:
+    pipeline.found = found
+    result = invoke("plan", "lab.ini", "qwen3-tiny", "--set", "port=1")
+    assert result.exit_code == code
+    assert pipeline.calls[0][1].sets == ("port=1",)
+    assert "deploy qwen3-tiny: " in result.stdout
+    as_json = invoke("plan", "lab.ini", "qwen3-tiny", "--output", "json", "-q")
+    assert as_json.exit_code == code
+    assert json.loads(as_json.stdout)["changes"] == found.changes
+
+
+def test_status(pipeline: Any, invoke: Any) -> None:
+    result = invoke("status", "lab.ini", "--limit", "lab1")
+    assert result.exit_code == 0
+    assert pipeline.calls[0][1].limit == "lab1"
+    assert result.stdout.splitlines()[0].split() == [
+        "replica", "state", "release", "chip", "hosts", "endpoint", "model",
+    ]  # fmt: skip
+    assert json.loads(invoke("status", "lab.ini", "-o", "json").stdout)["replicas"][0]["state"] == "ready"
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        values.outcome((values.host(1, "unreachable", message="away"),), ()),
+        values.outcome(replicas=(values.ready(0, state="hung"),)),
+    ],
+)
+def test_status_gives_1_when_somebody_must_look(pipeline: Any, invoke: Any, outcome: Any) -> None:
+    pipeline.outcome = outcome
+    assert invoke("status", "lab.ini").exit_code == 1
+    assert invoke("status", "lab.ini", "--output", "json").exit_code == 1
+
+
+def test_stop_and_teardown(pipeline: Any, invoke: Any) -> None:
+    pipeline.found = values.plan()
+    assert invoke("stop", "lab.ini", "--yes").exit_code == 0
+    assert invoke("teardown", "lab.ini", "qwen3-tiny", "-y").exit_code == 0
+    assert [(verb, request.release) for verb, request in pipeline.calls] == [
+        ("stop", None), ("teardown", "qwen3-tiny"),
+    ]  # fmt: skip
+    assert pipeline.more == {"weights": False}
+    assert invoke("teardown", "lab.ini", "--weights", "-y").exit_code == 0
+    assert pipeline.more == {"weights": True}
+    pipeline.outcome = values.outcome((values.failed(1),))
+    assert invoke("stop", "lab.ini", "--yes").exit_code == 1
+
+
+def test_logs(pipeline: Any, invoke: Any) -> None:
+    result = invoke("logs", "lab.ini", "qwen3-tiny-0", "-n", "5")
+    assert (result.exit_code, result.stdout) == (0, "INFO one\nINFO two\n")
+    assert pipeline.more == {"target": "qwen3-tiny-0", "follow": False, "lines": 5}
+
+
+def test_logs_as_json(pipeline: Any, invoke: Any) -> None:
+    found = json.loads(invoke("logs", "lab.ini", "lab1", "--output", "json").stdout)
+    assert found == {"schema_version": 1, "target": "lab1", "lines": ["INFO one", "INFO \x1b[31mtwo\x1b[0m"]}
+
+
+def test_interrupting_logs_is_no_event(pipeline: Any, invoke: Any) -> None:
+    result = invoke("logs", "-f", "lab.ini", "lab1")
+    assert (result.exit_code, result.stdout, result.stderr) == (130, "INFO one\nINFO two\n", "")
+    lines = invoke("logs", "-f", "lab.ini", "lab1", "--output", "json").stdout.splitlines()
+    assert json.loads(lines[0]) == {"line": "INFO one"}
