@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import types
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, TypeGuard, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -16,7 +16,18 @@ from flagprov.errors import ReleaseError, VersionError
 Model = TypeVar("Model", bound=BaseModel)
 Problem = tuple[tuple[str | int, ...], str]  # path, what is wrong there
 
-_MOST_SHOWN = 8
+_MOST_SHOWN = 12
+_PATTERNS = {  # of the models' types, in words; a test sees to it that none is missing
+    r"^[a-z0-9][a-z0-9.-]{0,62}$": "small letters, digits, dots and dashes",
+    r"^sha256:[0-9a-f]{64}$": "sha256: and 64 hexadecimal digits",
+    r"^/[^\x00\n]*$": "an absolute path",
+    r"^[A-Za-z_][A-Za-z0-9_]*$": "a variable's name: letters, digits and underscores",
+    r"^[A-Za-z][A-Za-z0-9_]*$": "an engine argument with underscores, such as max_num_seqs",
+    r"^(modelscope|hf|https|file)://[^\s]+$": "modelscope://ID, hf://ID, https://... or file:///PATH",
+    r"^[^\s]+$": "a name without spaces",
+    r"^([0-9]+[bkmgBKMG]?)?$": "a size such as 32g",
+    r"^[0-9]+[bkmgBKMG]?$": "a size such as 32g",
+}
 _KINDS = {
     "string_type": "text",
     "int_type": "a whole number",
@@ -95,7 +106,7 @@ def _words(detail: Any, path: Sequence[str | int], model: type[BaseModel]) -> st
     kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
     about = _about(model, path)
     if "[key]" in detail["loc"]:
-        return f"not a possible name: it must match {context.get('pattern', '')}"
+        return f"not a possible name: expected {_pattern(context)}, found {_shown(value)}"
     if kind == "extra_forbidden":
         holder = _annotation(model, path[:-1])
         return "unknown key" + (nearest(str(path[-1]), holder.model_fields) if _is_model(holder) else "")
@@ -105,14 +116,23 @@ def _words(detail: Any, path: Sequence[str | int], model: type[BaseModel]) -> st
         hint = ""
         if kind == "string_type" and isinstance(value, int | float):
             hint = " (put it in quotes)"
+        elif kind in ("int_type", "float_type") and isinstance(value, str) and value.isdigit():
+            hint = " (write it without quotes)"
         return f"expected {_KINDS[kind]}, found {_shown(value)}{hint}{about}"
     if kind == "literal_error":
         return f"expected {context['expected']}, found {_shown(value)}{about}"
     if kind == "string_pattern_mismatch":
-        return f"{_shown(value)} does not match {context['pattern']}{about}"
+        return f"expected {_pattern(context)}, found {_shown(value)}"
+    if kind == "too_short":
+        return f"must not be empty{about}"
     if kind == "value_error":
         return str(context["error"])
-    return f"{_shown(value)}: {str(detail['msg']).replace('Input should be', 'must be')}{about}"
+    return f"{str(detail['msg']).replace('Input should be', 'must be')}, found {_shown(value)}{about}"
+
+
+def _pattern(context: Mapping[str, Any]) -> str:
+    pattern = str(context.get("pattern"))
+    return _PATTERNS.get(pattern, f"what matches {pattern}")
 
 
 def _shown(value: Any) -> str:

@@ -15,6 +15,7 @@ from flagprov.errors import ReleaseError
 _PREFIX = "tag:yaml.org,2002:"
 _PLAIN = {_PREFIX + tag for tag in ("map", "seq", "str", "int", "float", "bool", "null", "merge")}
 _MOST_NODES = 100_000  # aliases counted as often as they are used
+_DEEPEST = 50
 
 Path_ = tuple[str | int, ...]
 
@@ -80,6 +81,7 @@ def read(path: Path) -> Document:
 def parse(text: str, file: str) -> Document:
     """Parse one YAML document."""
     try:
+        _refuse_depth(text, file)
         loader = _Loader(text)
         try:
             root = loader.get_single_node()
@@ -92,8 +94,6 @@ def parse(text: str, file: str) -> Document:
     except yaml.YAMLError as error:
         line = text.count("\n", 0, getattr(error, "position", 0)) + 1
         raise ReleaseError(f"{file}:{line}: {getattr(error, 'reason', None) or error}") from error
-    except RecursionError as error:
-        raise ReleaseError(f"{file}: nested too deeply") from error
     return Document(file, value, root)
 
 
@@ -111,6 +111,19 @@ def _syntax(error: yaml.MarkedYAMLError, file: str) -> str:
         context = f" ({error.context}"
         context += f" that begins in line {error.context_mark.line + 1})" if error.context_mark else ")"
     return f"{where}: not valid YAML: {error.problem}{context}"
+
+
+def _refuse_depth(text: str, file: str) -> None:
+    """The C parser composes by recursion, and a file can be deep enough to take the process down."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > _DEEPEST:
+                where = f"{file}:{event.start_mark.line + 1}" if event.start_mark else file
+                raise ReleaseError(f"{where}: nested deeper than {_DEEPEST} levels")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
 
 
 def _child(node: yaml.Node | None, part: str | int) -> tuple[int, yaml.Node] | None:

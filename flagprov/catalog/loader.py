@@ -5,11 +5,11 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-from flagprov.catalog.check import nearest, read_model
+from flagprov.catalog.check import read_model
 from flagprov.catalog.document import dotted, read
+from flagprov.catalog.fit import misfits
 from flagprov.chips import load_chips
 from flagprov.errors import ReleaseError
-from flagprov.models.chip import Chip
 from flagprov.models.release import Lock, Release, Variant
 
 _CATALOG = Path(__file__).parent / "releases"
@@ -71,29 +71,12 @@ def _load(path: Path) -> Release:
     release = read_model(document, Release, _REMEDY)
     wrong = []
     for name, variant in release.variants.items():
-        for key, text in _misfits(name, variant, load_chips()):
+        for key, text in misfits(release, name, variant, load_chips()):
             where = ("variants", name, *key)
             wrong.append(f"{document.file}:{document.line(where)}: {dotted(where)}: {text}")
     if wrong:
         raise ReleaseError("\n".join(wrong), remedy=_REMEDY)
     return release
-
-
-def _misfits(name: str, variant: Variant, chips: dict[str, Chip]) -> list[tuple[tuple[str, ...], str]]:
-    """What the variant asks of its chip that the chip cannot have."""
-    chip = chips.get(name)
-    if chip is None:
-        return [((), "no chip is called so" + nearest(name, chips))]
-    wrong: list[tuple[tuple[str, ...], str]] = []
-    for option in chip.forbidden_options:
-        if getattr(variant.container, option, None):
-            wrong.append((("container", option), f"a host of chip {name} cannot take this option"))
-    if chip.native_only and variant.operators == "flaggems":
-        wrong.append((("operators",), f"FlagGems does not run on chip {name}: native is possible"))
-    most = max(chip.device_counts, default=variant.devices)
-    if variant.devices > most:
-        wrong.append((("devices",), f"a host of chip {name} has at most {most}"))
-    return wrong
 
 
 def _unknown(name: str) -> ReleaseError:

@@ -60,6 +60,12 @@ class Readiness(Strict):
     command: tuple[str, ...] = Field((), description="for kind command: argv run in the container")
     deadline_s: int = Field(900, ge=1, description="start to first answer, in seconds")
 
+    @model_validator(mode="after")
+    def _complete(self) -> Readiness:
+        if (self.kind == "command") != bool(self.command):
+            raise ValueError("kind command and the key `command` go together")
+        return self
+
 
 class Image(Strict):
     reference: str = Field(pattern=r"^[^\s]+$", description="registry/name:tag that is served")
@@ -100,6 +106,12 @@ class Launch(Strict):
     before_start: tuple[str, ...] = Field((), description="shell lines of the card, in the engine's shell")
     command: tuple[str, ...] = Field((), description="for kind command: argv")
 
+    @model_validator(mode="after")
+    def _complete(self) -> Launch:
+        if (self.kind == "command") != bool(self.command):
+            raise ValueError("kind command and the key `command` go together")
+        return self
+
 
 class Metric(Strict):
     """A reference metric of the card: what the publisher measured on CUDA and on this chip."""
@@ -129,7 +141,7 @@ class Variant(Strict):
     env: dict[EnvName, str] = {}
     launch: Launch = Launch()
     serve: dict[ServeName, ServeValue] = Field(description="engine arguments, with underscores")
-    operators: Operators
+    operators: Operators = Field(description="flaggems or native")
     devices: int = Field(1, ge=1, description="accelerators per node")
     nodes: int = Field(1, ge=1)
     versions: dict[str, str] = Field({}, description="driver, docker, os, flagscale, ... of the card")
