@@ -1,0 +1,242 @@
+"""The lab's hosts: containers that boot their own systemd, sshd and dockerd."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import ipaddress
+import json
+import socket
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from flagprov.errors import LabError
+from flagprov.lab import rootfs
+from flagprov.lab.layout import MODEL, WEIGHTS_ROOT, Layout
+from flagprov.lab.machine import missing_capabilities
+from flagprov.lab.network import host_address
+from flagprov.lab.shell import attempt, docker, lines, run
+
+BOOT = "umount -R /sys/fs/cgroup; mount -o remount,rw /sys; exec /sbin/init"
+KIND = "flagprov.lab.kind"
+MANY = 8  # hosts, from which on the machine's inotify limit is too small
+
+
+@dataclass(frozen=True, slots=True)
+class LabHost:
+    """One host of the lab, as it is."""
+
+    name: str
+    address: str
+    running: bool
+    ssh: bool
+    docker: str  # active, inactive, none
+
+
+def ensure_image(layout: Layout, *, bare: bool, on_progress: Callable[[str], None]) -> str:
+    """The docker image that hosts start from, by content."""
+    kind = "bare" if bare else "host"
+    content = (Path(rootfs.__file__).read_text(), (rootfs.FILES / "runc").read_text(), kind)
+    key = hashlib.sha256("\0".join(content).encode()).hexdigest()[:12]
+    image = f"flagprov-{layout.id}/{kind}:{key}"
+    if attempt(["docker", "image", "inspect", image]).returncode == 0:
+        return image
+    target = layout.build / f"{kind}-root"
+    try:
+        on_progress(f"{kind} image: installing Debian")
+        rootfs.make_host(target, bare=bare)
+        packed = 'tar --directory "$1" --numeric-owner --create . | docker import --change "$2" - "$3"'
+        run(["bash", "-o", "pipefail", "-c", packed, "bash", target, f"LABEL {layout.label}", image])
+    finally:
+        rootfs.remove(target)
+    on_progress(f"{kind} image: there")
+    return image
+
+
+def ensure_hosts(
+    layout: Layout, subnet: ipaddress.IPv4Network, image: str, count: int, on_progress: Callable[[str], None]
+) -> tuple[str, ...]:
+    """Exactly count hosts, the running ones reused; returns their names."""
+    names = tuple(f"lab{number}" for number in range(1, count + 1))
+    wanted = docker("image", "inspect", image, "--format", "{{.Id}}")
+    for name, (at, running) in _containers(layout).items():
+        if name not in names or at != wanted:
+            on_progress(f"{name}: removing")
+            remove_host(layout, name)
+        elif not running:
+            on_progress(f"{name}: starting")
+            docker("start", layout.container(name))
+    present = _containers(layout)
+    if count > MANY:
+        run(["sysctl", "-q", "-w", "fs.inotify.max_user_instances=8192"])
+    for number, name in enumerate(names, 1):
+        if name not in present:
+            on_progress(f"{name}: starting")
+            _create(layout, name, host_address(subnet, number), image)
+    return names
+
+
+def remove_host(layout: Layout, name: str) -> None:
+    attempt(["docker", "rm", "--force", "--volumes", layout.container(name)])
+    attempt(["docker", "volume", "rm", "--force", layout.volume(name)])
+    _forget_key(layout, name)
+
+
+def look(layout: Layout) -> tuple[LabHost, ...]:
+    """What each host is doing."""
+    found = lines(
+        attempt(["docker", "ps", "--all", "--quiet", "--filter", f"label={layout.label}"]).stdout.decode()
+    )
+    if not found:
+        return ()
+    described = json.loads(docker("inspect", *found))
+    prefix = layout.container("")
+    hosts = []
+    for container in described:
+        name = container["Name"].removeprefix("/").removeprefix(prefix)
+        if KIND not in container["Config"]["Labels"]:
+            continue
+        settings = container["NetworkSettings"]["Networks"].get(layout.network, {})
+        address = (settings.get("IPAMConfig") or {}).get("IPv4Address", "")
+        running = bool(container["State"]["Running"])
+        hosts.append((name, address, running))
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        return tuple(sorted(pool.map(lambda host: _look(layout, *host), hosts), key=_order))
+
+
+def wait_for_ssh(addresses: Sequence[str], timeout: float = 60) -> None:
+    """Until every host's sshd has said its banner."""
+    deadline = time.monotonic() + timeout
+    waiting = list(addresses)
+    while waiting:
+        waiting = [address for address in waiting if not _banner(address)]
+        if waiting and time.monotonic() > deadline:
+            raise LabError(
+                f"no sshd answers at {', '.join(waiting)} after {timeout:.0f} s",
+                remedy="flagprov lab down, then up; docker logs of the host's container may say more",
+            )
+        if waiting:
+            time.sleep(0.1)
+
+
+def wait_for_docker(layout: Layout, names: Sequence[str], timeout: float = 60) -> None:
+    """Until dockerd answers in every host."""
+    deadline = time.monotonic() + timeout
+    for name in names:
+        while attempt(["docker", "exec", layout.container(name), "docker", "version"]).returncode:
+            if time.monotonic() > deadline:
+                said = attempt(
+                    ["docker", "exec", layout.container(name), "journalctl", "-u", "docker", "-n", "5", "-o", "cat"]
+                )
+                raise LabError(f"{name}: dockerd does not answer: {said.stdout.decode(errors='replace')}")
+            time.sleep(0.2)
+
+
+def _look(layout: Layout, name: str, address: str, running: bool) -> LabHost:
+    if not running:
+        return LabHost(name, address, False, False, "none")
+    state = attempt(["docker", "exec", layout.container(name), "systemctl", "is-active", "docker"], timeout=20)
+    there = attempt(["docker", "exec", layout.container(name), "test", "-x", "/usr/sbin/dockerd"], timeout=20)
+    engine = state.stdout.decode().strip() if there.returncode == 0 else "none"
+    return LabHost(name, address, True, _banner(address), engine)
+
+
+def _order(host: LabHost) -> tuple[int, str]:
+    digits = host.name.removeprefix("lab")
+    return (int(digits) if digits.isdigit() else 0, host.name)
+
+
+def _banner(address: str) -> bool:
+    try:
+        with socket.create_connection((address, 22), timeout=2) as connection:
+            return connection.recv(4) == b"SSH-"
+    except OSError:
+        return False
+
+
+def _containers(layout: Layout) -> dict[str, tuple[str, bool]]:
+    """name -> (image id, running)"""
+    listed = lines(
+        docker("ps", "--all", "--quiet", "--filter", f"label={layout.label}", "--filter", f"label={KIND}")
+    )
+    if not listed:
+        return {}
+    prefix = "/" + layout.container("")
+    return {
+        container["Name"].removeprefix(prefix): (container["Image"], bool(container["State"]["Running"]))
+        for container in json.loads(docker("inspect", *listed))
+    }
+
+
+def _create(layout: Layout, name: str, address: str, image: str) -> None:
+    dropped = [word for capability in missing_capabilities() for word in ("--cap-drop", capability)]
+    open_up = ("seccomp=unconfined", "apparmor=unconfined", "systempaths=unconfined")
+    docker("volume", "create", "--label", layout.label, layout.volume(name))
+    docker(
+        *("create", "--name", layout.container(name), "--hostname", name, "--label", layout.label),
+        *("--label", f"{KIND}={image.split('/')[1].split(':')[0]}"),
+        *("--network", layout.network, "--ip", address, "--network-alias", name),
+        *("--cap-add", "ALL", *dropped),
+        *(word for option in open_up for word in ("--security-opt", option)),
+        *("--device-cgroup-rule", "a *:* rwm", "--cgroupns", "private", "--stop-signal", "SIGRTMIN+3"),
+        *("--stop-timeout", "60", "--tmpfs", "/run", "--tmpfs", "/run/lock", "--tmpfs", "/tmp"),
+        *("--volume", f"{layout.volume(name)}:/var/lib/docker", image, "sh", "-c", BOOT),
+    )
+    private, public = _host_key(name)
+    files = {
+        "etc/ssh/ssh_host_ed25519_key": (private, 0o600),
+        "etc/ssh/ssh_host_ed25519_key.pub": (public, 0o644),
+    }
+    people = {"root/.ssh": 0} | {f"home/{user}/.ssh": 1000 + at for at, user in enumerate(_PEOPLE)}
+    authorized = layout.key.with_suffix(".pub").read_bytes()
+    owners = {}
+    for home, owner in people.items():
+        files[f"{home}/authorized_keys"] = (authorized, 0o600)
+        owners[f"{home}/authorized_keys"] = owner
+        owners[home] = owner
+    for path in sorted(layout.model.iterdir()):
+        files[f"{WEIGHTS_ROOT.strip('/')}/{MODEL}/{path.name}"] = (path.read_bytes(), 0o644)
+    docker("cp", "-", f"{layout.container(name)}:/", stdin=_archive(files, owners))
+    _forget_key(layout, name)
+    with layout.known_hosts.open("ab") as known:
+        known.write(f"{address} ".encode() + b" ".join(public.split()[:2]) + f" {name}\n".encode())
+    docker("start", layout.container(name))
+
+
+_PEOPLE = ("deployer", "keeper", "guest")
+
+
+def _host_key(name: str) -> tuple[bytes, bytes]:
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "key"
+        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", path])
+        return path.read_bytes(), path.with_suffix(".pub").read_bytes()
+
+
+def _forget_key(layout: Layout, name: str) -> None:
+    """Take the host's line out of known_hosts; lines that others wrote stay."""
+    if layout.known_hosts.exists():
+        kept = [line for line in layout.known_hosts.read_text().splitlines() if line.split()[-1:] != [name]]
+        layout.known_hosts.write_text("".join(f"{line}\n" for line in kept))
+
+
+def _archive(files: dict[str, tuple[bytes, int]], owners: dict[str, int]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for directory in sorted({path.rsplit("/", 1)[0] for path in files}):
+            if directory.endswith((".ssh", MODEL)):
+                entry = tarfile.TarInfo(directory)
+                entry.type, entry.mode = tarfile.DIRTYPE, 0o700 if directory.endswith(".ssh") else 0o755
+                entry.uid = entry.gid = owners.get(directory, 0)
+                archive.addfile(entry)
+        for path, (content, mode) in files.items():
+            entry = tarfile.TarInfo(path)
+            entry.size, entry.mode, entry.mtime = len(content), mode, int(time.time())
+            entry.uid = entry.gid = owners.get(path, 0)
+            archive.addfile(entry, io.BytesIO(content))
+    return buffer.getvalue()

