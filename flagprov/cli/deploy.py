@@ -26,10 +26,11 @@ def command(
     RELEASE is a name from `flagprov releases list`, or the path of a release file of your own. Only what
     is missing is done: a second run finds no change.
     """
-    require_consent(run, yes)
     from flagprov import pipeline
+    from flagprov.preparation import prepare
 
     wanted = request(inventory, release, limit, sets)
+    require_consent(run, yes, lambda: prepare(wanted))
     return change(
         run, lambda approve, on_event: pipeline.deploy(wanted, approve=approve, on_event=on_event),
         yes=yes, quiet=quiet,

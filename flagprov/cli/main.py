@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from flagprov import __version__
-from flagprov.cli.screen import CLOSED, INTERRUPTED, Closed, Run, complain, print_document
+from flagprov.cli.screen import CLOSED, INTERRUPTED, Closed, Run, complain, is_terminal, print_document
 from flagprov.errors import FlagprovError
 
 PROGRAM = "flagprov"
@@ -111,6 +111,8 @@ def run(group: click.Group, args: list[str]) -> int:
     except FlagprovError as error:
         return _expected(error, state)
     except (KeyboardInterrupt, click.Abort):
+        if is_terminal(sys.stderr):
+            click.echo(err=True)  # the terminal has shown ^C
         complain(f"interrupted; {_after_interrupt(state)}", style="warn")
         return INTERRUPTED
     except Closed:

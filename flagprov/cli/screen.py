@@ -54,14 +54,13 @@ def can_ask() -> bool:
     return is_terminal(sys.stdin) and is_terminal(sys.stderr)
 
 
-def require_consent(run: Run, yes: bool) -> None:
-    """Refuse at once what could not be asked about later."""
-    if yes:
+def require_consent(run: Run, yes: bool, check: Callable[[], object]) -> None:
+    """Refuse at once what could not be asked about later; what `check` raises is said first."""
+    if yes or (run.output != "json" and can_ask()):
         return
-    if run.output == "json":
-        raise UsageError("--output json asks nothing", remedy="give --yes as well, after a look at the plan")
-    if not can_ask():
-        raise UsageError("there is no terminal to ask on", remedy="give --yes, after a look at the plan")
+    check()
+    why = "--output json asks nothing" if run.output == "json" else "there is no terminal to ask on"
+    raise UsageError(why, remedy="Look at the plan (flagprov plan), then give --yes.")
 
 
 def print_lines(lines: Iterable[Line]) -> None:

@@ -22,10 +22,11 @@ def command(run: Run, inventory: str, release: str | None, limit: str | None, ye
 
     They stay stopped over a reboot; `flagprov deploy` starts them again.
     """
-    require_consent(run, yes)
     from flagprov import pipeline
+    from flagprov.fleet import load_fleet
 
     wanted = request(inventory, release, limit)
+    require_consent(run, yes, lambda: load_fleet(wanted.inventory, limit))
     return change(
         run, lambda approve, on_event: pipeline.stop(wanted, approve=approve, on_event=on_event),
         yes=yes, quiet=quiet,

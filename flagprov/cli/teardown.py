@@ -32,10 +32,11 @@ def command(
     All of them, or those of RELEASE. Drivers, the container engine and whatever is not flagprov's stay;
     weights too, unless --weights is given.
     """
-    require_consent(run, yes)
     from flagprov import pipeline
+    from flagprov.fleet import load_fleet
 
     wanted = request(inventory, release, limit)
+    require_consent(run, yes, lambda: load_fleet(wanted.inventory, limit))
     return change(
         run,
         lambda approve, on_event: pipeline.teardown(

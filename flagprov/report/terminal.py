@@ -18,7 +18,7 @@ from flagprov.models.event import Event
 from flagprov.report.progress import HostRow, Tracker, what_of
 from flagprov.report.text import clean, count, duration, natural
 
-_MARKS = {"done": Text("✓", style="green"), "failed": Text("✗", style="red")}
+_MARKS = {"done": ("✓", "+", "green"), "failed": ("✗", "x", "red")}  # the second where there is ASCII only
 
 
 class LiveProgress:
@@ -28,7 +28,8 @@ class LiveProgress:
         self._console = console
         self._tracker = tracker or Tracker()
         self._lock = threading.Lock()
-        self._spinner = Spinner("dots")
+        self._ascii = not console.encoding.lower().startswith("utf")
+        self._spinner = Spinner("line" if self._ascii else "dots")
         self._live = self._new()
 
     def _new(self) -> Live:
@@ -77,7 +78,9 @@ class LiveProgress:
         return Group(grid, Text(_summary(rows), style="dim")) if hidden else grid
 
     def _cells(self, row: HostRow) -> list[RenderableType]:
-        mark: RenderableType = self._spinner if row.since is not None else _MARKS.get(row.state, Text(" "))
+        nice, simple, style = _MARKS.get(row.state, (" ", " ", ""))
+        done = Text(simple if self._ascii else nice, style=style)
+        mark: RenderableType = self._spinner if row.since is not None else done
         elapsed = duration(self._tracker.elapsed(row.since)) if row.since is not None else ""
         return [mark, Text(clean(row.host)), Text(clean(row.stage), style="cyan"), Text(clean(row.what)),
                 Text(elapsed, style="dim")]  # fmt: skip

@@ -98,9 +98,20 @@ def _render(each: Line, width: int | None, colour: bool) -> str:
             gap = Span("")
     margins = [each.indent] + [hang] * (len(rows) - 1)
     return "\n".join(
-        (" " * margin + "".join(_paint(span, colour) for span in row)).rstrip()
+        (" " * margin + "".join(_paint(span, colour) for span in _merged(row))).rstrip()
         for margin, row in zip(margins, rows, strict=True)
     )
+
+
+def _merged(row: Sequence[Span]) -> list[Span]:
+    """Neighbours of one style as one span."""
+    found: list[Span] = []
+    for span in row:
+        if found and found[-1].style == span.style:
+            found[-1] = Span(found[-1].text + span.text, span.style)
+        else:
+            found.append(span)
+    return found
 
 
 def _paint(span: Span, colour: bool) -> str:

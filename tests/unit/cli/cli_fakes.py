@@ -84,3 +84,19 @@ def put(monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> None:
     """Let `from flagprov import NAME` find the fake."""
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setattr(flagprov, module.__name__.rpartition(".")[2], module, raising=False)
+
+
+class FakeInput(ModuleType):
+    """As flagprov.preparation and flagprov.fleet: reads what a user wrote, and may find it wrong."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.error: Exception | None = None
+
+    def prepare(self, request: Request) -> None:
+        if self.error:
+            raise self.error
+
+    def load_fleet(self, inventory: Path, limit: str | None = None) -> None:
+        if self.error:
+            raise self.error

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "report"))  # report_values
 
-from cli_fakes import FakePipeline, put
+from cli_fakes import FakeInput, FakePipeline, put
 
 from flagprov.cli import screen
 from flagprov.cli.main import cli
@@ -23,6 +23,8 @@ Invoke = Callable[..., Result]
 def pipeline(monkeypatch: pytest.MonkeyPatch) -> FakePipeline:
     fake = FakePipeline()
     put(monkeypatch, fake)
+    for name in ("flagprov.preparation", "flagprov.fleet"):
+        put(monkeypatch, FakeInput(name))
     return fake
 
 

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import pytest
 import report_values as values
+
+from flagprov.errors import InventoryError
 
 DEPLOY = ("deploy", "lab.ini", "qwen3-tiny")
 
@@ -38,6 +41,16 @@ def test_nothing_is_begun_without_consent(
     assert result.exit_code == 2
     assert not pipeline.calls
     assert "--yes" in result.stderr
+
+
+@pytest.mark.parametrize("verb", [DEPLOY, ("stop", "lab.ini"), ("teardown", "lab.ini")])
+@pytest.mark.usefixtures("pipeline")
+def test_wrong_input_is_said_before_the_missing_consent(invoke: Any, verb: tuple[str, ...]) -> None:
+    wrong = InventoryError("lab.ini: no such inventory")
+    for name in ("flagprov.preparation", "flagprov.fleet"):
+        sys.modules[name].error = wrong  # type: ignore[attr-defined]
+    result = invoke(*verb)
+    assert (result.exit_code, result.stderr) == (2, "error: lab.ini: no such inventory\n")
 
 
 @pytest.mark.usefixtures("terminal")
