@@ -117,7 +117,8 @@ def _steps(host: HostPlan, indent: int, width: int | None) -> Iterable[Line]:
 
 def _step(step: Change) -> list[str | Span]:
     cost = "" if step.cost in ("", "nothing") else f" ({step.cost})"
-    thing = f"{step.kind} {step.name}".strip()
+    told = step.kind in (step.stage, step.action)
+    thing = step.name if told else f"{step.kind.replace('_', ' ')} {step.name}".strip()
     reason = f": {step.reason}" if step.reason else ""
     return [
         Span(step.stage, "faint"),
