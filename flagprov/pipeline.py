@@ -134,12 +134,17 @@ def _look_at(
     for name, found in connections.each([host for host in hosts if placement.on(host.name)], look_at).items():
         if isinstance(found, HostError):
             left_out.append(_left_out(found))
-        elif found.problems:
-            left_out.extend(LeftOut(name, problem) for problem in found.problems)
+        elif problems := _standing(found, name in provision):
+            left_out.extend(LeftOut(name, problem) for problem in problems)
         else:
             looks[name] = found
             plans[name] = host_plan(name, found, provision.get(name, ""), pending[name])
     return plans, looks
+
+
+def _standing(seen: Look, provision: bool) -> list[Problem]:
+    """Provisioning brings CAs and proxies: what the registry said before it proves nothing."""
+    return [problem for problem in seen.problems if not (provision and problem.step == "image")]
 
 
 def _left_out(error: HostError) -> LeftOut:
@@ -164,9 +169,13 @@ def _apply(job: Job, picture: Picture, connections: Connections, record: RunReco
     brought: dict[str, Brought] = {}
     placement, surveys = picture.placement, dict(picture.surveys)
     digests = {host.host: "" if host.pending else host.digest for host in picture.plan.hosts()}
-    needy = [host.host for host in picture.plan.hosts() for step in host.steps if step.kind == "provision"]
+    provisioned: Mapping[str, HostOutcome] = {}
+    needy = [host.host for host in picture.plan.hosts() for step in host.steps if step.action == "provision"]
     if needy:
-        brought.update(_provision(job, needy, record))
+        provisioned = _provision(job, needy, record)
+        brought.update(
+            {n: Brought(o) for n, o in provisioned.items() if o.state in ("failed", "unreachable")}
+        )
         able = [name for name in needy if name not in brought]
         for name, found in connections.each(hosts_of(job.fleet, able), survey).items():
             digests[name] = ""
@@ -191,15 +200,15 @@ def _apply(job: Job, picture: Picture, connections: Connections, record: RunReco
         able = [name for name in dict.fromkeys(names) if name not in brought]
         for name, result in connections.each(hosts_of(job.fleet, able), bring).items():
             brought[name] = _failure(result) if isinstance(result, HostError) else result
+            if name in provisioned:
+                brought[name] = brought[name].after(provisioned[name])
     return brought
 
 
-def _provision(job: Job, names: Sequence[str], record: RunRecord) -> dict[str, Brought]:
-    """Outcomes of the hosts that could not be provisioned."""
+def _provision(job: Job, names: Sequence[str], record: RunRecord) -> Mapping[str, HostOutcome]:
     from flagprov.apply.provision import provision
 
-    outcomes = provision(job.fleet, hosts_of(job.fleet, names), record, directory=record.directory)
-    return {n: Brought(o) for n, o in outcomes.items() if o.state in ("failed", "unreachable")}
+    return provision(job.fleet, hosts_of(job.fleet, names), record, directory=record.directory)
 
 
 def _failure(error: HostError) -> Brought:
@@ -219,7 +228,7 @@ def _finish(job: Job, picture: Picture, brought: Mapping[str, Brought], begun: f
         if host.name in brought
         for proof in completions(host, brought[host.name].notes)
     ]
-    _remember(job, picture.placement)
+    _remember(job, picture.placement, hosts)
     return Outcome(
         verb="deploy",
         release=job.release.name,
@@ -231,9 +240,12 @@ def _finish(job: Job, picture: Picture, brought: Mapping[str, Brought], begun: f
     )
 
 
-def _remember(job: Job, placement: Placement) -> None:
+def _remember(job: Job, placement: Placement, hosts: Mapping[str, HostOutcome]) -> None:
+    """So that a host which stops answering is still counted with what it served."""
     known = job.site.deployed()
     for replica in placement.replicas:
+        if not all(hosts[host].state in ("changed", "unchanged") for host in replica.hosts if host in hosts):
+            continue
         known[replica.name] = {
             "replica": replica.name,
             "release": replica.release,

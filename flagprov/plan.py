@@ -8,16 +8,17 @@ from flagprov.models.desired import Placement, Stage
 from flagprov.models.observed import Change, Look
 from flagprov.models.plan import Batch, HostPlan, LeftOut, Plan, ReplicaPlan
 
+ROLES = "host_baseline, container_engine"
 COSTS = ("nothing", "restart", "new container", "re-provision", "reboot")
 
 
-def provision_step(host: str, reason: str) -> Change:
-    return Change("provision", host, Stage.PROVISION.label, "provision", reason, cost="re-provision")
+def provision_step(reason: str) -> Change:
+    return Change("roles", ROLES, Stage.PROVISION.label, "provision", reason, cost="re-provision")
 
 
 def host_plan(host: str, look: Look | None, provision: str, pending: str) -> HostPlan:
     """Steps of one host; `provision` says why it has to be provisioned, where it has to."""
-    steps = [provision_step(host, provision)] if provision else []
+    steps = [provision_step(provision)] if provision else []
     steps += look.changes if look else ()
     steps.sort(key=lambda step: Stage[step.stage.upper()])
     return HostPlan(host, tuple(steps), look.digest if look else "", pending)

@@ -114,7 +114,8 @@ _REFUSED_IN_CONFIG: Mapping[str, frozenset[str]] = {
 _NIST = "ecdsa-sha2-nistp256 ecdsa-sha2-nistp384 ecdsa-sha2-nistp521"
 _SPOKEN = {
     "kexalgorithms": "kex curve25519-sha256@libssh.org ecdh-sha2-nistp256 ecdh-sha2-nistp384 "
-    "ecdh-sha2-nistp521 diffie-hellman-group16-sha512 diffie-hellman-group-exchange-sha256 diffie-hellman-group14-sha256",
+    "ecdh-sha2-nistp521 diffie-hellman-group16-sha512 diffie-hellman-group-exchange-sha256 "
+    "diffie-hellman-group14-sha256",
     "ciphers": "ciphers aes128-ctr aes192-ctr aes256-ctr aes128-gcm@openssh.com aes256-gcm@openssh.com",
     "macs": "macs hmac-sha2-256 hmac-sha2-512 hmac-sha2-256-etm@openssh.com hmac-sha2-512-etm@openssh.com",
     "hostkeyalgorithms": f"keys ssh-ed25519 {_NIST} rsa-sha2-512 rsa-sha2-256",

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flagprov.apply.converge import OnEvent, checked_look, converge
@@ -26,6 +26,18 @@ class Brought:
 
     outcome: HostOutcome
     notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def after(self, provisioned: HostOutcome) -> Brought:
+        """With what provisioning did to the same host before."""
+        changes = self.outcome.changes + provisioned.changes
+        state = self.outcome.state
+        merged = replace(
+            self.outcome,
+            state="changed" if state == "unchanged" and changes else state,
+            changes=changes,
+            seconds={**provisioned.seconds, **self.outcome.seconds},
+        )
+        return Brought(merged, self.notes)
 
 
 class Bringing:

@@ -99,7 +99,7 @@ def _apply(resources: list[dict[str, Any]]) -> dict[str, Any]:
             if action == "block":
                 raise Blocked(resource["kind"], reason, remedy, replica=resource["replica"])
         if changes:
-            step = "%s %s" % (changes[0][0], resource["name"])
+            step = "%s %s" % (", ".join(change[0] for change in changes), resource["name"])
             event("started", resource["stage"], step, changes[0][1], resource["replica"])
             _guarded(module, resource, spec, observed)
             changed.add(resource["name"])

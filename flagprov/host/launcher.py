@@ -24,7 +24,15 @@ import time
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 from flagprov.host.launcher_log import Log, say
-from flagprov.host.launcher_processes import command_line, descendants, is_front, processes, send
+from flagprov.host.launcher_processes import (
+    children_of,
+    command_line,
+    descendants,
+    is_front,
+    name_of,
+    processes,
+    send,
+)
 
 SCHEMA_VERSION = 1
 STOPPED, ENDED, UNUSABLE, NOT_STARTED = 0, 1, 2, 3
@@ -77,9 +85,16 @@ def shell_script(source: Sequence[str], before_start: Sequence[str], argv: Seque
     return "\n".join(lines) + "\n"
 
 
-def in_flight(port: int) -> Optional[float]:
+def describe(status: int) -> str:
+    """A wait status in words."""
+    if os.WIFSIGNALED(status):
+        return "signal %d" % os.WTERMSIG(status)
+    return "exit code %d" % os.WEXITSTATUS(status)
+
+
+def in_flight(address: str, port: int) -> Optional[float]:
     """Requests that run or wait, from the engine's metrics; None where it does not say."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+    connection = http.client.HTTPConnection(address, port, timeout=2)
     try:
         connection.request("GET", "/metrics")
         text = connection.getresponse().read().decode("utf-8", "replace")
@@ -99,6 +114,7 @@ class Launcher:
         self.run = run
         self.exp = os.path.join(run, "exp")
         self.launch = read_launch(directory)
+        self.address = str(self.launch.get("address", "127.0.0.1"))  # where the engine listens
         self.log = Log()
         self.ended: Dict[int, int] = {}  # our children that were reaped -> wait status
         self.engine: Optional[int] = None
@@ -123,7 +139,7 @@ class Launcher:
             "engine_pid": self.engine,
             "started_at": round(self.started_at, 3),
             "phase_at": round(time.time(), 3),
-            "tail": list(self.log.tail),
+            "tail": self.log.lines(),
         }
         path = os.path.join(self.run, "state.json")
         try:
@@ -197,20 +213,20 @@ class Launcher:
         return env
 
     def start(self) -> None:
-        """Leaves self.engine alive, or raises NotStarted."""
+        """Leaves self.engine set, or raises NotStarted."""
         env = self.prepare()
         output = os.path.join(self.exp, "serve_logs", "host_0_localhost.output")
         # FlagScale appends the engine's output to this file for ever; a FIFO costs no disk and wakes us.
         os.mkfifo(output, 0o600)
         self.log.add(output)
         if self.launch["kind"] == "flagscale":
-            self.start_flagscale(env)
+            self.start_flagscale(env, output)
         else:
             self.engine = self.spawn([str(word) for word in self.launch["argv"]], env, output)
 
-    def start_flagscale(self, env: Mapping[str, str]) -> None:
+    def start_flagscale(self, env: Mapping[str, str], output: str) -> None:
         config = os.path.join(self.directory, self.launch["flagscale"]["config"])
-        front = self.spawn(["flagscale", "serve", self.launch["flagscale"]["label"], config], env, None)
+        front = self.spawn(["flagscale", "serve", self.launch["flagscale"]["label"], config], env, output)
         while front not in self.ended:
             self.turn()
             if self.stopping:
@@ -218,12 +234,7 @@ class Launcher:
         # FlagScale returns 0 for nearly everything, so its pid file is what counts.
         pid = self.engine_of_flagscale()
         if pid is None:
-            status = self.ended[front]
-            how = (
-                "exit code %d" % os.WEXITSTATUS(status)
-                if os.WIFEXITED(status)
-                else "signal %d" % (status & 127)
-            )
+            how = describe(self.ended[front])
             raise NotStarted(
                 "flagscale serve came back (%s) and started no engine; its own lines are above" % how
             )
@@ -249,30 +260,31 @@ class Launcher:
             return pid
         return None
 
-    def spawn(self, argv: Sequence[str], env: Mapping[str, str], output: Optional[str]) -> int:
+    def spawn(self, argv: Sequence[str], env: Mapping[str, str], output: str) -> int:
         """Run argv in a shell after the vendor's and the card's lines; its pid."""
         script = shell_script(self.launch.get("source", ()), self.launch.get("before_start", ()), argv)
-        target = open(output, "ab", buffering=0) if output else None
         try:
-            child = subprocess.Popen(
-                ["bash", "-c", script], env=dict(env), cwd=self.exp, stdin=subprocess.DEVNULL, stdout=target,
-                stderr=subprocess.STDOUT if target else None, start_new_session=True,
-            )  # fmt: skip
+            with open(output, "ab", buffering=0) as target:
+                child = subprocess.Popen(
+                    ["bash", "-c", script],
+                    env=dict(env),
+                    cwd=self.exp,
+                    stdin=subprocess.DEVNULL,
+                    stdout=target,
+                    stderr=target,
+                    start_new_session=True,
+                )
         except OSError as error:
             raise NotStarted("bash cannot be run in this image: %s" % error) from None
-        finally:
-            if target:
-                target.close()
         return child.pid
 
     # Watch
 
     def alive(self) -> bool:
-        return (
-            self.engine is not None
-            and self.engine not in self.ended
-            and os.path.exists("/proc/%d" % self.engine)
-        )
+        if self.engine is None or self.engine in self.ended or not os.path.exists("/proc/%d" % self.engine):
+            return False
+        # FlagScale's shell ends with a `sync` of all file systems, which may take minutes.
+        return [name_of(pid) for pid in children_of(self.engine)] != ["sync"]
 
     def watch(self) -> None:
         """Returns when the engine ended or a stop was asked for."""
@@ -288,7 +300,7 @@ class Launcher:
             return False
         self.asked_port_at = time.monotonic()
         try:
-            socket.create_connection(("127.0.0.1", int(port)), timeout=0.5).close()
+            socket.create_connection((self.address, int(port)), timeout=0.5).close()
         except OSError:
             return False
         return True
@@ -317,13 +329,13 @@ class Launcher:
     def drain(self, seconds: float) -> None:
         """For engines which drop their requests at SIGTERM: wait until none is left."""
         port = int(self.launch.get("port", 0))
-        asked = in_flight(port)
+        asked = in_flight(self.address, port)
         if asked:
             say("waiting for %d requests" % asked)
         deadline = time.monotonic() + seconds
         while asked and time.monotonic() < deadline:
             self.turn(0.5)
-            asked = in_flight(port)
+            asked = in_flight(self.address, port)
 
     def sweep(self) -> int:
         """End what is left of the engine; the number of processes which had to be ended."""
@@ -356,9 +368,14 @@ class Launcher:
         seconds = time.time() - self.started_at
         left = self.sweep()
         self.turn(0)
+        how = ""
+        if self.engine in self.ended and self.launch["kind"] != "flagscale":
+            how = " (%s)" % describe(self.ended[self.engine])
         outlived = "; %d of its processes outlived it and were ended" % left if left else ""
         return self.over(
-            ENDED, "the engine ended by itself after %.0f s%s; its last lines are above" % (seconds, outlived)
+            ENDED,
+            "the engine ended by itself after %.0f s%s%s; its last lines are above"
+            % (seconds, how, outlived),
         )
 
     def over(self, code: int, reason: str) -> int:

@@ -28,6 +28,10 @@ def write_out(data: bytes) -> None:
             return
 
 
+def text(line: bytes) -> str:
+    return line.decode("utf-8", "replace").rstrip()[:500]
+
+
 class Log:
     """The engine's log: what arrives goes to standard output, the last lines are kept."""
 
@@ -58,9 +62,13 @@ class Log:
                 write_out(data)
                 self._keep(data)
 
+    def lines(self) -> List[str]:
+        """The last lines, an unfinished one included."""
+        return [*self.tail, *([text(self.partial)] if self.partial else [])]
+
     def _keep(self, data: bytes) -> None:
         lines = (self.partial + data).split(b"\n")
         self.partial = lines.pop()[-8192:]
         for line in lines:
-            self.tail.append(line.decode("utf-8", "replace").rstrip()[:500])
+            self.tail.append(text(line))
             self.ready = self.ready or READY in line

@@ -32,6 +32,23 @@ def descendants(root: int, table: Mapping[int, int]) -> List[int]:
     return below
 
 
+def children_of(pid: int) -> List[int]:
+    """Cheaper than a walk through /proc; empty where the kernel does not say."""
+    try:
+        with open("/proc/%d/task/%d/children" % (pid, pid), encoding="ascii") as file:
+            return [int(word) for word in file.read().split()]
+    except OSError:
+        return []
+
+
+def name_of(pid: int) -> str:
+    try:
+        with open("/proc/%d/comm" % pid, encoding="utf-8", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
 def command_line(pid: int) -> List[str]:
     try:
         with open("/proc/%d/cmdline" % pid, "rb") as file:

@@ -115,7 +115,7 @@ def completions(host: Host, notes: Mapping[str, Any]) -> list[Completion]:
                 Completion(
                     host=host.name,
                     replica=str(note["replica"]),
-                    endpoint=endpoint(host, int(note["port"])) + str(note["path"]),
+                    endpoint=endpoint(host, int(note["port"])),
                     model=str(proof["model"]),
                     request=dict(proof["request"]),
                     text=str(proof["text"]),

@@ -23,9 +23,9 @@ def observe(spec: dict[str, Any]) -> dict[str, Any]:
 
 def diff(spec: dict[str, Any], observed: dict[str, Any], changed: set[str]) -> list[tuple[str, str, str]]:
     if spec.get("absent"):
-        return [("remove", "%s is there" % spec["path"], "nothing")] if observed["exists"] else []
+        return [("remove", "it is there", "nothing")] if observed["exists"] else []
     if not observed["exists"]:
-        return [("create", "%s is missing" % spec["path"], "nothing")]
+        return [("create", "it is missing", "nothing")]
     if not observed["directory"]:
         return [("block", "%s is not a directory" % spec["path"], "move it away")]
     if observed["mode"] != spec["mode"]:

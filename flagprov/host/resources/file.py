@@ -26,14 +26,14 @@ def observe(spec: dict[str, Any]) -> dict[str, Any]:
 def diff(spec: dict[str, Any], observed: dict[str, Any], changed: set[str]) -> list[tuple[str, str, str]]:
     path = spec["path"]
     if spec.get("absent"):
-        return [("remove", "%s is there" % path, "nothing")] if observed["exists"] else []
+        return [("remove", "it is there", "nothing")] if observed["exists"] else []
     if not observed["exists"]:
-        return [("create", "%s is missing" % path, "nothing")]
+        return [("create", "it is missing", "nothing")]
     if not observed["regular"]:
         return [("block", "%s is not a regular file" % path, "move it away")]
     wanted = digest(spec["content"].encode())
     if observed["content"] != wanted:
-        return [("update", "%s has other content (%s)" % (path, observed["content"][:12]), "nothing")]
+        return [("update", "its content is other (%s)" % observed["content"][:12], "nothing")]
     if observed["mode"] != spec["mode"]:
         return [("update", "mode %s -> %s" % (observed["mode"], spec["mode"]), "nothing")]
     return []

@@ -59,7 +59,7 @@ def diff(spec: dict[str, Any], observed: dict[str, Any], changed: set[str]) -> l
                 "free space (docker system df), or move the data root",
             )
         ]
-    return [("pull", "%s is not here" % spec["reference"], "nothing")]
+    return [("pull", "it is not here", "nothing")]
 
 
 def apply(spec: dict[str, Any], observed: dict[str, Any]) -> None:

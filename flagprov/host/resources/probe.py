@@ -25,7 +25,9 @@ def note(spec: dict[str, Any], observed: dict[str, Any]) -> dict[str, Any]:
     said = {"replica": spec["replica"], "state": observed["state"], "detail": observed["detail"]}
     said["model"] = spec["model"]
     if observed["state"] == "ready" and "completion" in observed:
-        said.update(completion=observed["completion"], port=spec["port"], path=engine.PATHS[spec["readiness"]])
+        said.update(
+            completion=observed["completion"], port=spec["port"], path=engine.PATHS[spec["readiness"]]
+        )
     return said
 
 

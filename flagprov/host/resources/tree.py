@@ -25,7 +25,7 @@ def observe(spec: dict[str, Any]) -> dict[str, Any]:
 
 def diff(spec: dict[str, Any], observed: dict[str, Any], changed: set[str]) -> list[tuple[str, str, str]]:
     if spec.get("absent"):
-        return [("remove", "%s is there" % spec["path"], "nothing")] if observed["exists"] else []
+        return [("remove", "it is there", "nothing")] if observed["exists"] else []
     if not observed["exists"]:
         return [("create", spec.get("reason", "this configuration is new here"), "nothing")]
     wanted = {name: digest(content.encode()) for name, content in spec["files"].items()}
