@@ -8,8 +8,9 @@ import json
 import os
 import time
 
+from flagprov.host import wire
 from flagprov.host.resources import load
-from flagprov.host.wire import Blocked, event
+from flagprov.host.wire import Blocked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -100,12 +101,11 @@ def _apply(resources: list[dict[str, Any]]) -> dict[str, Any]:
                 raise Blocked(resource["kind"], reason, remedy, replica=resource["replica"])
         if changes:
             step = "%s %s" % (", ".join(change[0] for change in changes), resource["name"])
-            event("started", resource["stage"], step, changes[0][1], resource["replica"])
+            wire.started(resource["stage"], step, changes[0][1], resource["replica"])
             _guarded(module, resource, spec, observed)
             changed.add(resource["name"])
             count += len(changes)
-            took = time.monotonic() - begun
-            event("done", resource["stage"], step, "", resource["replica"], {"seconds": round(took, 3)})
+            wire.done(time.monotonic() - begun)
         if hasattr(module, "note"):
             notes[resource["name"]] = module.note(spec, module.observe(spec))
         stage = resource["stage"]

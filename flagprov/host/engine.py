@@ -135,6 +135,18 @@ def _answering(spec: dict[str, Any], names: list[str]) -> dict[str, Any]:
     return {"state": "ready", "detail": "", "models": names, "completion": proof}
 
 
+def first_error(container: str) -> str:
+    """`: SomeError: why` from the last start's log; later errors only follow from the first."""
+    found = docker.container(container)
+    since = found["State"]["StartedAt"] if found else "0"
+    answer = run(["docker", "logs", "--since", since, container], timeout=30)
+    for line in (answer.out + answer.err).splitlines():
+        error = re.search(r"\b((?:\w+\.)*\w*(?:Error|Exception): .+)", line)
+        if error and "WARNING" not in line:
+            return ": " + error.group(1)[:300]
+    return ""
+
+
 def log_tail(container: str, lines: int = 30) -> str:
     answer = run(["docker", "logs", "--tail", str(lines), container], timeout=20)
     return (answer.out + answer.err).strip()[-6000:]

@@ -13,7 +13,7 @@ import time
 
 from flagprov.host.files import replace
 from flagprov.host.shell import run, unit_state
-from flagprov.host.wire import Blocked, send
+from flagprov.host.wire import Blocked, progress, send
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def attach(name: str) -> dict[str, Any]:
                     return dict(message["result"])
                 if "error" in message:
                     raise Blocked(**message["error"])
-                send(message)
+                progress(str(message["event"]["text"]), message["event"]["data"])
                 continue
             stream.seek(-len(line), os.SEEK_CUR)  # half a line: its writer is not done with it
             idle += 1

@@ -7,7 +7,7 @@ import time
 
 from flagprov.host import docker
 from flagprov.host.files import read_json
-from flagprov.host.wire import Blocked, event
+from flagprov.host.wire import Blocked, progress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def pull(spec: dict[str, Any]) -> dict[str, Any]:
     refused = ""
     for name in names:
         try:
-            _pull(name, "pull %s" % reference)
+            _pull(name)
         except docker.DockerError as error:
             refused = refused or str(error)
             continue
@@ -59,7 +59,7 @@ def _by_digest(reference: str, digest: str) -> str:
     return "%s@%s" % (name if "/" not in tag and name else reference, digest)
 
 
-def _pull(name: str, step: str) -> None:
+def _pull(name: str) -> None:
     layers: dict[str, tuple[int, int]] = {}
     said = 0.0
     path = "/images/create?fromImage=%s" % docker._quote(name)
@@ -76,5 +76,5 @@ def _pull(name: str, step: str) -> None:
             have = sum(pair[0] for pair in layers.values())
             total = sum(pair[1] for pair in layers.values())
             text = "%d of %d MiB" % (have >> 20, total >> 20) if total else str(line.get("status", ""))
-            data = {"bytes": have, "total": total}
-            event("progress", "image", step, text, data=dict(data))
+            data: dict[str, object] = {"bytes": have, "total": total}
+            progress(text, data)

@@ -34,6 +34,28 @@ def send(message: dict[str, object]) -> None:
     sys.stdout.flush()
 
 
+class Step:
+    """What is being done now; progress belongs to it."""
+
+    stage = ""
+    name = ""
+    replica = None  # type: str | None
+
+
+def started(stage: str, name: str, text: str, replica: str | None) -> None:
+    Step.stage, Step.name, Step.replica = stage, name, replica
+    event("started", stage, name, text, replica)
+
+
+def progress(text: str, data: dict[str, object] | None = None) -> None:
+    """How far the step is that was started last."""
+    event("progress", Step.stage, Step.name, text, Step.replica, data)
+
+
+def done(seconds: float) -> None:
+    event("done", Step.stage, Step.name, "", Step.replica, {"seconds": round(seconds, 3)})
+
+
 def event(
     kind: str,
     stage: str,

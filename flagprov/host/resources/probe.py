@@ -8,7 +8,7 @@ from flagprov.host import engine
 from flagprov.host.http import NoAnswer
 from flagprov.host.resources import unit
 from flagprov.host.shell import run, unit_state
-from flagprov.host.wire import Blocked, event
+from flagprov.host.wire import Blocked, progress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ def apply(spec: dict[str, Any], observed: dict[str, Any]) -> None:
         if time.monotonic() - said > 2:
             said = time.monotonic()
             line = _last_line(spec)
-            event("progress", "verify", "answer", line if line != heard else "", replica=spec["replica"])
+            if line != heard:
+                progress(line)
             heard = line
         time.sleep(INTERVAL_S)
 
@@ -72,7 +73,7 @@ def _fail_when_dead(spec: dict[str, Any], restarts: int, now: dict[str, Any]) ->
     state = unit_state(spec["unit"])
     died = state.get("SubState") == "auto-restart" or int(state.get("NRestarts") or 0) > restarts
     if died or state.get("ActiveState") in ("failed", "inactive"):
-        _give_up(spec, "its engine ended at start")
+        _give_up(spec, "its engine ended at start%s" % engine.first_error(spec["container"]))
     if now["state"] == "wrong":
         _give_up(spec, now["detail"])
 
