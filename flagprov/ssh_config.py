@@ -15,7 +15,15 @@ from typing import Any
 
 from flagprov.errors import InventoryError
 from flagprov.models.fleet import Connection, Secret
-from flagprov.ssh_options import ALGORITHMS, HARMLESS, check_args, check_config, named_options, split_args
+from flagprov.ssh_options import (
+    ALGORITHMS,
+    HARMLESS,
+    HONOURED,
+    check_args,
+    check_config,
+    named_options,
+    split_args,
+)
 
 Options = Mapping[str, Sequence[str]]
 
@@ -44,12 +52,11 @@ class Resolver:
     def connection(self, record: Mapping[str, Any]) -> Connection:
         """The Connection of one host as the inventory reader describes it."""
         host, ssh = str(record["name"]), record["ssh"]
-        words = _words(record)
         if self._must_ask(record):
-            options = self._ask(host, (*words, _address(record)))
+            options = self._ask(host, (*_words(record), _address(record)))
             check_config(host, options)
         else:
-            options = self._defaults(_address(record), ssh)
+            options = self._defaults(_address(record), ssh) | _simple_options(host, ssh)
         connection = self._from_options(host, options, seen=(), config_file=_config_file(host, record))
         password = ssh.get("password")
         if not _yes(options, "passwordauthentication"):
@@ -71,11 +78,12 @@ class Resolver:
         if self._plain is None:
             user, system = self.home / ".ssh/config", self.system / "ssh_config"
             self._plain = _harmless_file(user, user.parent) and _harmless_file(system, self.system)
-        matters = False
-        for name in ("ssh_args", "ssh_common_args", "ssh_extra_args"):
-            words = split_args(host, _VARIABLES[name], ssh.get(name) or "")
-            matters = check_args(host, _VARIABLES[name], words) or matters
-        return matters or not self._plain
+        asked = not self._plain
+        for name, variable in _VARIABLES.items():
+            words = split_args(host, variable, ssh.get(name) or "")
+            check_args(host, variable, words)
+            asked = asked or any(n in HONOURED - _SIMPLE for n, _, _ in named_options(host, variable, words))
+        return asked
 
     def _try_ask(self, words: tuple[str, ...]) -> None:
         try:
@@ -146,7 +154,11 @@ class Resolver:
         keys = _yes(options, "pubkeyauthentication") and "publickey" in first(
             "preferredauthentications", "publickey"
         )
-        known = (str(self.site / "known_hosts"), *paths("userknownhostsfile"), *paths("globalknownhostsfile"))
+        known = (
+            str(self.site.absolute() / "known_hosts"),
+            *paths("userknownhostsfile"),
+            *paths("globalknownhostsfile"),
+        )
         proxy = None
         if chain not in ("", "none"):
             proxy = self._jump(host, chain, (*seen, f"{user}@{address}:{port}"), config_file)
@@ -226,7 +238,17 @@ class Resolver:
         return _tokens(str(Path(text).expanduser()) if text.startswith("~") else text, tokens)
 
 
-_VARIABLES = {
+_SIMPLE = frozenset(
+    {
+        "connecttimeout",
+        "globalknownhostsfile",
+        "hostkeyalias",
+        "proxyjump",
+        "stricthostkeychecking",
+        "userknownhostsfile",
+    }
+)
+_VARIABLES = {  # in the order in which Ansible hands them to ssh
     "ssh_args": "ansible_ssh_args",
     "ssh_common_args": "ansible_ssh_common_args",
     "ssh_extra_args": "ansible_ssh_extra_args",
@@ -250,6 +272,18 @@ def _words(record: Mapping[str, Any]) -> tuple[str, ...]:
     for name in ("ssh_common_args", "ssh_extra_args"):
         words += split_args(host, _VARIABLES[name], ssh.get(name) or "")
     return tuple(words)
+
+
+def _simple_options(host: str, ssh: Mapping[str, Any]) -> dict[str, Sequence[str]]:
+    """The options that mean just what they say; the first value wins, as with ssh."""
+    found: dict[str, Sequence[str]] = {}
+    for name, variable in _VARIABLES.items():
+        for option, value, _ in named_options(
+            host, variable, split_args(host, variable, ssh.get(name) or "")
+        ):
+            if option in _SIMPLE:
+                found.setdefault(option, [value])
+    return found
 
 
 def _config_file(host: str, record: Mapping[str, Any]) -> tuple[str, ...]:

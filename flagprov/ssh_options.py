@@ -182,9 +182,8 @@ def named_options(host: str, variable: str, words: Sequence[str]) -> Iterator[tu
                 yield _FLAGS.get(letter, f"-{letter}"), value, f"-{letter} {value}".strip()
 
 
-def check_args(host: str, variable: str, words: Sequence[str]) -> bool:
-    """Refuses what we cannot honour; True where something of it changes how the host is reached."""
-    matters = False
+def check_args(host: str, variable: str, words: Sequence[str]) -> None:
+    """Refuses what we cannot honour."""
     for name, value, written in named_options(host, variable, words):
         if name not in HONOURED and name not in HARMLESS:
             raise InventoryError(
@@ -192,8 +191,6 @@ def check_args(host: str, variable: str, words: Sequence[str]) -> bool:
                 remedy="Remove it, or say it in another way (ProxyJump, HostName, IdentityFile).",
             )
         _check_trust(host, variable, name, value, written, accepted=("yes", "ask", "true"))
-        matters = matters or name in HONOURED
-    return matters
 
 
 def check_config(host: str, options: Mapping[str, Sequence[str]]) -> None:

@@ -6,8 +6,9 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar, cast
 
 import fabric
 import paramiko
@@ -37,6 +38,9 @@ _PATIENCE = 10.0  # seconds without a word after which a server is silent, not b
 _CONFIG = fabric.Config(overrides={"load_ssh_configs": False}, ssh_config=paramiko.SSHConfig(), lazy=True)
 
 
+T = TypeVar("T")
+
+
 class Opener:
     """Opens connections for one fleet; jump hosts are opened once and shared."""
 
@@ -53,9 +57,16 @@ class Opener:
     def open(self, host: str, connection: Connection) -> fabric.Connection:
         """An authenticated connection, its host key checked."""
         known = self._known_hosts.lookup(connection)
+        return self._retry(host, lambda: self._attempt(host, connection, known))
+
+    def host_key(self, host: str, connection: Connection, kinds: Sequence[str]) -> HostKey | None:
+        """The key that the host shows when only these kinds are asked for; nobody logs in."""
+        return self._retry(host, lambda: self._show_key(host, connection, kinds))
+
+    def _retry(self, host: str, attempt_once: Callable[[], T]) -> T:
         for attempt in range(_RETRIES):
             try:
-                return self._attempt(host, connection, known)
+                return attempt_once()
             except _Busy as busy:
                 if attempt == _RETRIES - 1:
                     raise HostError(
@@ -103,6 +114,22 @@ class Opener:
                     self._jumps[connection] = opened
             transport: paramiko.Transport = opened.client.get_transport()
             return transport
+
+    def _show_key(self, host: str, connection: Connection, kinds: Sequence[str]) -> HostKey | None:
+        stream = self.stream(host, connection)
+        asked = replace(connection, algorithms=(("keys", tuple(kinds)),))
+        transport = _Transport(stream, asked, Known(), {})
+        try:
+            transport.start_client(timeout=max(15.0, connection.connect_timeout_s))
+            key = transport.get_remote_server_key()
+            return HostKey(key.get_name(), key.asbytes())
+        except paramiko.ssh_exception.IncompatiblePeer:
+            return None
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            raise _explain(host, connection, error, stream) from error
+        finally:
+            transport.close()
+            stream.close()
 
     def _attempt(self, host: str, connection: Connection, known: Known) -> fabric.Connection:
         stream = self.stream(host, connection)
