@@ -28,7 +28,7 @@ def request(
 def change(run: Run, act: Act, *, yes: bool, quiet: bool) -> int:
     """Exit code of `act(approve, on_event)`, after its report."""
     screen = Screen(run, quiet=quiet)
-    with screen.progress() as progress:
+    with screen.busy("looking at the hosts") as progress:
         outcome = act(lambda plan: screen.approve(plan, yes), progress)
     if outcome is None:
         complain("nothing was changed", style="warn")

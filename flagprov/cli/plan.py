@@ -31,7 +31,7 @@ def command(
     from flagprov.report.plan import has_changes, plan_lines
 
     screen = Screen(run, quiet=quiet)
-    with screen.progress() as progress:
+    with screen.busy("looking at the hosts") as progress:
         found = pipeline.plan(request(inventory, release, limit, sets), progress)
     screen.show(lambda width: plan_lines(found, width=width), lambda: of_plan(found))
     if found.left_out:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -15,6 +17,7 @@ from flagprov.errors import UsageError
 from flagprov.report.text import Line, Span, Style, line, render
 
 if TYPE_CHECKING:
+    from flagprov.models.event import Event, EventKind
     from flagprov.models.plan import Plan
     from flagprov.report.progress import Progress
 
@@ -41,6 +44,10 @@ def width_of(stream: TextIO) -> int | None:
     return shutil.get_terminal_size().columns if is_terminal(stream) else None
 
 
+def width_of_output() -> int | None:
+    return width_of(sys.stdout)
+
+
 def is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and not stream.closed and stream.isatty()
 
@@ -65,7 +72,7 @@ def require_consent(run: Run, yes: bool, check: Callable[[], object]) -> None:
 
 def print_lines(lines: Iterable[Line]) -> None:
     """To standard output."""
-    print_text(render(lines, width=width_of(sys.stdout), colour=has_colour(sys.stdout)))
+    print_text(render(lines, width=width_of_output(), colour=has_colour(sys.stdout)))
 
 
 def print_document(value: Mapping[str, Any]) -> None:
@@ -101,6 +108,7 @@ class Screen:
     def __init__(self, run: Run, *, quiet: bool = False) -> None:
         self.run, self._quiet = run, quiet
         self._progress: Progress | None = None
+        self._doing = ""
 
     @property
     def json(self) -> bool:
@@ -113,11 +121,21 @@ class Screen:
         if self.json:
             print_document(document())
         else:
-            print_lines(lines(width_of(sys.stdout)))
+            print_lines(lines(width_of_output()))
 
-    def progress(self) -> Progress:
-        self._progress = _progress(self._quiet)
-        return self._progress
+    @contextmanager
+    def busy(self, doing: str) -> Iterator[Callable[[Event], None]]:
+        """Takes events while something is done; `doing` names it until the first approval."""
+        self._doing = doing
+        with _progress(self._quiet) as progress:
+            self._progress = progress
+            progress(self._event("progress"))
+            yield progress
+
+    def _event(self, kind: EventKind) -> Event:
+        from flagprov.models.event import Event
+
+        return Event(time.time(), "", kind, "", self._doing)
 
     def approve(self, plan: Plan, yes: bool) -> bool:
         """Show the plan; ask, unless there is nothing to do or --yes said it before."""
@@ -126,15 +144,17 @@ class Screen:
         if not has_changes(plan):
             return True
         assert self._progress is not None
+        self._progress(self._event("done"))
         with self._progress.paused():
             if not self.json:
-                print_lines([*plan_lines(plan, width=width_of(sys.stdout)), line()])
-            approved = yes or _ask(f"{plan.verb}: do this?")
+                print_lines([*plan_lines(plan, width=width_of_output()), line()])
+            approved = yes or ask(f"{plan.verb}: do this?")
         self.run.changes = approved
         return approved
 
 
-def _ask(question: str) -> bool:
+def ask(question: str) -> bool:
+    """Yes or no; no unless it is said."""
     click.echo(f"{question} [y/N] ", nl=False, err=True)
     try:
         answer = sys.stdin.readline()

@@ -14,8 +14,9 @@ from flagprov.cli.screen import Run, Screen
 @options.maybe_release
 @options.limit
 @options.output()
+@options.quiet
 @click.pass_obj
-def command(run: Run, inventory: str, release: str | None, limit: str | None) -> int:
+def command(run: Run, inventory: str, release: str | None, limit: str | None, quiet: bool) -> int:
     """Show the replicas on the hosts of INVENTORY, all of them or those of RELEASE.
 
     Exit code 1: a host did not answer, or a replica is degraded, hung, failed or unreachable.
@@ -24,6 +25,8 @@ def command(run: Run, inventory: str, release: str | None, limit: str | None) ->
     from flagprov.report.json import of_status
     from flagprov.report.status import is_well, status_lines
 
-    outcome = pipeline.status(request(inventory, release, limit))
-    Screen(run).show(lambda width: status_lines(outcome, width=width), lambda: of_status(outcome))
+    screen = Screen(run, quiet=quiet)
+    with screen.busy("asking the hosts"):
+        outcome = pipeline.status(request(inventory, release, limit))
+    screen.show(lambda width: status_lines(outcome, width=width), lambda: of_status(outcome))
     return 0 if is_well(outcome) else 1

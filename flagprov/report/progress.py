@@ -180,7 +180,7 @@ def _text(event: Event, took: float | None) -> str:
             return what
         case "failed":
             return f"failed: {what}"
-        case "done" if took is None or took >= 1:
+        case "done" if event.host and (took is None or took >= 1):
             return f"{what}: done in {duration(took)}" if took is not None else f"{what}: done"
     return ""
 

@@ -52,6 +52,16 @@ def test_a_line_for_each_step_and_its_time(progress: PlainProgress, clock: Clock
     ]
 
 
+def test_what_no_host_does_is_said_only_when_it_takes_long(
+    progress: PlainProgress, clock: Clock, said: list[str]
+) -> None:
+    progress(event("progress", host="", step="looking at the hosts", stage=""))
+    clock.now += 20
+    progress.tick()
+    progress(event("done", host="", step="looking at the hosts", stage=""))
+    assert said == ["12:00:01 still: looking at the hosts, 20 s"]
+
+
 def test_short_steps_have_one_line(progress: PlainProgress, clock: Clock, said: list[str]) -> None:
     progress(event("started"))
     clock.now += 0.5
