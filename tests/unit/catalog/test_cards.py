@@ -421,7 +421,7 @@ def test_lab(name: str, image: str, deadline: int) -> None:
         "dtype": "bfloat16",
     }
     assert (variant.operators, variant.launch.label) == ("native", "tiny")
-    assert (variant.container.ipc, variant.container.shm_size) == ("host", "1g")
+    assert (variant.container.ipc, variant.container.shm_size) == ("private", "1g")
     assert variant.env["VLLM_CPU_KVCACHE_SPACE"] == variant.env["HF_HUB_OFFLINE"] == "1"
 
 
