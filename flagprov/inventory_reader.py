@@ -75,7 +75,10 @@ def read(inventory: str, limit: str | None, prefixes: tuple[str, ...]) -> dict[s
     serving = None if group is None else {host.name for host in group.get_hosts()}
     hosts, others = [], []
     for host in chosen:
-        merged = variables.get_vars(host=host, include_hostvars=True)
+        try:
+            merged = variables.get_vars(host=host, include_hostvars=True)
+        except AnsibleError as error:
+            raise Refused("unparsed", f"{_place(error) or inventory}: {_plain(error)}") from error
         if host.name in serving if serving is not None else "flagprov_chip" in merged:
             hosts.append(_host(loader, host, merged, prefixes))
         else:

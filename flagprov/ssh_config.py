@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import glob
 import os
+import pwd
 import re
 import socket
 import subprocess
@@ -35,7 +36,7 @@ class Resolver:
     """Resolves the hosts of one inventory; remembers what `ssh -G` said."""
 
     site: Path
-    home: Path = field(default_factory=Path.home)
+    home: Path = field(default_factory=lambda: _home())
     system: Path = Path("/etc/ssh")
     _said: dict[tuple[str, ...], Options] = field(default_factory=dict)
     _plain: bool | None = None
@@ -236,6 +237,14 @@ class Resolver:
         if text == "~" or text.startswith("~/"):
             text = str(self.home) + text[1:]
         return _tokens(str(Path(text).expanduser()) if text.startswith("~") else text, tokens)
+
+
+def _home() -> Path:
+    """As OpenSSH sees it: from the user database, whatever HOME says."""
+    try:
+        return Path(pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError:
+        return Path.home()
 
 
 _SIMPLE = frozenset(

@@ -1,0 +1,58 @@
+"""Inventories as people write them, read by Ansible: tests/cases/inventories/*/case.yaml."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from flagprov.errors import InventoryError
+from flagprov.fleet import load_fleet
+from flagprov.models.fleet import Host, Secret
+
+CASES = Path(__file__).parents[1] / "cases/inventories"
+
+
+@pytest.fixture(autouse=True)
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ANSIBLE_CONFIG", "ANSIBLE_VAULT_PASSWORD_FILE", "ANSIBLE_REMOTE_USER", "ANSIBLE_INVENTORY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in CASES.glob("*/case.yaml")))
+def test_inventory(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / name
+    shutil.copytree(CASES / name, folder)
+    case: dict[str, Any] = yaml.safe_load((folder / "case.yaml").read_text())
+    monkeypatch.chdir(folder)
+    for variable, value in case.get("environment", {}).items():
+        monkeypatch.setenv(variable, value)
+    inventory, limit = Path(case["inventory"]), case.get("limit")
+    if "error" in case:
+        with pytest.raises(InventoryError) as caught:
+            load_fleet(inventory, limit)
+        for part in case["error"]:
+            assert part in str(caught.value)
+        assert caught.value.exit_code == 2
+        return
+    fleet = load_fleet(inventory, limit)
+    assert [host.name for host in fleet.hosts] == list(case["hosts"])
+    if "site" in case:
+        assert fleet.site == Path(case["site"])
+    for host in fleet.hosts:
+        for field, wanted in case["hosts"][host.name].items():
+            assert _value(host, field, wanted) == wanted, (host.name, field)
+
+
+def _value(host: Host, field: str, wanted: object) -> object:
+    value = getattr(host if hasattr(host, field) else host.connection, field)
+    if isinstance(value, Secret):
+        assert value.reveal() not in repr(host)
+        return value.reveal()
+    if field == "variables":
+        assert isinstance(wanted, dict)
+        return {name: value.get(name) for name in wanted}
+    return list(value) if isinstance(value, tuple) else value
