@@ -3,13 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+from flagprov.errors import HostError
 from flagprov.report.plan import problem_lines
 from flagprov.report.text import Line, Span, Style, count, line, table
 
-if TYPE_CHECKING:
-    from flagprov.transport.trust import Contact
+
+class Key(Protocol):
+    """A host key, as the transport has it: this room may not know the transport."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def fingerprint(self) -> str: ...
+
+
+class Contact(Protocol):
+    """What one sshd showed."""
+
+    @property
+    def host(self) -> str: ...
+    @property
+    def place(self) -> str: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def keys(self) -> Sequence[Key]: ...
+    @property
+    def known(self) -> Sequence[Key]: ...
+    @property
+    def error(self) -> HostError | None: ...
+
 
 _WORDS: dict[str, tuple[str, Style]] = {
     "new": ("new", "warn"),
