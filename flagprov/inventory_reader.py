@@ -141,22 +141,28 @@ def _plugin(failure: BaseException) -> str:
 
 def _place(failure: BaseException) -> str:
     """`file:line` of a failure, from where Ansible keeps it, else from its INI parser's loop."""
-    origin = getattr(failure, "obj", None)
-    if getattr(origin, "line_num", None) and getattr(origin, "path", None):
-        column = getattr(origin, "col_num", None)
-        return f"{origin.path}:{origin.line_num}" + (f":{column}" if column else "")  # type: ignore[union-attr]
     cause: BaseException | None = failure
+    path = ""
     while cause is not None:
-        trace = cause.__traceback__
-        while trace is not None:
-            frame, trace = trace.tb_frame, trace.tb_next
-            if frame.f_code.co_filename.endswith("/plugins/inventory/ini.py") and "lines" in frame.f_locals:
-                stripped = [text.strip() for text in frame.f_locals["lines"]]
-                line = frame.f_locals.get("line")
-                path = getattr(origin, "path", None)
-                return f"{path}:{stripped.index(line) + 1}" if path and line in stripped else ""
-        cause = cause.__cause__
+        origin: Any = getattr(cause, "obj", None)
+        path = path or getattr(origin, "path", None) or ""
+        if getattr(origin, "line_num", None) and getattr(origin, "path", None):
+            return f"{origin.path}:{origin.line_num}" + (f":{origin.col_num}" if origin.col_num else "")
+        line = _ini_line(cause)
+        if path and line:
+            return f"{path}:{line}"
+        cause = cause.__cause__ or cause.__context__
     return ""
+
+
+def _ini_line(failure: BaseException) -> int | None:
+    trace = failure.__traceback__
+    while trace is not None:
+        frame, trace = trace.tb_frame, trace.tb_next
+        if frame.f_code.co_filename.endswith("/plugins/inventory/ini.py") and "lines" in frame.f_locals:
+            stripped, line = [text.strip() for text in frame.f_locals["lines"]], frame.f_locals.get("line")
+            return stripped.index(line) + 1 if line in stripped else None
+    return None
 
 
 def _plain(error: BaseException | str) -> str:
