@@ -13,7 +13,6 @@ import json
 import os
 import re
 import select
-import shlex
 import shutil
 import signal
 import socket
@@ -21,8 +20,9 @@ import stat
 import subprocess
 import sys
 import time
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+from typing import Callable, Dict, List, Mapping, Optional, Sequence
 
+from flagprov.host.launcher_launch import SCHEMA_VERSION, Unusable, read_launch, shell_script
 from flagprov.host.launcher_log import Log, say
 from flagprov.host.launcher_processes import (
     children_of,
@@ -34,55 +34,14 @@ from flagprov.host.launcher_processes import (
     send,
 )
 
-SCHEMA_VERSION = 1
 STOPPED, ENDED, UNUSABLE, NOT_STARTED = 0, 1, 2, 3
 TURN_S = 0.5  # longest sleep; child and signal wake the loop earlier
 SETTLE_S = 5.0  # what the engine's other processes get to end by themselves
 PR_SET_CHILD_SUBREAPER = 36
 
 
-class Unusable(Exception):
-    """launch.json cannot be used; the message says why."""
-
-
 class NotStarted(Exception):
     """The launch command came back and left no engine."""
-
-
-def read_launch(directory: str) -> Dict[str, Any]:
-    """launch.json, checked as far as the launcher depends on it."""
-    path = os.path.join(directory, "launch.json")
-    try:
-        with open(path, "rb") as file:
-            launch = json.loads(file.read().decode("utf-8"))
-    except (OSError, ValueError) as error:
-        raise Unusable("%s cannot be read: %s" % (path, error)) from None
-    if not isinstance(launch, dict) or launch.get("schema_version") != SCHEMA_VERSION:
-        raise Unusable("%s is not of schema version %d" % (path, SCHEMA_VERSION))
-    if launch.get("kind") not in ("flagscale", "nodes", "command"):
-        raise Unusable("%s: kind %r is unknown to this launcher" % (path, launch.get("kind")))
-    return launch
-
-
-def shell_script(source: Sequence[str], before_start: Sequence[str], argv: Sequence[str]) -> str:
-    """The one shell in which everything before the engine happens, ending as the engine."""
-    # Vendors' scripts read unset variables and let commands fail, so neither -e nor -u.
-    lines = ["set +eu"]
-    for path in source:
-        quoted = shlex.quote(path)
-        lines.append(
-            "if [ -e %s ]; then . %s; else echo flagprov: no %s, skipped; fi" % (quoted, quoted, quoted)
-        )
-    for number, line in enumerate(before_start, 1):
-        lines.append(line)
-        lines.append(
-            'flagprov_rc=$?; if [ "$flagprov_rc" -ne 0 ]; then'
-            ' echo "flagprov: before_start line %d failed (exit code $flagprov_rc)"; exit 97; fi' % number
-        )
-    # FlagScale calls `python`, which some images have as python3 only.
-    lines.append('PATH="$PATH:$FLAGPROV_EXP_DIR/bin"; export PATH')
-    lines.append("exec " + " ".join(shlex.quote(word) for word in argv))
-    return "\n".join(lines) + "\n"
 
 
 def describe(status: int) -> str:
@@ -116,6 +75,7 @@ class Launcher:
         self.launch = read_launch(directory)
         self.address = str(self.launch.get("address", "127.0.0.1"))  # where the engine listens
         self.log = Log()
+        self.children: List[subprocess.Popen[bytes]] = []
         self.ended: Dict[int, int] = {}  # our children that were reaped -> wait status
         self.engine: Optional[int] = None
         self.stopping = False
@@ -236,7 +196,7 @@ class Launcher:
         if pid is None:
             how = describe(self.ended[front])
             raise NotStarted(
-                "flagscale serve came back (%s) and started no engine; its own lines are above" % how
+                "flagscale serve came back (%s) and left no engine; its own lines are above" % how
             )
         self.engine = pid
         logs = os.path.join(self.exp, "serve_logs")
@@ -276,6 +236,7 @@ class Launcher:
                 )
         except OSError as error:
             raise NotStarted("bash cannot be run in this image: %s" % error) from None
+        self.children.append(child)  # a forgotten Popen reaps its child by itself, and we would never know
         return child.pid
 
     # Watch
@@ -368,15 +329,12 @@ class Launcher:
         seconds = time.time() - self.started_at
         left = self.sweep()
         self.turn(0)
-        how = ""
+        how = "ended by itself after %.0f s" % seconds
         if self.engine in self.ended and self.launch["kind"] != "flagscale":
-            how = " (%s)" % describe(self.ended[self.engine])
-        outlived = "; %d of its processes outlived it and were ended" % left if left else ""
-        return self.over(
-            ENDED,
-            "the engine ended by itself after %.0f s%s%s; its last lines are above"
-            % (seconds, how, outlived),
-        )
+            how += " (%s)" % describe(self.ended[self.engine])
+        if left:
+            how += "; %d of its processes outlived it and were ended" % left
+        return self.over(ENDED, "the engine %s; its last lines are above" % how)
 
     def over(self, code: int, reason: str) -> int:
         self.enter("ended", reason)

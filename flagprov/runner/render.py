@@ -17,7 +17,7 @@ from flagprov.runner.inputs import LaunchInputs
 
 LAUNCH_SCHEMA_VERSION = 1
 CACHE = "/var/lib/flagprov/cache"
-LAUNCHER_MODULES = ("launcher_log.py", "launcher_processes.py")
+LAUNCHER_MODULES = ("launcher_launch.py", "launcher_log.py", "launcher_processes.py")
 
 
 def render(launch: LaunchInputs) -> dict[str, str]:
@@ -64,7 +64,7 @@ def content_hash(files: Mapping[str, str]) -> str:
 def _launcher_texts() -> tuple[tuple[str, str], ...]:
     host = resources.files("flagprov.host")
     texts = [("launcher.py", host.joinpath("launcher.py").read_text("utf-8"))]
-    # The launcher imports its two modules by their name in this package, from beside itself.
+    # The launcher imports its modules by their name in this package, from beside itself.
     texts += [(f"flagprov/{package}__init__.py", "") for package in ("", "host/")]
     texts += [(f"flagprov/host/{name}", host.joinpath(name).read_text("utf-8")) for name in LAUNCHER_MODULES]
     return tuple(texts)
@@ -82,6 +82,7 @@ def _common(launch: LaunchInputs) -> dict[str, Any]:
         "release": launch.release,
         "replica": launch.replica.name,
         "rank": launch.rank,
+        "address": _address(launch),
         "port": launch.replica.port,
         "env": environment(launch),
         "source": list(dict.fromkeys((*launch.chip.source, *launch.variant.launch.source))),
@@ -96,8 +97,23 @@ def environment(launch: LaunchInputs) -> dict[str, str]:
     env = {"TRITON_CACHE_DIR": f"{CACHE}/triton", "VLLM_CACHE_ROOT": f"{CACHE}/vllm", **launch.env}
     if launch.chip.visible_devices and launch.replica.devices:
         # Placement decides, whatever device the card happened to use.
-        env[launch.chip.visible_devices] = ",".join(str(device) for device in launch.replica.devices)
+        env[launch.chip.visible_devices] = ",".join(str(device) for device in _devices(launch))
     return dict(sorted(env.items()))
+
+
+def _devices(launch: LaunchInputs) -> tuple[int, ...]:
+    """Device numbers as the container counts them."""
+    container = launch.variant.container
+    if launch.chip.gpus_flag and container.gpus and not container.privileged:
+        # Only the named devices are handed in, and they are counted from 0 there.
+        return tuple(range(len(launch.replica.devices)))
+    return launch.replica.devices
+
+
+def _address(launch: LaunchInputs) -> str:
+    """Where the engine answers on its own host."""
+    host = launch.variant.serve.get("host")
+    return str(host) if host and host not in ("0.0.0.0", "::", "*") else "127.0.0.1"
 
 
 def _label(launch: LaunchInputs) -> str:
