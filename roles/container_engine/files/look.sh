@@ -1,7 +1,8 @@
-# What a host's Docker Engine is and runs, as YAML; changes nothing. Text of files comes as base64.
+# What a host's Docker Engine is and runs, as YAML; changes nothing.
+# Files come as mode, owner and base64 of their text.
 # Arguments: the registries whose directory of authorities is wanted.
 list() { name=$1; shift; printf '%s: [' "$name"; [ $# = 0 ] || printf "'%s'," "$@"; echo ']'; }
-text() { [ -f "$1" ] && base64 -w 0 "$1"; }
+text() { [ -f "$1" ] && echo "$(stat -c '%a %u' "$1") $(base64 -w 0 "$1")"; }
 seconds() { timeout 20 "$@" 2>/dev/null; }
 
 for manager in apt-get dnf none; do
@@ -43,7 +44,6 @@ gpu='{{if and (or .HostConfig.DeviceRequests (eq .HostConfig.Runtime "nvidia")) 
 # shellcheck disable=SC2046,SC2086
 list gpu_containers $([ -z "$running" ] || [ "${5:-}" != systemd ] || seconds docker inspect --format "$gpu" $running)
 
-echo "config: '$(text /etc/docker/daemon.json)'"
 if [ -s /etc/docker/daemon.json ]; then
     python3 -I -S -c 'import json; assert isinstance(json.load(open("/etc/docker/daemon.json")), dict)' 2>/dev/null &&
         echo "config_valid: true" || echo "config_valid: false"
@@ -61,13 +61,14 @@ for file in /etc/docker/daemon.json /etc/docker/flagprov-proxy.env; do
 done
 echo "stale: $stale"
 
-echo "proxy: '$(text /etc/docker/flagprov-proxy.env)'"
-echo "proxy_unit: $([ -e /etc/systemd/system/docker.service.d/flagprov-proxy.conf ] && echo true || echo false)"
-echo "unit: '$(text /etc/systemd/system/flagprov@.service)'"
-
+echo "files:"
+for file in /etc/docker/daemon.json /etc/docker/flagprov-proxy.env /etc/systemd/system/docker.service.d/flagprov-proxy.conf \
+    /etc/systemd/system/flagprov@.service $(printf '/etc/docker/certs.d/%s/ca.crt ' $registries); do
+    echo "  '$file': '$(text "$file")'"
+done
 set --
 for directory in /etc/docker $(printf '/etc/docker/certs.d/%s ' $registries); do
-    [ -d "$directory" ] || set -- "$@" "$directory"
+    [ "$directory" = /etc/docker/certs.d/ ] || [ -d "$directory" ] || set -- "$@" "$directory"
 done
 list missing_directories "$@"
 # A kernel with AppArmor starts no container without its parser.

@@ -1,6 +1,6 @@
 # What a host is and has, as YAML; changes nothing.
-# Arguments: the root of flagprov's tree, its directories, key=least for sysctl, programs.
-root=$1 directories=$2 settings=$3 programs=$4
+# Arguments: the root of flagprov's tree, its directories, key=least for sysctl, programs, files.
+root=$1 directories=$2 settings=$3 programs=$4 files=$5
 
 list() { name=$1; shift; printf '%s: [' "$name"; [ $# = 0 ] || printf "'%s'," "$@"; echo ']'; }
 
@@ -70,3 +70,9 @@ fi
 # shellcheck disable=SC2086
 set -- $(systemctl list-unit-files --no-legend --type=service $services 2>/dev/null | awk '$2 != "alias" {print $1; exit}')
 echo "time_sync_unit: '${1:-}'"
+
+# Files of ours as mode, owner and base64 of their text.
+echo "files:"
+for file in $files; do
+    echo "  '$file': '$([ -f "$file" ] && echo "$(stat -c '%a %u' "$file") $(base64 -w 0 "$file")")'"
+done

@@ -1,0 +1,33 @@
+"""A host that had no Python, after host_baseline with nearly every variable changed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def test_missing_programs_were_brought(host: Any) -> None:
+    assert host.run("python3 -c 'import ssl, json'").rc == 0
+    assert host.package("ca-certificates").is_installed
+
+
+def test_tree_is_where_it_was_asked_for(host: Any) -> None:
+    assert host.file("/srv/flagprov/replicas").is_directory
+    assert not host.file("/var/lib/flagprov").exists
+
+
+def test_limits(host: Any) -> None:
+    written = host.file("/etc/security/limits.d/90-flagprov.conf").content_string
+    assert "memlock" not in written
+    assert host.run("su - root -c 'ulimit -n'").rc == 0
+
+
+def test_kernel_settings(host: Any) -> None:
+    assert host.file("/proc/sys/net/core/somaxconn").content_string.strip() == "8192"
+    assert "# no.such.key" in host.file("/etc/sysctl.d/90-flagprov.conf").content_string
+
+
+def test_the_authority_is_trusted(host: Any) -> None:
+    assert host.file("/usr/local/share/ca-certificates/flagprov-site-ca.crt").mode == 0o644
+    trusted = host.file("/etc/ssl/certs/flagprov-site-ca.pem")
+    assert trusted.is_symlink
+    assert trusted.linked_to == "/usr/local/share/ca-certificates/flagprov-site-ca.crt"

@@ -1,0 +1,63 @@
+"""Hosts for molecule, made like the lab's: `instances.py create|destroy NAME...` prints what molecule asks for.
+
+Each host is a bare one (its own systemd and sshd, no container engine) on a network of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from flagprov.lab import files_written, hosts, machine, network
+from flagprov.lab.layout import Layout, find_layout
+from flagprov.lab.shell import attempt
+
+BUILD = Path(__file__).resolve().parents[1] / "build" / "molecule"
+
+
+def main() -> None:
+    """Make or remove the host of each platform."""
+    verb, *names = sys.argv[1:]
+    made = [create(name) if verb == "create" else destroy(name) for name in names]
+    json.dump([instance for instance in made if instance], sys.stdout)
+
+
+def create(name: str) -> dict[str, str]:
+    """One host; the connection that molecule has to use."""
+    lab, layout = find_layout(), Layout(BUILD / name)
+    machine.require_known_machine()
+    machine.install_packages(machine.missing_packages())
+    machine.start_docker(lab)
+    layout.model.mkdir(parents=True, exist_ok=True)
+    files_written.ensure_client_key(layout)
+    image = hosts.ensure_image(lab, bare=True, on_progress=_say)
+    subnet = network.ensure_network(layout)
+    hosts.ensure_hosts(layout, subnet, image, 1, _say)
+    address = network.host_address(subnet, 1)
+    hosts.wait_for_ssh([address])
+    return {
+        "instance": name,
+        "address": address,
+        "user": "root",
+        "port": "22",
+        "identity_file": str(layout.key),
+        "known_hosts": str(layout.known_hosts),
+    }
+
+
+def destroy(name: str) -> None:
+    """The host and all that belongs to it."""
+    layout = Layout(BUILD / name)
+    hosts.remove_host(layout, "lab1")
+    attempt(["docker", "network", "rm", layout.network])
+    shutil.rmtree(layout.root, ignore_errors=True)
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+
+
+if __name__ == "__main__":
+    main()
