@@ -37,6 +37,7 @@ class Step:
     step: str
     text: str
     since: float
+    said: float  # when a line last told of it
 
     @property
     def what(self) -> str:
@@ -67,14 +68,14 @@ class Tracker:
         running = self._running.setdefault(event.host, {})
         row = self._rows.setdefault(event.host, HostRow(event.host))
         key = (event.stage, event.step, event.replica)
-        took = None
+        took, now = None, self._clock()
         if event.kind == "started" or (event.kind == "progress" and key not in running):
-            running[key] = Step(event.host, event.stage, event.step, event.text, self._clock())
+            running[key] = Step(event.host, event.stage, event.step, event.text, now, now)
         elif event.kind == "progress":
             running[key].text = event.text or running[key].text
         elif event.kind in ("done", "failed"):
             ended = running.pop(key, None)
-            took = self._clock() - ended.since if ended else None
+            took = now - ended.since if ended else None
             row.stage, row.what, row.state = event.stage, what_of(event.step, event.text), event.kind
         return took
 
@@ -89,10 +90,22 @@ class Tracker:
             found.append(row)
         return found
 
-    def waiting(self, longer_than: float) -> list[Step]:
+    def silent(self) -> list[list[Step]]:
+        """Steps that are due for a sign of life; hosts that wait for the same thing together."""
         now = self._clock()
-        steps = (step for running in self._running.values() for step in running.values())
-        return [step for step in steps if now - step.since >= longer_than]
+        alike: dict[tuple[str, str], list[Step]] = {}
+        for running in self._running.values():
+            for step in running.values():
+                alike.setdefault((step.stage, step.what), []).append(step)
+        found: list[list[Step]] = []
+        for steps in alike.values():
+            due = [step for step in steps if now - step.said >= ALIVE_S]
+            if due:
+                due = steps if len(steps) > TOGETHER else due
+                found += [due] if len(due) > TOGETHER else [[step] for step in due]
+                for step in due:
+                    step.said = now
+        return found
 
     def elapsed(self, since: float) -> float:
         return self._clock() - since
@@ -148,18 +161,13 @@ class PlainProgress:
         if self._silent:
             return
         with self._lock:
-            together: dict[tuple[str, str], list[Step]] = {}
-            for step in self._tracker.waiting(ALIVE_S):
-                together.setdefault((step.stage, step.what), []).append(step)
-            for (stage, what), steps in together.items():
-                groups = [steps] if len(steps) > TOGETHER else [[step] for step in steps]
-                for group in groups:
-                    hosts = names(step.host for step in group)
-                    longest = duration(max(self._tracker.elapsed(step.since) for step in group))
-                    self._say(self._now(), hosts, stage, f"still: {what}, {longest}")
+            for steps in self._tracker.silent():
+                hosts = names(step.host for step in steps)
+                longest = duration(max(self._tracker.elapsed(step.since) for step in steps))
+                self._say(self._now(), hosts, steps[0].stage, f"still: {steps[0].what}, {longest}")
 
     def _tick_on(self) -> None:
-        while not self._ended.wait(ALIVE_S):
+        while not self._ended.wait(1.0):
             self.tick()
 
     def _say(self, when: float, hosts: str, stage: str, text: str) -> None:

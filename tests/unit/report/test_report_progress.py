@@ -95,6 +95,17 @@ def test_a_long_step_says_that_it_is_alive(progress: PlainProgress, clock: Clock
     assert len(said) == 3
 
 
+def test_a_sign_of_life_every_ten_seconds(progress: PlainProgress, clock: Clock, said: list[str]) -> None:
+    progress(event("started"))
+    clock.now += 5
+    progress(event("started", host="lab2"))
+    for _ in range(31):
+        clock.now += 1
+        progress.tick()
+    assert [line.split(", ")[-1] for line in said if "lab1" in line][1:] == ["10 s", "20 s", "30 s"]
+    assert [line.split(", ")[-1] for line in said if "lab2" in line][1:] == ["10 s", "20 s", "30 s"]
+
+
 def test_many_hosts_that_wait_for_the_same_have_one_line(
     progress: PlainProgress, clock: Clock, said: list[str]
 ) -> None:
@@ -102,6 +113,7 @@ def test_many_hosts_that_wait_for_the_same_have_one_line(
         progress(event("started", host=f"lab{number}"))
     del said[:]
     clock.now += 60
+    progress.tick()
     progress.tick()
     assert said == [f"12:00:01 lab0..lab199 image: still: {PULL}, 1 min"]
 
