@@ -188,8 +188,8 @@ class Resolver:
         chain: str,
         seen: tuple[str, ...],
         config_file: tuple[str, ...],
-    ) -> Connection | None:
-        """The last jump of `a,b,c`, the jumps before it nested in it; None where a host is its own jump."""
+    ) -> Connection:
+        """The last jump of `a,b,c`, the jumps before it nested in it."""
         rest, _, last = chain.rpartition(",")
         match = re.fullmatch(
             r"(?:ssh://)?(?:(?P<user>[^@]+)@)?(?P<host>\[[^\]]+\]|[^:]+)(?::(?P<port>\d+))?/?", last.strip()
@@ -207,8 +207,6 @@ class Resolver:
             options = self._ask(host, (*words, name))
             check_config(host, options)
         label = f"{options['user'][0]}@{options['hostname'][0]}:{options['port'][0]}"
-        if seen and label == seen[-1] and not rest:
-            return None  # `Host *` with a ProxyJump matches the jump host too; ssh users mean no jump there
         if label in seen:
             raise InventoryError(f"{host}: ProxyJump goes in a circle: {' -> '.join([*seen, label])}")
         return self._from_options(host, options, seen, config_file, jumps=rest or None)
