@@ -19,7 +19,8 @@ from flagprov.cli.screen import Run, Screen
 def command(run: Run, inventory: str, release: str | None, limit: str | None, quiet: bool) -> int:
     """Show the replicas on the hosts of INVENTORY, all of them or those of RELEASE.
 
-    Exit code 1: a host did not answer, or a replica is degraded, hung, failed or unreachable.
+    Exit code 1: a host did not answer, or a replica is degraded, hung, failed,
+    unreachable or absent.
     """
     from flagprov import pipeline
     from flagprov.report.json import of_status

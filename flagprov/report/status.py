@@ -8,7 +8,7 @@ from flagprov.models.outcome import Outcome, ReplicaStatus
 from flagprov.report.outcome import STATES, failure_lines
 from flagprov.report.text import Line, Span, count, line, names, natural, table
 
-UNWELL = frozenset({"degraded", "hung", "failed", "unreachable"})
+UNWELL = frozenset({"degraded", "hung", "failed", "unreachable", "absent"})
 
 
 def is_well(outcome: Outcome) -> bool:

@@ -130,7 +130,7 @@ def test_several_batches_have_numbers() -> None:
 
 @pytest.mark.parametrize(
     ("state", "well"),
-    [("ready", True), ("starting", True), ("stopped", True), ("hung", False), ("failed", False)],
+    [("ready", True), ("starting", True), ("stopped", True), ("hung", False), ("absent", False)],
 )
 def test_status_says_whether_somebody_must_look(state: str, well: bool) -> None:
     assert is_well(values.outcome(replicas=(values.ready(0, state=state),))) is well
