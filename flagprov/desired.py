@@ -37,6 +37,7 @@ class Serving:
     facts: ImageFacts | None
     probe_version: str  # names the image probe, so that a newer one looks again
     sets: tuple[str, ...] = ()
+    settings_keys: frozenset[str] = frozenset()  # serve keys that settings brought, for the right error
 
 
 def host_desired(host: str, servings: Sequence[Serving]) -> HostDesired:
@@ -163,6 +164,7 @@ def launch_inputs(serving: Serving) -> LaunchInputs:
         model_path=serving.release.weights.path,
         env=merged_environment(serving),
         facts=serving.facts,
+        settings_keys=serving.settings_keys,
         stop_grace_s=STOP_TIMEOUT_S - 20,
     )
 

@@ -119,9 +119,14 @@ def _look_at(
     pending: dict[str, str] = {}
 
     def look_at(session: Session) -> Look:
-        host = bringing.desired(session, surveys[session.host.name])
+        survey = surveys[session.host.name]
+        host = bringing.desired(session, survey)
+        seen = look(session, host.resources)
+        if host.pending and bringing.learn(session, host, seen.notes):
+            host = bringing.desired(session, survey)
+            seen = look(session, host.resources)
         pending[host.host] = host.pending
-        return look(session, host.resources)
+        return seen
 
     refused = {refusal.host for refusal in placement.refusals}
     hosts = [

@@ -41,6 +41,7 @@ class Job:
     variants: Mapping[str, Variant]  # host -> after its settings
     replicas: int | None
     sets: tuple[str, ...]
+    settings_keys: Mapping[str, frozenset[str]]  # host -> serve keys that its settings brought
 
     def wishes(self, surveys: Mapping[str, Survey]) -> list[Wish]:
         return [
@@ -62,8 +63,9 @@ class Job:
         probe = probe_version()
         facts = self.site.facts(f"{image_key(variant.image)}-{probe}")
         chip = self.chips[str(host.chip)]
+        keys = self.settings_keys[host.name]
         return [
-            Serving(self.release, variant, chip, replica, host, survey, facts, probe, self.sets)
+            Serving(self.release, variant, chip, replica, host, survey, facts, probe, self.sets, keys)
             for replica in placement.on(host.name)
         ]
 
@@ -91,6 +93,7 @@ def prepare(request: Request) -> Job:
     release = with_lock(release, site.lock_file(release.name))
     variants: dict[str, Variant] = {}
     replicas: set[int | None] = set()
+    keys: dict[str, frozenset[str]] = {}
     for host in fleet.hosts:
         if not host.chip:
             raise InventoryError(
@@ -98,14 +101,16 @@ def prepare(request: Request) -> Job:
                 remedy=f"set flagprov_chip for it or its group: {', '.join(sorted(release.variants))}",
             )
         variant = variant_for(release, host.chip)
-        settings = merge_settings(host.settings, sets)
+        settings = merge_settings(host.settings, sets, where=f"host {host.name}: flagprov_settings")
+        keys[host.name] = frozenset(settings.serve)
         replicas.add(settings.replicas)
         variants[host.name] = _served(apply_settings(release, variant, settings), release)
     if len(replicas) > 1:
         raise SettingsError(
             "flagprov_settings.replicas differs between hosts", remedy="set it for the whole fleet"
         )
-    return Job(fleet, site, release, load_chips(), variants, next(iter(replicas), None), tuple(request.sets))
+    count = next(iter(replicas), None)
+    return Job(fleet, site, release, load_chips(), variants, count, tuple(request.sets), keys)
 
 
 def _served(variant: Variant, release: Release) -> Variant:

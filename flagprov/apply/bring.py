@@ -80,23 +80,38 @@ class Bringing:
         except FlagprovError as error:  # the image's facts refuse what the release or the settings ask for
             raise HostError(host.name, "config", error.message, remedy=error.remedy) from None
 
+    def learn(self, session: Session, desired: HostDesired, notes: Mapping[str, Any]) -> bool:
+        """Keep the image facts that a host knows already; whether there were any."""
+        learned = False
+        for resource in desired.resources:
+            note = notes.get(resource.name) or {}
+            if resource.kind == "image_facts" and note.get("facts"):
+                self._keep(session, resource, note)
+                learned = True
+        return learned
+
     def _look_into(self, session: Session, resource: Resource, seconds: dict[str, float]) -> int:
-        image = self.job.variants[session.host.name].image
-        key = f"{image_key(image)}-{resource.spec['probe']}"
+        key = self._key(session, resource)
         with self._locks[key]:
             if self.job.site.facts(key):
                 return 0
             begun = time.monotonic()
             answer = converge(session, [resource], "", self.on_event)
             seconds["image"] = seconds.get("image", 0.0) + time.monotonic() - begun
-            note = answer["notes"][resource.name]
-            facts = parse_facts(note["image"], note["facts"])
-            self.job.site.save_facts(key, facts)
-            if not image.digests:  # from now on it is known, and wanted, by its digest
-                self.job.site.lock_image(self.job.release.name, str(session.host.chip), note["image"])
-                locked = image.model_copy(update={"digests": (note["image"],)})
-                self.job.site.save_facts(f"{image_key(locked)}-{resource.spec['probe']}", facts)
+            self._keep(session, resource, answer["notes"][resource.name])
             return int(answer["changes"])
+
+    def _key(self, session: Session, resource: Resource) -> str:
+        return f"{image_key(self.job.variants[session.host.name].image)}-{resource.spec['probe']}"
+
+    def _keep(self, session: Session, resource: Resource, note: Mapping[str, Any]) -> None:
+        image = self.job.variants[session.host.name].image
+        facts = parse_facts(note["image"], note["facts"])
+        self.job.site.save_facts(self._key(session, resource), facts)
+        if not image.digests:  # from now on it is known, and wanted, by its digest
+            self.job.site.lock_image(self.job.release.name, str(session.host.chip), note["image"])
+            locked = image.model_copy(update={"digests": (note["image"],)})
+            self.job.site.save_facts(f"{image_key(locked)}-{resource.spec['probe']}", facts)
 
 
 def _add(answer: Mapping[str, Any], seconds: dict[str, float]) -> int:

@@ -102,7 +102,11 @@ def _apply(resources: list[dict[str, Any]]) -> dict[str, Any]:
         if changes:
             step = "%s %s" % (", ".join(change[0] for change in changes), resource["name"])
             wire.started(resource["stage"], step, changes[0][1], resource["replica"])
-            _guarded(module, resource, spec, observed)
+            try:
+                _guarded(module, resource, spec, observed)
+            except Blocked as problem:
+                wire.failed(problem.message)
+                raise
             changed.add(resource["name"])
             count += len(changes)
             wire.done(time.monotonic() - begun)

@@ -56,6 +56,10 @@ def done(seconds: float) -> None:
     event("done", Step.stage, Step.name, "", Step.replica, {"seconds": round(seconds, 3)})
 
 
+def failed(message: str) -> None:
+    event("failed", Step.stage, Step.name, message, Step.replica)
+
+
 def event(
     kind: str,
     stage: str,

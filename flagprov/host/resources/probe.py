@@ -37,7 +37,7 @@ def diff(spec: dict[str, Any], observed: dict[str, Any], changed: set[str]) -> l
         return []
     if observed["state"] in ("hung", "degraded", "wrong") and not renewed:
         return [("restart", "it is %s: %s" % (observed["state"], observed["detail"]), "restart")]
-    return [("wait", "it is %s" % ("changed" if renewed else observed["state"]), "nothing")]
+    return [("wait", "it starts anew" if renewed else "it is %s" % observed["state"], "nothing")]
 
 
 def apply(spec: dict[str, Any], observed: dict[str, Any]) -> None:
