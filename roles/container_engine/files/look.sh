@@ -9,6 +9,8 @@ for manager in apt-get dnf none; do
     command -v $manager >/dev/null && break
 done
 echo "package_manager: ${manager%-get}"
+# The apt module brings its own Python library when it needs it, but not in check mode.
+[ "$manager" != apt-get ] || [ -d /usr/lib/python3/dist-packages/apt ] && echo "predictable: true" || echo "predictable: false"
 . /etc/os-release
 echo "distribution: '$ID'"
 echo "distribution_version: '${VERSION_ID:-}'"

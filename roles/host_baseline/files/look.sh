@@ -10,6 +10,8 @@ for manager in apt-get dnf none; do
     command -v $manager >/dev/null && break
 done
 echo "package_manager: ${manager%-get}"
+# The apt module brings its own Python library when it needs it, but not in check mode.
+[ "$manager" != apt-get ] || [ -d /usr/lib/python3/dist-packages/apt ] && echo "predictable: true" || echo "predictable: false"
 
 container=$(systemd-detect-virt --container 2>/dev/null) || container=none
 echo "container: ${container:-none}"
