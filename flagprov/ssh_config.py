@@ -53,6 +53,12 @@ class Resolver:
     def connection(self, record: Mapping[str, Any]) -> Connection:
         """The Connection of one host as the inventory reader describes it."""
         host, ssh = str(record["name"]), record["ssh"]
+        key = _key_file(ssh)
+        if key is not None and not Path(key).exists() and not Path(f"{key}.pub").exists():
+            raise InventoryError(
+                f"{host}: ansible_ssh_private_key_file: no such file: {key}",
+                remedy="Correct the path, or leave it out to use ssh-agent and the usual keys.",
+            )
         if self._must_ask(record):
             options = self._ask(host, (*_words(record), _address(record)))
             check_config(host, options)
@@ -62,9 +68,6 @@ class Resolver:
         password = ssh.get("password")
         if not _yes(options, "passwordauthentication"):
             password = None
-        explicit = ssh.get("private_key_file")
-        if explicit:
-            _check_key_file(host, Path(explicit).expanduser())
         timeout = options.get("connecttimeout", ["none"])[0]
         return replace(
             connection,
@@ -119,7 +122,7 @@ class Resolver:
 
     def _defaults(self, address: str, ssh: Mapping[str, Any]) -> Options:
         known = [str(self.home / ".ssh/known_hosts"), str(self.home / ".ssh/known_hosts2")]
-        key = ssh.get("private_key_file")
+        key = _key_file(ssh)
         return {
             "hostname": [address],
             "user": [str(ssh.get("remote_user") or getpass.getuser())],
@@ -273,9 +276,13 @@ def _words(record: Mapping[str, Any]) -> tuple[str, ...]:
     """The words that Ansible would give to ssh, in its order (the first value wins there)."""
     host, ssh = str(record["name"]), record["ssh"]
     words = list(split_args(host, "ansible_ssh_args", ssh.get("ssh_args") or ""))
-    for option, name in (("port", "Port"), ("private_key_file", "IdentityFile"), ("remote_user", "User")):
-        if ssh.get(option) is not None:
-            words += ["-o", f'{name}="{ssh[option]}"' if name != "Port" else f"Port={ssh[option]}"]
+    for name, value in (
+        ("Port", ssh.get("port")),
+        ("IdentityFile", _key_file(ssh)),
+        ("User", ssh.get("remote_user")),
+    ):
+        if value is not None:
+            words += ["-o", f"{name}={value}" if name == "Port" else f'{name}="{value}"']
     for name in ("ssh_common_args", "ssh_extra_args"):
         words += split_args(host, _VARIABLES[name], ssh.get(name) or "")
     return tuple(words)
@@ -324,12 +331,10 @@ def _harmless_file(path: Path, base: Path, depth: int = 0) -> bool:
     return True
 
 
-def _check_key_file(host: str, path: Path) -> None:
-    if not path.exists() and not path.with_name(path.name + ".pub").exists():
-        raise InventoryError(
-            f"{host}: ansible_ssh_private_key_file: no such file: {path}",
-            remedy="Correct the path, or leave it out to use ssh-agent and the usual keys.",
-        )
+def _key_file(ssh: Mapping[str, Any]) -> str | None:
+    """As Ansible takes it: relative to here, with ~ for HOME."""
+    key = ssh.get("private_key_file")
+    return str(Path(key).expanduser().absolute()) if key else None
 
 
 def _yes(options: Options, name: str) -> bool:
