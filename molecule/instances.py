@@ -1,4 +1,4 @@
-"""Hosts for molecule, made like the lab's: `instances.py create|destroy NAME...` prints what molecule asks for.
+"""Hosts for molecule, made like the lab's: `instances.py create|destroy NAME...` prints how to reach them.
 
 Each host is a bare one (its own systemd and sshd, no container engine) on a network of its own.
 """

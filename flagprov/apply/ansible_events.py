@@ -63,9 +63,7 @@ class Listener:
         for host, progress in self._progress.items():
             if not progress.finished and not progress.unreachable:
                 progress.failed = True
-                progress.message = (
-                    progress.message or failure or "ansible-playbook ended before this host was done"
-                )
+                progress.message = progress.message or failure or "Ansible ended before this host was done"
             outcome = self._outcome(host, progress)
             outcomes[host] = outcome
             if outcome.state in ("failed", "unreachable"):

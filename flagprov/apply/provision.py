@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -90,9 +91,9 @@ def _run(
     run = partial(
         ansible_runner.run,
         private_data_dir=str(data),
-        project_dir=str(ansible_root()),
-        playbook="playbooks/provision.yml",
-        inventory=str(fleet.inventory.resolve()),
+        project_dir=str(Path.cwd()),  # where the user's ansible.cfg and relative paths are looked for
+        playbook=str(ansible_root() / "playbooks" / "provision.yml"),
+        inventory=str(fleet.inventory.absolute()),
         limit=f"@{limit}",
         extravars=dict(variables),
         envvars=dict(environment),
@@ -112,16 +113,15 @@ def _run(
             raise
     if runner.rc == 0:
         return ""
-    said = Path(listener.log).read_text(encoding="utf-8", errors="replace") if runner.rc is not None else ""
-    errors = re.findall(
-        r"^(?:\x1b\[[0-9;]*m)*(?:\[ERROR\]|ERROR!):? *(.+?)(?:\x1b\[0m)?\s*$", said, re.MULTILINE
-    )
-    return str(errors[-1]) if errors else f"ansible-playbook ended with status {runner.rc}"
+    log = Path(listener.log)
+    said = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+    errors = re.findall(r"^(?:\[ERROR\]|ERROR!):? *(.+)$", said, re.MULTILINE)
+    return str(errors[-1]).strip() if errors else f"ansible-playbook ended with status {runner.rc}"
 
 
 def _environment(data: Path, hosts: Sequence[Host], sockets: Path) -> dict[str, str]:
     """Ansible's settings: the user's own configuration, under what makes it fast and strict here."""
-    settings = {
+    return {
         "ANSIBLE_ROLES_PATH": str(ansible_root() / "roles"),
         "ANSIBLE_PIPELINING": "true",
         "ANSIBLE_FORKS": str(max(1, min(_FORKS, len(hosts)))),
@@ -131,46 +131,35 @@ def _environment(data: Path, hosts: Sequence[Host], sockets: Path) -> dict[str, 
         "ANSIBLE_NOCOLOR": "true",
         "ANSIBLE_LOCAL_TEMP": str(sockets),
         "ANSIBLE_SSH_CONTROL_PATH_DIR": str(sockets),
+        "ANSIBLE_SSH_ARGS": _ssh_arguments(data, hosts),
         "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}",
     }
-    configuration = _user_configuration()
-    if configuration:
-        settings["ANSIBLE_CONFIG"] = str(configuration)
-    settings["ANSIBLE_SSH_ARGS"] = _ssh_arguments(data, hosts, configuration)
-    return settings
 
 
-def _user_configuration() -> Path | None:
-    """The ansible.cfg that ansible-playbook would read where the user stands."""
-    named = os.environ.get("ANSIBLE_CONFIG")
-    here = Path.cwd()
-    candidates = [Path(named)] if named else []
-    if not here.stat().st_mode & 0o002:
-        candidates.append(here)
-    for path in candidates:
-        file = path / "ansible.cfg" if path.is_dir() else path
-        if file.is_file():
-            return file.resolve()
-    return None
-
-
-def _ssh_arguments(data: Path, hosts: Sequence[Host], configuration: Path | None) -> str:
+def _ssh_arguments(data: Path, hosts: Sequence[Host]) -> str:
     """The user's arguments after ours: strict host keys from the site's files, also for jump hosts."""
     files = list(dict.fromkeys(file for host in hosts for file in host.connection.known_hosts))
     known = " ".join(f'"{file}"'.replace("%", "%%") for file in files)
     strict = {"StrictHostKeyChecking": "yes"} | ({"UserKnownHostsFile": known} if files else {})
     ssh_config = data / "ssh_config"  # a jump host's own ssh gets this file, but none of our arguments
-    lines = [*(f"{name} {value}" for name, value in strict.items())]
+    lines = [f"{name} {value}" for name, value in strict.items()]
     lines += ["Include ~/.ssh/config", "Include /etc/ssh/ssh_config"]
     ssh_config.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    ours = " ".join(f"-o '{name}={value}'" for name, value in strict.items())
+    ours = " ".join(shlex.quote(word) for n, v in strict.items() for word in ("-o", f"{n}={v}"))
+    return f"-F {shlex.quote(str(ssh_config))} {ours} {_users_ssh_arguments()}"
+
+
+def _users_ssh_arguments() -> str:
+    """From the environment, else from the ansible.cfg that Ansible would read, else Ansible's own default."""
+    default = "-C -o ControlMaster=auto -o ControlPersist=60s"
+    named = Path(os.environ.get("ANSIBLE_CONFIG", "."))
     parser = configparser.ConfigParser(interpolation=None, strict=False)
-    if configuration:
-        parser.read(configuration, encoding="utf-8")
-    theirs = os.environ.get("ANSIBLE_SSH_ARGS") or parser.get(
-        "ssh_connection", "ssh_args", fallback="-C -o ControlMaster=auto -o ControlPersist=60s"
-    )
-    return f"-F '{ssh_config}' {ours} {theirs}"
+    for path in (named / "ansible.cfg" if named.is_dir() else named, Path.home() / ".ansible.cfg"):
+        if path.is_file():
+            parser.read(path, encoding="utf-8")
+            break
+    configured = parser.get("ssh_connection", "ssh_args", fallback=None)
+    return os.environ.get("ANSIBLE_SSH_ARGS") or configured or default
 
 
 @contextmanager

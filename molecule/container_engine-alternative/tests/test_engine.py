@@ -1,4 +1,4 @@
-"""A host that had a docker and settings of its own, after container_engine with nearly every variable changed."""
+"""A host with a docker and settings of its own, after container_engine with nearly every variable changed."""
 
 from __future__ import annotations
 

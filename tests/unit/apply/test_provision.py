@@ -1,0 +1,157 @@
+"""Provisioning without Ansible: what it is given, and what becomes of what it says."""
+
+from __future__ import annotations
+
+import json
+import stat
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from flagprov.apply import provision as module
+from flagprov.apply.provision import fingerprint, provision
+from flagprov.models.event import Event
+from flagprov.models.fleet import Connection, Fleet, Host
+
+CONNECTION = Connection("192.0.2.1", known_hosts=("/site/.flagprov/known hosts", "/root/.ssh/known_hosts"))
+HOST = Host("one", CONNECTION, variables={"container_engine_no_proxy": "localhost", "other": 1})
+
+
+class Ansible:
+    """Stands in for the module ansible_runner: says what it is told to, and keeps what it was given."""
+
+    def __init__(self, say: Callable[[dict[str, Any]], int] = lambda given: 0) -> None:
+        self.say = say
+        self.given: dict[str, Any] = {}
+
+    def run(self, **given: Any) -> SimpleNamespace:
+        self.given = given
+        artifacts = Path(given["private_data_dir"]) / "artifacts" / given["ident"]
+        artifacts.mkdir(parents=True)
+        (artifacts / "command").write_text(json.dumps({"command": ["x"], "env": {"TOKEN": "secret"}}))
+        given["status_handler"]({"status": "running"}, runner_config=None)
+        return SimpleNamespace(rc=self.say(given), status="")
+
+
+def done(*hosts: str) -> Callable[[dict[str, Any]], int]:
+    def say(given: dict[str, Any]) -> int:
+        processed = dict.fromkeys(hosts, 1)
+        given["event_handler"]({"event": "playbook_on_stats", "event_data": {"processed": processed}})
+        return 0
+
+    return say
+
+
+@pytest.fixture
+def ansible(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[dict[str, Any]], int]], Ansible]:
+    def install(say: Callable[[dict[str, Any]], int]) -> Ansible:
+        stand_in = Ansible(say)
+        monkeypatch.setitem(sys.modules, "ansible_runner", stand_in)
+        return stand_in
+
+    return install
+
+
+def test_fingerprint_follows_role_variables_only() -> None:
+    assert fingerprint(HOST) == fingerprint(replace(HOST, name="two", connection=Connection("192.0.2.2")))
+    assert fingerprint(HOST) == fingerprint(replace(HOST, variables={**HOST.variables, "other": 2}))
+    assert fingerprint(HOST) != fingerprint(
+        replace(HOST, variables={"container_engine_no_proxy": "localhost,.example"})
+    )
+
+
+def test_fingerprint_follows_the_files_that_variables_name(tmp_path: Path) -> None:
+    authority = tmp_path / "ca.pem"
+    host = replace(HOST, variables={"container_engine_registry_cas": {"registry:5000": str(authority)}})
+    absent = fingerprint(host)
+    authority.write_text("one")
+    first = fingerprint(host)
+    authority.write_text("two")
+    assert len({absent, first, fingerprint(host)}) == 3
+
+
+def test_what_ansible_is_given(ansible: Any, tmp_path: Path) -> None:
+    runner = ansible(done("one"))
+    fleet = Fleet(tmp_path / "hosts.ini", (HOST,))
+    outcomes = provision(fleet, [HOST], lambda event: None, directory=tmp_path, allow_disruption=True)
+    assert outcomes["one"].state == "unchanged"
+    given = runner.given
+    assert given["inventory"] == str(tmp_path / "hosts.ini")
+    assert Path(given["limit"].removeprefix("@")).read_text() == "one\n"
+    assert given["extravars"] == {
+        "flagprov_fingerprints": {"one": fingerprint(HOST)},
+        "flagprov_allow_disruption": True,
+    }
+    settings = given["envvars"]
+    assert settings["ANSIBLE_FORKS"] == "1"
+    assert settings["ANSIBLE_PIPELINING"] == "true"
+    assert "StrictHostKeyChecking=yes" in settings["ANSIBLE_SSH_ARGS"]
+    assert '"/site/.flagprov/known hosts" "/root/.ssh/known_hosts"' in settings["ANSIBLE_SSH_ARGS"]
+
+
+def test_run_directory_is_private_and_keeps_no_environment(ansible: Any, tmp_path: Path) -> None:
+    ansible(done("one"))
+    provision(Fleet(tmp_path / "hosts.ini", (HOST,)), [HOST], lambda event: None, directory=tmp_path)
+    assert stat.S_IMODE((tmp_path / "ansible").stat().st_mode) == 0o700
+    kept = json.loads((tmp_path / "ansible/artifacts/provision/command").read_text())
+    assert kept == {"command": ["x"]}
+
+
+def test_the_users_ssh_arguments_follow_ours(
+    ansible: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ansible.cfg").write_text("[ssh_connection]\nssh_args = -o Compression=yes\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ANSIBLE_CONFIG", raising=False)
+    monkeypatch.delenv("ANSIBLE_SSH_ARGS", raising=False)
+    runner = ansible(done("one"))
+    provision(Fleet(tmp_path / "hosts.ini", (HOST,)), [HOST], lambda event: None, directory=tmp_path)
+    assert runner.given["envvars"]["ANSIBLE_SSH_ARGS"].endswith(" -o Compression=yes")
+    assert runner.given["project_dir"] == str(tmp_path)
+
+
+def test_an_error_of_ansible_itself_is_every_hosts_outcome(ansible: Any, tmp_path: Path) -> None:
+    def say(given: dict[str, Any]) -> int:
+        stdout = Path(given["private_data_dir"]) / "artifacts" / given["ident"] / "stdout"
+        stdout.write_text("[WARNING]: something\n[ERROR]: the role 'x' was not found\nOrigin: file\n")
+        return 4
+
+    ansible(say)
+    events: list[Event] = []
+    outcome = provision(Fleet(tmp_path / "hosts.ini", (HOST,)), [HOST], events.append, directory=tmp_path)[
+        "one"
+    ]
+    assert (outcome.state, outcome.message) == ("failed", "the role 'x' was not found")
+    assert "artifacts/provision/stdout" in outcome.remedy
+    assert [event.kind for event in events] == ["started", "failed"]
+
+
+def test_an_interrupt_stops_ansible(ansible: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+
+    class Executor(module.ThreadPoolExecutor):
+        def submit(self, run: Any, /, *args: Any, **kwargs: Any) -> Any:
+            seen.append(run.keywords["cancel_callback"]())
+            stop = run.keywords["cancel_callback"]
+            real = super().submit(lambda: seen.append(_until(stop)))
+            monkeypatch.setattr(real, "result", _interrupt)
+            return real
+
+    def _until(stop: Callable[[], bool]) -> bool:
+        while not stop():
+            pass
+        return True
+
+    def _interrupt() -> None:
+        raise KeyboardInterrupt
+
+    ansible(done("one"))
+    monkeypatch.setattr(module, "ThreadPoolExecutor", Executor)
+    with pytest.raises(KeyboardInterrupt):
+        provision(Fleet(tmp_path / "hosts.ini", (HOST,)), [HOST], lambda event: None, directory=tmp_path)
+    assert seen == [False, True]

@@ -1,0 +1,106 @@
+"""The roles keep to their one shape."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from flagprov.apply.assets import ansible_root
+
+ROOT = ansible_root()
+ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
+PHASES = ("install", "configure", "run")
+PREFIXES = ("", "_", "__")
+
+
+def read(role: str, path: str) -> Any:
+    return yaml.safe_load((ROOT / "roles" / role / path).read_text(encoding="utf-8"))
+
+
+def tasks_of(role: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """All tasks of a role, those in blocks too."""
+    for file in sorted((ROOT / "roles" / role).glob("[th]a*/*.yml")):
+        waiting = list(yaml.safe_load(file.read_text(encoding="utf-8")))
+        while waiting:
+            task = waiting.pop(0)
+            yield file, task
+            for part in ("block", "rescue", "always"):
+                waiting += task.get(part, [])
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_default_is_specified_and_nothing_else(role: str) -> None:
+    options = read(role, "meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+    defaults = read(role, "defaults/main.yml")
+    assert options.keys() == defaults.keys()
+    for name, option in options.items():
+        assert option["description"], name
+        if "default" in option:
+            assert option["default"] == defaults[name], name
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_names_say_whose_a_variable_is(role: str) -> None:
+    assert all(name.startswith(f"{role}_") for name in read(role, "defaults/main.yml"))
+    assert all(name.startswith(f"_{role}_") for name in read(role, "vars/main.yml"))
+    registered = [task["register"] for _, task in tasks_of(role) if "register" in task]
+    assert all(name.startswith(f"__{role}_") for name in registered)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_variable_is_used(role: str) -> None:
+    names = [*read(role, "defaults/main.yml"), *read(role, "vars/main.yml")]
+    files = [path for path in (ROOT / "roles" / role).rglob("*") if path.suffix in (".yml", ".j2")]
+    texts = [path.read_text(encoding="utf-8") for path in files if "meta" not in path.parts]
+    for name in names:
+        used = sum(len(re.findall(rf"(?<!\w){name}(?!\w)", text)) for text in texts)
+        assert used > 1, f"{name} is set and never read"
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_phases_and_tags(role: str) -> None:
+    main = read(role, "tasks/main.yml")
+    files = [task["ansible.builtin.import_tasks"] for task in main]
+    assert files == ["preflight.yml", "install.yml", "configure.yml", "run.yml"]
+    assert main[0]["tags"] == [f"{role}_{phase}" for phase in PHASES]
+    assert [task["tags"] for task in main[1:]] == [[f"{role}_{phase}"] for phase in PHASES]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_only_modules_of_ansible_itself(role: str) -> None:
+    for file, task in tasks_of(role):
+        if "block" in task:
+            continue
+        modules = [key for key in task if "." in key]
+        assert len(modules) == 1 and modules[0].startswith("ansible.builtin."), f"{file}: {task['name']}"
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_commands_are_honest_about_change(role: str) -> None:
+    for file, task in tasks_of(role):
+        if {"ansible.builtin.command", "ansible.builtin.shell", "ansible.builtin.raw"} & task.keys():
+            assert "changed_when" in task, f"{file}: {task['name']}"
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_refusal_says_the_way_out(role: str) -> None:
+    refusals = [task["ansible.builtin.fail"] for _, task in tasks_of(role) if "ansible.builtin.fail" in task]
+    for refusal in refusals:
+        assert "remedy" in refusal["msg"], refusal["msg"]
+        assert "inventory_hostname" in refusal["msg"], refusal["msg"]
+
+
+def test_playbooks_are_short_and_of_roles_only() -> None:
+    for file in (ROOT / "playbooks").glob("*.yml"):
+        text = file.read_text(encoding="utf-8")
+        assert len(text.splitlines()) < 30, file
+        for play in yaml.safe_load(text):
+            tasks = [task for part in ("pre_tasks", "tasks", "post_tasks") for task in play.get(part, [])]
+            assert all(
+                {"ansible.builtin.import_role", "ansible.builtin.include_role"} & set(t) for t in tasks
+            )
