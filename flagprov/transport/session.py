@@ -41,6 +41,11 @@ class Session:
             self.close()
             self._connection = self._opener.open(self.host.name, self.host.connection)
 
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being answered."""
+        return self._lock.locked()
+
     def request(self, payload: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """Yields every line of the answer; the last one holds the result or the error."""
         with self._lock:
@@ -231,13 +236,14 @@ class Session:
         return HostError(self.host.name, "sudo", message, remedy=remedy)
 
     def _lost(self, payload: Mapping[str, Any], error: BaseException) -> HostError:
-        reason = str(error) or type(error).__name__
-        connection, self._connection = self._connection, None
+        reason, connection = str(error) or type(error).__name__, self._connection
+        self._connection = None
         if connection is not None:
+            cause = getattr(connection.client.get_transport(), "saved_exception", None)
+            reason = getattr(cause, "strerror", None) or str(cause or "") or reason
             connection.client.close()
-        return UnreachableError(
-            self.host.name, str(payload.get("op", "")), f"the connection was lost: {reason}"
-        )
+        op = str(payload.get("op", ""))
+        return UnreachableError(self.host.name, op, f"the connection was lost during {op}: {reason}")
 
     def _transport_active(self) -> bool:
         return self._connection is not None and bool(self._connection.is_connected)

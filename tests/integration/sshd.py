@@ -19,7 +19,7 @@ SSHD = shutil.which("sshd") or ("/usr/sbin/sshd" if Path("/usr/sbin/sshd").exist
 
 # Stands in for flagprov/host: answers with what it was asked, its own pid and what it is.
 MAIN = b"""
-import json, os, sys
+import json, os, select, sys
 def main():
     for line in sys.stdin:
         request = json.loads(line)
@@ -38,6 +38,8 @@ def main():
             if request["op"] == "hang":
                 sys.stdout.flush()
                 sys.stdin.read()
+            if request["op"] == "work":
+                select.select([], [], [], request["seconds"])
             answer = {"result": {"asked": request, "pid": os.getpid(), "uid": os.getuid()}}
         sys.stdout.write(json.dumps(answer) + "\\n")
         sys.stdout.flush()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -173,6 +176,45 @@ class TestRequests:
             assert connections.session(host).ask({"op": "x"})["pid"] != first
 
 
+class TestSilence:
+    """A host that vanishes says nothing: no FIN, no RST."""
+
+    def test_is_noticed(self, server: Sshd, program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("flagprov.transport.connect.SILENCE", 2.0)
+        host = server.host(keepalive_s=0.3)
+        with connect(program, host) as connections:
+            lines = connections.session(host).request({"op": "hang", "events": 1})
+            next(lines)
+            children = server.children()
+            for child in children:
+                os.kill(child, signal.SIGSTOP)
+            try:
+                with pytest.raises(UnreachableError, match="no answer"):
+                    next(lines)
+            finally:
+                for child in children:
+                    os.kill(child, signal.SIGCONT)
+
+    def test_long_work_is_no_silence(
+        self, server: Sshd, program: Program, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("flagprov.transport.connect.SILENCE", 1.2)
+        host = server.host(keepalive_s=0.2)
+        with connect(program, host) as connections:
+            assert connections.session(host).ask({"op": "work", "seconds": 2.5})["uid"] == 0
+
+    def test_closing_from_elsewhere_ends_a_request_at_once(self, server: Sshd, program: Program) -> None:
+        host = server.host()
+        connections = connect(program, host)
+        lines = connections.session(host).request({"op": "hang", "events": 1})
+        next(lines)
+        closer = threading.Timer(0.2, connections.close)
+        closer.start()
+        with pytest.raises(HostError):
+            next(lines)
+        closer.join()
+
+
 class TestHostKeys:
     def test_unknown(self, server: Sshd, program: Program) -> None:
         (server.folder / "known_hosts").write_text("")
@@ -311,9 +353,6 @@ class TestReach:
             server.stop()
 
     def test_not_an_sshd(self, program: Program, server: Sshd) -> None:
-        import socket
-        import threading
-
         with socket.create_server(("127.0.0.1", 0)) as web:
             web.settimeout(10)
 
