@@ -24,10 +24,7 @@ def read_survey(host: str, answer: Mapping[str, Any]) -> Survey:
     """The host's words as a value; what is not understood is an error, never a guess."""
     try:
         devices = {
-            str(tool): tuple(
-                Device(d["index"], d["name"], d["memory_mib"], tuple(d["processes"]), d["uuid"])
-                for d in found
-            )
+            str(tool): tuple(read_device(device) for device in found)
             for tool, found in answer["devices"].items()
         }
         return Survey(
@@ -46,6 +43,20 @@ def read_survey(host: str, answer: Mapping[str, Any]) -> Survey:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise HostError(host, "survey", f"its answer is not understood: {error!r}") from None
+
+
+def read_device(entry: Mapping[str, Any]) -> Device:
+    return Device(
+        index=int(entry["index"]),
+        name=str(entry["name"]),
+        memory_mib=entry["memory_mib"],
+        processes=tuple(entry["processes"]),
+        uuid=str(entry["uuid"]),
+        used_mib=entry.get("used_mib"),
+        health=str(entry.get("health", "ok")),
+        card=entry.get("card"),
+        phy_id=entry.get("phy_id"),
+    )
 
 
 def read_running(entry: Mapping[str, Any]) -> Running:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from flagprov.host import docker, machine
+from flagprov.host.facts import devices
 from flagprov.host.files import read_json
 from flagprov.host.wire import Blocked
 
@@ -19,6 +20,7 @@ PREFIX = "io.flagprov."
 def survey() -> dict[str, Any]:
     release = machine.os_release()
     engine = _engine()
+    found, errors = devices.devices()
     return {
         "arch": os.uname().machine,
         "os": release.get("PRETTY_NAME", "unknown"),
@@ -27,12 +29,14 @@ def survey() -> dict[str, Any]:
         "memory_mib": machine.memory_mib(),
         "docker_version": engine,
         "provisioned": machine.read(os.path.join(STATE, "provisioned")).strip() or None,
-        "devices": machine.devices(),
+        "devices": found,
         "running": replicas(),
         "records": records(),
         "facts": {
             "docker_root_free_mib": _free(),
             "boot_id": machine.read("/proc/sys/kernel/random/boot_id").strip(),
+            "device_errors": errors,
+            "machine": devices.maker(),
         },
     }
 

@@ -12,8 +12,12 @@ class Device:
     index: int
     name: str
     memory_mib: int | None
-    processes: tuple[str, ...] = ()  # "pid command" of each process on it
+    processes: tuple[str, ...] = ()  # "command (pid N)" of each process on it
     uuid: str = ""
+    used_mib: int | None = None
+    health: str = "ok"  # in small letters, as the tool says
+    card: int | None = None  # the card it is on, where cards have several
+    phy_id: int | None = None  # its number in npu-smi's Phy-ID column, where the table has one
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,122 @@
+"""What this machine can serve with: devices by tool, with the processes on them."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from flagprov.host.facts import Unparsed, shown
+from flagprov.host.shell import run
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+NPU_SMI = ("npu-smi", "/usr/local/bin/npu-smi", "/usr/local/sbin/npu-smi")  # depends on the driver's version
+NODES = "/sys/devices/system/node"
+
+
+def devices() -> tuple[dict[str, list[dict[str, Any]]], dict[str, str]]:
+    """Devices by tool, and why a tool that is here could not name all of them; a tool that is not is left out."""
+    found = {"cpuinfo": processors()}
+    errors: dict[str, str] = {}
+    for tool, probe in (("nvidia-smi", _nvidia), ("npu-smi", _ascend)):
+        try:
+            answer = probe()
+        except Unparsed as unparsed:
+            found[tool], errors[tool] = [], str(unparsed)
+            continue
+        if answer is not None:
+            found[tool] = answer[0]
+            if answer[1]:
+                errors[tool] = answer[1]
+    return found, errors
+
+
+def processors() -> list[dict[str, Any]]:
+    """One device per NUMA node."""
+    from flagprov.host.facts.system import cpuinfo
+
+    try:
+        name = cpuinfo(read("/proc/cpuinfo"))["name"] or os.uname().machine
+    except Unparsed:
+        name = os.uname().machine
+    count = max(1, numa_nodes())
+    each = memory_mib() // count
+    return [_device(index, name, each) for index in range(count)]
+
+
+def _device(index: int, name: str, memory: int) -> dict[str, Any]:
+    return {
+        "index": index,
+        "name": name,
+        "memory_mib": memory,
+        "used_mib": None,
+        "processes": [],
+        "uuid": "",
+        "health": "ok",
+        "card": None,
+        "phy_id": None,
+    }
+
+
+def _nvidia() -> tuple[list[dict[str, Any]], str] | None:
+    """CSV, because nvidia-smi's text is not stable between versions."""
+    from flagprov.host.facts import nvidia
+
+    query = ["nvidia-smi", "--format=csv,noheader,nounits"]
+    answer = run(query + ["--query-gpu=" + nvidia.QUERY], timeout=60)
+    if answer.code == 127:
+        return None
+    if answer.code and not nvidia.LOST.search(answer.out):
+        raise Unparsed("nvidia-smi: %s" % shown(answer.out + " " + answer.err))
+    apps = run(query + ["--query-compute-apps=" + nvidia.APPS], timeout=60)
+    found, complaints = nvidia.devices(answer.out, "" if apps.code else apps.out)
+    if not found and not complaints:
+        complaints = ["it names no device"]
+    return found, "; ".join(complaints)
+
+
+def npu_smi(arguments: list[str], timeout: float = 60) -> str | None:
+    """What npu-smi prints; None where there is none."""
+    for program in NPU_SMI:
+        answer = run([program] + arguments, timeout=timeout)
+        if answer.code in (126, 127):
+            continue  # a directory, where docker once mounted a file that was missing
+        if answer.code:
+            raise Unparsed("npu-smi: %s" % shown(answer.out + " " + answer.err))
+        return answer.out
+    return None
+
+
+def _ascend() -> tuple[list[dict[str, Any]], str] | None:
+    from flagprov.host.facts import ascend
+
+    said = npu_smi(["info"])
+    return None if said is None else (ascend.table(said)["devices"], "")
+
+
+def maker() -> str:
+    """Maker and model of the machine, as its firmware says; empty where it says nothing."""
+    folder = "/sys/class/dmi/id/"
+    return " ".join(
+        (read(folder + "sys_vendor").strip() + " " + read(folder + "product_name").strip()).split()
+    )
+
+
+def numa_nodes() -> int:
+    entries = os.listdir(NODES) if os.path.isdir(NODES) else []
+    return len([entry for entry in entries if re.match(r"node\d+$", entry)])
+
+
+def memory_mib() -> int:
+    found = re.search(r"MemTotal:\s+(\d+)", read("/proc/meminfo"))
+    return int(found.group(1)) // 1024 if found else 0
+
+
+def read(path: str, default: str = "") -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            return stream.read()
+    except OSError:
+        return default

@@ -1,0 +1,84 @@
+"""Devices as the survey and claims see them, from stand-in tools."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from facts_tools import case
+
+from flagprov.host.facts import devices
+from flagprov.host.facts.devices import devices as probe
+
+
+def nvidia(name: str) -> dict[str, str]:
+    gpus, _, apps = case(name).partition("--- apps\n")
+    return {"--query-gpu": gpus, "--query-compute-apps": apps}
+
+
+@pytest.fixture(autouse=True)
+def only_our_tools(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "NPU_SMI", ("npu-smi",))
+
+
+def test_a_machine_without_accelerators_has_its_processors() -> None:
+    found, errors = probe()
+    assert set(found) == {"cpuinfo"}
+    assert errors == {}
+    assert found["cpuinfo"][0]["index"] == 0
+
+
+def test_gpus_with_their_processes(tool: Any) -> None:
+    tool("nvidia-smi", nvidia("nvidia_csv/two-h100"))
+    found, errors = probe()
+    first, second = found["nvidia-smi"]
+    assert (first["index"], first["processes"], first["used_mib"]) == (0, [], 4)
+    assert second["processes"][0] == "/usr/bin/python3, with a comma (pid 4711)"
+    assert errors == {}
+
+
+def test_a_driver_that_does_not_match_its_library_is_said(tool: Any) -> None:
+    tool("nvidia-smi", {"--query-gpu": case("nvidia_csv/mismatch")}, code=18)
+    found, errors = probe()
+    assert found["nvidia-smi"] == []
+    assert "Driver/library version mismatch" in errors["nvidia-smi"]
+
+
+def test_one_lost_gpu_does_not_hide_the_others(tool: Any) -> None:
+    tool("nvidia-smi", nvidia("nvidia_csv/one-lost"), code=15)
+    found, errors = probe()
+    assert [device["index"] for device in found["nvidia-smi"]] == [0]
+    assert "0000:3B:00.0: GPU is lost" in errors["nvidia-smi"]
+
+
+def test_npus_are_numbered_like_their_device_nodes(tool: Any) -> None:
+    tool("npu-smi", {"info": case("npu_smi/a3-glued-and-busy")})
+    found, errors = probe()
+    npus = found["npu-smi"]
+    assert [device["index"] for device in npus] == list(range(16))
+    assert [device["card"] for device in npus[:4]] == [0, 0, 1, 1]
+    assert npus[0]["processes"] == ["python (pid 111)", "VLLM::EngineCore (pid 112)"]
+    assert npus[0]["used_mib"] == 61609
+    assert npus[1]["processes"] == []
+    assert errors == {}
+
+
+def test_a_gap_in_the_numbers_stays_a_gap(tool: Any) -> None:
+    tool("npu-smi", {"info": case("npu_smi/a2-gap")})
+    assert [device["index"] for device in probe()[0]["npu-smi"]] == [0, 1, 2, 4, 5, 6, 7]
+
+
+def test_a_table_that_is_not_understood_is_no_device_and_an_error(tool: Any) -> None:
+    tool("npu-smi", {"info": case("npu_smi/not-initialized")})
+    found, errors = probe()
+    assert found["npu-smi"] == []
+    assert "-8005" in errors["npu-smi"] or "DrvMng" in errors["npu-smi"]
+
+
+def test_npu_smi_lies_in_one_of_two_folders(
+    tool: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    (tmp_path / "npu-smi").mkdir()  # what docker makes of a mount whose source is missing
+    tool("npu-smi", {"info": case("npu_smi/a2-idle")})
+    monkeypatch.setattr(devices, "NPU_SMI", (str(tmp_path / "npu-smi"), "npu-smi"))
+    assert len(probe()[0]["npu-smi"]) == 8
