@@ -51,6 +51,9 @@ class HostError(FlagprovError):
         self.step = step
         self.log = log
 
+    def __str__(self) -> str:
+        return f"{self.host}, {self.step}: {super().__str__()}"
+
 
 class UnreachableError(HostError):
     """The host did not answer; unreachable is not failed."""

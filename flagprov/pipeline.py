@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from flagprov.apply.bring import Bringing, Brought
 from flagprov.apply.converge import OnEvent, failed
+from flagprov.apply.lease import Lease
 from flagprov.apply.record import RunRecord
 from flagprov.errors import HostError, UnreachableError
 from flagprov.models.desired import Placement
@@ -66,8 +67,12 @@ def deploy(request: Request, *, approve: Approve, on_event: OnEvent = _ignore) -
             return _finish(job, picture, brought, begun)
         if not approve(picture.plan):
             return None
-        with RunRecord(job.site, "deploy", picture.plan, on_event) as record:
-            brought = _apply(job, picture, connections, record)
+        changing = hosts_of(job.fleet, [host.host for host in picture.plan.hosts()])
+        with (
+            RunRecord(job.site, "deploy", picture.plan, on_event) as record,
+            Lease(connections, changing, f"deploy {job.release.name}") as lease,
+        ):
+            picture, brought = _apply(job, picture, connections, lease, record)
             outcome = replace(_finish(job, picture, brought, begun), run_directory=str(record.directory))
             record.finish(outcome)
         return outcome
@@ -115,7 +120,7 @@ def _look_at(
     left_out: list[LeftOut],
 ) -> tuple[dict[str, HostPlan], dict[str, Look]]:
     """Looks of the hosts that can be looked at; problems go to `left_out`."""
-    bringing = Bringing(job, placement, _ignore)
+    bringing = Bringing(job, placement, None, _ignore)
     pending: dict[str, str] = {}
 
     def look_at(session: Session) -> Look:
@@ -169,7 +174,9 @@ def _taken_back(job: Job, placement: Placement, surveys: Mapping[str, Survey]) -
     return sorted(notes)
 
 
-def _apply(job: Job, picture: Picture, connections: Connections, record: RunRecord) -> dict[str, Brought]:
+def _apply(
+    job: Job, picture: Picture, connections: Connections, lease: Lease, record: RunRecord
+) -> tuple[Picture, dict[str, Brought]]:
     """Provision the hosts that need it, then bring all hosts of each batch, side by side."""
     brought: dict[str, Brought] = {}
     placement, surveys = picture.placement, dict(picture.surveys)
@@ -194,7 +201,7 @@ def _apply(job: Job, picture: Picture, connections: Connections, record: RunReco
                 brought[refusal.host] = _failure(
                     HostError(refusal.host, "placement", refusal.message, remedy=refusal.remedy)
                 )
-    bringing = Bringing(job, placement, record)
+    bringing = Bringing(job, placement, lease, record)
 
     def bring(session: Session) -> Brought:
         name = session.host.name
@@ -207,7 +214,7 @@ def _apply(job: Job, picture: Picture, connections: Connections, record: RunReco
             brought[name] = _failure(result) if isinstance(result, HostError) else result
             if name in provisioned:
                 brought[name] = brought[name].after(provisioned[name])
-    return brought
+    return replace(picture, placement=placement), brought
 
 
 def _provision(job: Job, names: Sequence[str], record: RunRecord) -> Mapping[str, HostOutcome]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from flagprov.apply.converge import OnEvent, converge, failed
+from flagprov.apply.lease import Lease
 from flagprov.apply.record import RunRecord
 from flagprov.desired import absent, emptied, stopped
 from flagprov.errors import HostError, InventoryError, UnreachableError, UsageError
@@ -177,8 +178,12 @@ def _change(
         if plan.changes:
             if not approve(plan):
                 return None
-            with RunRecord(scope.site, verb, plan, on_event) as record:
-                outcomes |= _apply(scope.fleet, connections, plans, wanted, record)
+            changing = hosts_of(scope.fleet, [name for name, plan in plans.items() if plan.steps])
+            with (
+                RunRecord(scope.site, verb, plan, on_event) as record,
+                Lease(connections, changing, f"{verb} {scope.release or ''}".strip()) as lease,
+            ):
+                outcomes |= _apply(changing, connections, plans, wanted, lease, record)
                 run = str(record.directory)
     hosts = tuple(outcomes.get(h.name, HostOutcome(h.name, "unchanged")) for h in scope.fleet.hosts)
     return Outcome(
@@ -187,19 +192,19 @@ def _change(
 
 
 def _apply(
-    fleet: Fleet,
+    hosts: Sequence[Host],
     connections: Connections,
     plans: Mapping[str, HostPlan],
     wanted: Mapping[str, tuple[Resource, ...]],
+    lease: Lease,
     on_event: OnEvent,
 ) -> dict[str, HostOutcome]:
     def apply(session: Session) -> HostOutcome:
         name = session.host.name
-        answer = converge(session, wanted[name], plans[name].digest, on_event)
+        answer = converge(session, wanted[name], plans[name].digest, lease, on_event)
         return HostOutcome(name, "changed", answer["changes"], seconds=answer["seconds"])
 
-    changing = hosts_of(fleet, [name for name, plan in plans.items() if plan.steps])
-    results = connections.each(changing, apply)
+    results = connections.each(hosts, apply)
     return {
         name: result
         if isinstance(result, HostOutcome)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flagprov.apply.converge import OnEvent, checked_look, converge
+from flagprov.apply.lease import Lease
 from flagprov.desired import host_desired, image_key
 from flagprov.errors import FlagprovError, HostError
 from flagprov.models.desired import HostDesired, Placement, Resource
@@ -43,8 +44,9 @@ class Brought:
 class Bringing:
     """What the hosts of one run share: an image is looked into by one of them, for all."""
 
-    def __init__(self, job: Job, placement: Placement, on_event: OnEvent) -> None:
+    def __init__(self, job: Job, placement: Placement, lease: Lease | None, on_event: OnEvent) -> None:
         self.job = job
+        self.lease = lease  # None: looking only
         self.placement = placement
         self.on_event = on_event
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
@@ -57,7 +59,7 @@ class Bringing:
         desired = self.desired(session, survey)
         if desired.pending:
             known = [resource for resource in desired.resources if resource.kind != "image_facts"]
-            answer = converge(session, known, checked_look(session, known).digest, self.on_event)
+            answer = self._converge(session, known, checked_look(session, known).digest)
             changes += _add(answer, seconds)
             for resource in desired.resources:
                 if resource.kind == "image_facts":
@@ -66,7 +68,7 @@ class Bringing:
             digest = ""
         if not digest:
             digest = checked_look(session, desired.resources).digest
-        answer = converge(session, desired.resources, digest, self.on_event)
+        answer = self._converge(session, desired.resources, digest)
         changes += _add(answer, seconds)
         outcome = HostOutcome(host.name, "changed" if changes else "unchanged", changes, seconds=seconds)
         return Brought(outcome, answer["notes"])
@@ -79,6 +81,10 @@ class Bringing:
             raise
         except FlagprovError as error:  # the image's facts refuse what the release or the settings ask for
             raise HostError(host.name, "config", error.message, remedy=error.remedy) from None
+
+    def _converge(self, session: Session, resources: Sequence[Resource], digest: str) -> dict[str, Any]:
+        assert self.lease, "a run that only looks has no lease"
+        return converge(session, resources, digest, self.lease, self.on_event)
 
     def learn(self, session: Session, desired: HostDesired, notes: Mapping[str, Any]) -> bool:
         """Keep the image facts that a host knows already; whether there were any."""
@@ -96,7 +102,7 @@ class Bringing:
             if self.job.site.facts(key):
                 return 0
             begun = time.monotonic()
-            answer = converge(session, [resource], "", self.on_event)
+            answer = self._converge(session, [resource], "")
             seconds["image"] = seconds.get("image", 0.0) + time.monotonic() - begun
             self._keep(session, resource, answer["notes"][resource.name])
             return int(answer["changes"])

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from flagprov.apply.lease import Lease
 from flagprov.errors import HostError
 from flagprov.models.desired import Resource
 from flagprov.models.event import Event
@@ -32,11 +33,16 @@ def host_event(host: str, message: Mapping[str, Any]) -> Event:
 
 
 def converge(
-    session: Session, resources: Sequence[Resource], digest: str, on_event: OnEvent
+    session: Session, resources: Sequence[Resource], digest: str, lease: Lease, on_event: OnEvent
 ) -> dict[str, Any]:
-    """Apply resources; refused by the host when its look no longer has the digest."""
+    """Apply resources; refused by the host when its look has moved, or when another run holds it."""
     host = session.host.name
-    payload = {"op": "converge", "resources": [resource.wire() for resource in resources], "digest": digest}
+    payload = {
+        "op": "converge",
+        "resources": [resource.wire() for resource in resources],
+        "digest": digest,
+        "lease": lease.wire,
+    }
     return session.ask(payload, lambda message: on_event(host_event(host, message)))
 
 

@@ -70,6 +70,8 @@ def digest(changes: list[dict[str, Any]], problems: list[dict[str, Any]]) -> str
 
 def converge(request: dict[str, Any]) -> dict[str, Any]:
     """Apply what differs; refused when the host is no longer as the plan saw it."""
+    from flagprov.host.lease import Beating
+
     os.makedirs(STATE, exist_ok=True)
     with open(os.path.join(STATE, "lock"), "a") as lock:
         try:
@@ -78,11 +80,14 @@ def converge(request: dict[str, Any]) -> dict[str, Any]:
             raise Blocked(
                 "lock", "another flagprov is changing this host", "wait for it, then run again"
             ) from None
-        if request.get("digest"):
-            now = look(request)
-            if now["digest"] != request["digest"]:
-                raise Blocked("plan", "this host has changed since it was looked at", "run the command again")
-        return _apply(request["resources"])
+        with Beating(request.get("lease")):
+            if request.get("digest"):
+                now = look(request)
+                if now["digest"] != request["digest"]:
+                    raise Blocked(
+                        "plan", "this host has changed since it was looked at", "run the command again"
+                    )
+            return _apply(request["resources"])
 
 
 def _apply(resources: list[dict[str, Any]]) -> dict[str, Any]:

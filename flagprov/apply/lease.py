@@ -1,0 +1,70 @@
+"""One change at a time per host, also from two controllers: taken on all hosts or on none."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from flagprov.errors import HostError
+from flagprov.models.fleet import Host
+from flagprov.transport import Connections
+
+TTL_S = 60.0
+
+
+class Lease:
+    """Held while a run changes hosts; a controller that dies lets it run out."""
+
+    def __init__(self, connections: Connections, hosts: Sequence[Host], command: str) -> None:
+        self._connections = connections
+        self._hosts = sorted(hosts, key=lambda host: host.name)
+        self._over = threading.Event()
+        self.wire: Mapping[str, Any] = {
+            "token": secrets.token_hex(16),
+            "holder": f"{getpass.getuser()}@{socket.gethostname()} (pid {os.getpid()})",
+            "command": command,
+            "since": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
+            "ttl_s": TTL_S,
+        }
+        self.refused: dict[str, HostError] = {}
+
+    def __enter__(self) -> Self:
+        """Raises the first refusal; hosts that went away meanwhile are in `refused`."""
+        take = {"op": "lease", "do": "take", "lease": self.wire}
+        first, rest = self._hosts[:1], self._hosts[1:]
+        for group in (first, rest):  # two runs meet at the first host in sorted order, and one of them yields
+            for name, answer in self._connections.each(group, lambda session: session.ask(take)).items():
+                if isinstance(answer, HostError):
+                    self.refused[name] = answer
+            held = [error for error in self.refused.values() if error.step == "lease"]
+            if held:
+                self._release()
+                raise held[0]
+        threading.Thread(target=self._beat, daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        if kind is None or issubclass(kind, Exception):
+            self._release()
+
+    def _beat(self) -> None:
+        """A host that is converging renews by itself; the others are told."""
+        renew = {"op": "lease", "do": "take", "lease": self.wire}
+        while not self._over.wait(TTL_S / 3):
+            idle = [host for host in self._hosts if not self._connections.session(host).busy]
+            self._connections.each(idle, lambda session: session.ask(renew))
+
+    def _release(self) -> None:
+        give = {"op": "lease", "do": "release", "token": self.wire["token"]}
+        hosts = [host for host in self._hosts if host.name not in self.refused]
+        self._connections.each(hosts, lambda session: session.ask(give))

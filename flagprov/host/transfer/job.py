@@ -1,0 +1,124 @@
+"""A transfer as a job: its result comes when this host has everything, then it serves on for the others."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+import time
+
+from flagprov.host.transfer import manifest
+from flagprov.host.transfer.layout import Layout
+from flagprov.host.transfer.node import Node
+from flagprov.host.transfer.store import STEP, Incoming, Source
+from flagprov.host.wire import Blocked, progress
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+LINGER_S = 30.0  # serves on for so long after the last one behind it was seen
+GIVE_UP_S = 120.0
+REPORT_S = 1.0
+
+
+def transfer(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yields the result once, and ends when nobody needs this node any more."""
+    layout = Layout([(path, size, digest or "") for path, size, digest in spec["files"]], spec["chunk"])
+    if spec.get("source"):
+        yield from _source(spec, layout)
+        return
+    os.makedirs(os.path.dirname(spec["path"].rstrip("/")), exist_ok=True)
+    if not manifest.faults(spec["path"], layout.files) and manifest.read(spec["path"]):
+        yield {"changed": 0, "bytes": 0}
+        return
+    store = Incoming(spec["path"], layout, spec["content"])
+    os.makedirs(store.folder, exist_ok=True)
+    with open(os.path.join(store.folder, ".flagprov-lock"), "a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise Blocked(STEP, "%s: another transfer brings it" % spec["path"], "wait for it") from None
+        store.open()
+        begun_with = store.bytes
+        node = Node(spec, store)
+        node.start()
+        try:
+            _arrive(node, store)
+            moved = store.finish(spec.get("origin") or {})
+            yield {"changed": moved, "bytes": store.bytes - begun_with, "damaged": node.damaged}
+            _linger(spec, node)
+        finally:
+            node.stop()
+            store.close()
+
+
+def _source(spec: dict[str, Any], layout: Layout) -> Iterator[dict[str, Any]]:
+    store = Source(spec["path"], layout)
+    node = Node(spec, store)
+    node.start()
+    try:
+        store.hash()
+        if store.fault:
+            raise Blocked(STEP, store.fault, "bring the right files there, or lock the release anew")
+        assert store.sums is not None
+        if not manifest.read(spec["path"]) and os.access(spec["path"], os.W_OK):
+            manifest.write(spec["path"], store.sums, spec.get("origin") or {})
+        yield {"changed": 0, "bytes": 0, "sums": store.sums}
+        _linger(spec, node)
+    finally:
+        node.stop()
+
+
+def _arrive(node: Node, store: Incoming) -> None:
+    """Wait for the last chunk; say how far it is, and give up when nothing comes for long."""
+    rates = [(time.monotonic(), store.bytes)]
+    moved = said = time.monotonic()
+    last = store.bytes
+    orphan = False
+    while not store.full:
+        if node.broken:
+            raise node.broken
+        if store.fault:
+            raise Blocked(STEP, store.fault, "bring the right files to the source, or lock the release anew")
+        with store.changed:
+            store.changed.wait(0.05)
+        now = time.monotonic()
+        if store.bytes != last:
+            last, moved = store.bytes, now
+        elif now - moved > GIVE_UP_S:
+            message = "nothing has arrived for %d s (%s)" % (now - moved, node.note or "no host has more")
+            raise Blocked(STEP, message, "the hosts must reach each other at TCP port %d" % node.spec["port"])
+        if now - said > REPORT_S or node.orphan != orphan:
+            said, orphan = now, node.orphan
+            rates = rates[-9:] + [(now, store.bytes)]
+            _report(node, store, rates)
+
+
+def _report(node: Node, store: Incoming, rates: list[tuple[float, int]]) -> None:
+    total = store.layout.total
+    (begun, first), (now, last) = rates[0], rates[-1]
+    rate = (last - first) / max(now - begun, 0.001)
+    left = (total - last) / rate if rate > 0 else None
+    text = "%d of %d MiB, %.0f MiB/s" % (last >> 20, total >> 20, rate / (1 << 20))
+    if left is not None:
+        text += ", %d s left" % left
+    data = {"bytes": last, "total": total, "rate": round(rate), "from": node.sender}
+    data["eta"] = None if left is None else round(left, 1)
+    data["orphan"] = node.orphan
+    if node.note:
+        data["note"] = node.note
+    progress(text, data)
+
+
+def _linger(spec: dict[str, Any], node: Node) -> None:
+    """Serve the ones behind us until they are done; the controller may say so, or they fall silent."""
+    release = spec.get("release_file") or ""
+    linger = float(spec.get("linger_s") or LINGER_S)
+    node.last_served = time.monotonic()
+    never = threading.Event()
+    while node.serving or time.monotonic() - node.last_served < linger:
+        if release and os.path.exists(release) and not node.serving:
+            return
+        never.wait(0.2)

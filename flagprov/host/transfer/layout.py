@@ -1,0 +1,85 @@
+"""Many files as one stream of chunks, in the order of the manifest."""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+import json
+import os
+
+SMALLEST, LARGEST = 256 << 10, 8 << 20
+
+
+def chunk_size(total: int) -> int:
+    """Small enough that a long chain fills quickly, large enough that a large model has few thousand."""
+    size = SMALLEST
+    while size < LARGEST and size * 512 < total:
+        size *= 2
+    return size
+
+
+def content_id(files: list[tuple[str, int, str]], chunk: int) -> str:
+    """Names what is transferred."""
+    return hashlib.sha256(json.dumps([files, chunk]).encode()).hexdigest()[:16]
+
+
+def is_safe(path: str) -> bool:
+    """A relative path that stays where it is put."""
+    parts = path.split("/")
+    return bool(path) and "\0" not in path and not any(part in ("", ".", "..") for part in parts)
+
+
+class Layout:
+    """Where each chunk's bytes lie in which files."""
+
+    def __init__(self, files: list[tuple[str, int, str]], chunk: int) -> None:
+        for path, size, _ in files:
+            if not is_safe(path) or size < 0:
+                raise ValueError("a manifest names %r" % path)
+        self.files = files
+        self.chunk = chunk
+        self.starts: list[int] = []
+        self.total = 0
+        for _, size, _ in files:
+            self.starts.append(self.total)
+            self.total += size
+        self.count = (self.total + chunk - 1) // chunk
+
+    def length(self, index: int) -> int:
+        return min(self.chunk, self.total - index * self.chunk)
+
+    def spans(self, index: int) -> list[tuple[int, int, int, int]]:
+        """(file, offset in it, offset in the chunk, length) of each part of a chunk."""
+        if not 0 <= index < self.count:
+            raise IndexError("chunk %d of %d" % (index, self.count))
+        begin = index * self.chunk
+        end = begin + self.length(index)
+        number = bisect.bisect_right(self.starts, begin) - 1
+        found = []
+        while number < len(self.files) and self.starts[number] < end:
+            low = max(begin, self.starts[number])
+            high = min(end, self.starts[number] + self.files[number][1])
+            if high > low:
+                found.append((number, low - self.starts[number], low - begin, high - low))
+            number += 1
+        return found
+
+    def chunks_of(self, number: int) -> range:
+        """The chunks that hold a part of a file."""
+        start, size = self.starts[number], self.files[number][1]
+        if not size:
+            return range(0)
+        return range(start // self.chunk, (start + size - 1) // self.chunk + 1)
+
+
+def listing(folder: str) -> list[tuple[str, int, str]]:
+    """The files below a directory, large ones last, without what a manifest or an unfinished download left."""
+    found = []
+    for base, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name not in (".git", ".cache", "._____temp"))
+        for name in sorted(names):
+            path = os.path.join(base, name)
+            if name.startswith(".flagprov-") or not os.path.isfile(path):
+                continue
+            found.append((os.path.relpath(path, folder), os.path.getsize(path), ""))
+    return sorted(found, key=lambda entry: (entry[1] > 64 << 20, entry[0]))

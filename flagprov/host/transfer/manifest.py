@@ -1,0 +1,103 @@
+"""What lies beside the files that flagprov brought or hashed: file, size, sha256, and how to see a change."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+
+from flagprov.host.files import read_json, replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+NAME = ".flagprov-manifest.json"
+BLOCK = 1 << 20
+
+
+def stamp(path: str) -> tuple[int, int, int]:
+    """Size, time of change in ns and inode: the same as before, the file was not written since."""
+    status = os.stat(path)
+    return status.st_size, status.st_mtime_ns, status.st_ino
+
+
+def read(folder: str) -> dict[str, dict[str, Any]]:
+    """Path -> entry; empty where there is no manifest."""
+    stored = read_json(os.path.join(folder, NAME))
+    if not isinstance(stored, dict) or stored.get("schema_version") != 1:
+        return {}
+    return {str(entry["path"]): entry for entry in stored["files"]}
+
+
+def write(folder: str, sums: dict[str, str], origin: dict[str, Any]) -> None:
+    """After every file is whole and on the disk."""
+    files = []
+    for path in sorted(sums):
+        size, mtime, inode = stamp(os.path.join(folder, path))
+        files.append({"path": path, "size": size, "sha256": sums[path], "mtime_ns": mtime, "inode": inode})
+    text = json.dumps(dict(origin, schema_version=1, files=files), indent=1) + "\n"
+    replace(os.path.join(folder, NAME), text.encode(), 0o644)
+
+
+def unchanged(folder: str, entry: dict[str, Any]) -> bool:
+    """Whether a file is still the one that was hashed; no byte of it is read."""
+    try:
+        found = stamp(os.path.join(folder, entry["path"]))
+    except OSError:
+        return False
+    return found == (entry["size"], entry["mtime_ns"], entry["inode"])
+
+
+def faults(folder: str, wanted: list[tuple[str, int, str]]) -> list[str]:
+    """What is missing or differs, by sizes and by the manifest; reads no file."""
+    known = read(folder)
+    found = []
+    for path, size, digest in wanted:
+        try:
+            real = os.path.getsize(os.path.join(folder, path))
+        except OSError:
+            found.append("%s: missing" % path)
+            continue
+        if real != size:
+            found.append("%s: %d bytes instead of %d" % (path, real, size))
+        elif digest and path in known and known[path]["sha256"] != digest:
+            found.append("%s: another version" % path)
+        elif path in known and not unchanged(folder, known[path]):
+            found.append("%s: changed since it was checked" % path)
+    return found
+
+
+def deep_faults(
+    folder: str, wanted: list[tuple[str, int, str]], report: Callable[[int, int], None] | None = None
+) -> list[str]:
+    """Like `faults`, but every byte is read and hashed."""
+    known = read(folder)
+    if not wanted:
+        wanted = [(path, entry["size"], entry["sha256"]) for path, entry in sorted(known.items())]
+    total, done, found = sum(size for _, size, _ in wanted), 0, []
+    for path, size, digest in wanted:
+        digest = digest or known.get(path, {}).get("sha256", "")
+        full = os.path.join(folder, path)
+        try:
+            if os.path.getsize(full) != size:
+                found.append("%s: %d bytes instead of %d" % (path, os.path.getsize(full), size))
+            elif digest and file_digest(full) != digest:
+                found.append("%s: its sha256 is not %s" % (path, digest))
+        except OSError as error:
+            found.append("%s: %s" % (path, error.strerror or error))
+        done += size
+        if report:
+            report(done, total)
+    return found
+
+
+def file_digest(path: str) -> str:
+    sha = hashlib.sha256()
+    with open(path, "rb", buffering=0) as stream:
+        while True:
+            block = stream.read(BLOCK)
+            if not block:
+                return sha.hexdigest()
+            sha.update(block)

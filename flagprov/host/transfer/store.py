@@ -1,0 +1,279 @@
+"""The chunks that a node has: a source's files, or what has arrived so far and where it is kept."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import threading
+
+from flagprov.host.transfer import manifest
+from flagprov.host.transfer.layout import Layout
+from flagprov.host.wire import Blocked
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+STEP = "weights"
+RECORD = 36  # a chunk's index and digest in the map
+SPARE = 256 << 20  # stays free on the file system
+
+
+class Store:
+    """What can be served: chunks by index, each with the digest that the source gave it."""
+
+    def __init__(self, folder: str, layout: Layout) -> None:
+        self.folder = folder
+        self.layout = layout
+        self.have = bytearray(layout.count)
+        self.digests: dict[int, bytes] = {}
+        self.changed = threading.Condition()
+        self.sums: dict[str, str] | None = None  # path -> sha256, from the source, when it has hashed all
+        self.fault = ""  # why this will never be complete
+        self.bytes = 0
+
+    def read(self, index: int) -> tuple[bytes, memoryview]:
+        """Digest and data of a chunk that is here."""
+        try:
+            data = self.data(index)
+        except FileNotFoundError:
+            data = self.data(index)  # it was moved to its place meanwhile
+        digest = self.digests.get(index)
+        if digest is None:  # it lay here, whole, before the transfer
+            digest = self.digests[index] = hashlib.sha256(data).digest()
+        return digest, data
+
+    def data(self, index: int) -> memoryview:
+        data = bytearray(self.layout.length(index))
+        view = memoryview(data)
+        for number, offset, start, length in self.layout.spans(index):
+            with open(self.place(number), "rb", buffering=0) as stream:
+                stream.seek(offset)
+                got = 0
+                while got < length:
+                    count = stream.readinto(view[start + got : start + length])
+                    if not count:
+                        raise Blocked(STEP, "%s became shorter while it was sent" % self.place(number))
+                    got += count
+        return view
+
+    def place(self, number: int) -> str:
+        return os.path.join(self.folder, self.layout.files[number][0])
+
+    @property
+    def full(self) -> bool:
+        """Every chunk is here, and the source has vouched for the whole."""
+        return self.bytes == self.layout.total and self.sums is not None
+
+    def got(self, index: int, digest: bytes | None) -> None:
+        with self.changed:
+            if not self.have[index]:
+                self.have[index] = 1
+                self.bytes += self.layout.length(index)
+            if digest is not None:
+                self.digests[index] = digest
+            self.changed.notify_all()
+
+    def vouch(self, sums: dict[str, str]) -> None:
+        with self.changed:
+            self.sums = sums
+            self.changed.notify_all()
+
+    def fail(self, fault: str) -> None:
+        with self.changed:
+            self.fault = self.fault or fault
+            self.changed.notify_all()
+
+
+class Source(Store):
+    """Files that are here; chunks can be served as soon as they are hashed, or at once where that was done."""
+
+    def hash(self) -> None:
+        """One pass over everything that no manifest vouches for; a file that differs from the lock ends it."""
+        known = manifest.read(self.folder)
+        files = self.layout.files
+        entries = [known.get(path) for path, _, _ in files]
+        if all(
+            entry and manifest.unchanged(self.folder, entry) and digest in ("", entry["sha256"])
+            for entry, (_, _, digest) in zip(entries, files)
+        ):
+            for index in range(self.layout.count):
+                self.got(index, None)
+            self.vouch({path: str(known[path]["sha256"]) for path, _, _ in files})
+            return
+        before = [manifest.stamp(self.place(number)) for number in range(len(files))]
+        shas = [hashlib.sha256() for _ in files]
+        for index in range(self.layout.count):
+            data = self.data(index)
+            for number, _, start, length in self.layout.spans(index):
+                shas[number].update(data[start : start + length])
+            self.got(index, hashlib.sha256(data).digest())
+        sums = {}
+        for number, (path, _, digest) in enumerate(files):
+            found = sums[path] = shas[number].hexdigest()
+            if digest and digest != found:
+                return self.fail("%s at the source has sha256 %s, the lock says %s" % (path, found, digest))
+            if manifest.stamp(self.place(number)) != before[number]:
+                return self.fail("%s changed at the source while it was read" % path)
+        self.vouch(sums)
+
+
+class Incoming(Store):
+    """What arrives, in a directory beside the target, with a map of it that outlives the process."""
+
+    def __init__(self, target: str, layout: Layout, content: str) -> None:
+        self.target = target.rstrip("/")
+        super().__init__("%s.flagprov-%s" % (self.target, content), layout)
+        self.content = content
+        self.kept: set[int] = set()  # files that lie whole in the target already
+        self._map = -1
+
+    def open(self) -> None:
+        """Keep what is whole, take up what an earlier run left, and make sure that the rest fits."""
+        os.makedirs(self.folder, exist_ok=True)
+        self._keep()
+        self._take_up()
+        self._fits()
+        for number, (_, size, _) in enumerate(self.layout.files):
+            if number in self.kept:
+                continue
+            place = self.place(number)
+            os.makedirs(os.path.dirname(place), exist_ok=True)
+            with open(place, "ab") as stream:
+                stream.truncate(size)
+
+    def place(self, number: int) -> str:
+        if number in self.kept:
+            return os.path.join(self.target, self.layout.files[number][0])
+        return super().place(number)
+
+    def _keep(self) -> None:
+        known = manifest.read(self.target)
+        for number, (path, size, digest) in enumerate(self.layout.files):
+            entry = known.get(path)
+            if entry and digest and (entry["sha256"], entry["size"]) == (digest, size):
+                if manifest.unchanged(self.target, entry):
+                    self.kept.add(number)
+        for index in range(self.layout.count):
+            if all(span[0] in self.kept for span in self.layout.spans(index)):
+                self.got(index, None)
+
+    def _take_up(self) -> None:
+        path = os.path.join(self.folder, ".flagprov-map")
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
+            boot = stream.read().strip()
+        head = json.dumps({"content": self.content, "boot": boot, "chunk": self.layout.chunk})
+        records = b""
+        try:
+            with open(path, "rb") as stream:
+                stored, records = json.loads(stream.readline()), stream.read()
+        except (OSError, ValueError):
+            stored = {}
+        same = stored.get("content") == self.content and stored.get("chunk") == self.layout.chunk
+        claimed = _records(records, self.layout.count) if same else {}
+        rebooted = stored.get("boot") != boot  # the disk may lack what memory had: look at every byte
+        beside = path + ".new"
+        self._map = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+        os.write(self._map, head.encode() + b"\n")
+        for index, digest in sorted(claimed.items()):
+            if not self.have[index] and self._holds(index, digest if rebooted else None):
+                os.write(self._map, index.to_bytes(4, "big") + digest)
+                self.got(index, digest)
+        os.rename(beside, path)
+
+    def _holds(self, index: int, digest: bytes | None) -> bool:
+        try:
+            for number, offset, _, length in self.layout.spans(index):
+                if os.path.getsize(self.place(number)) < offset + length:
+                    return False
+            return digest is None or hashlib.sha256(self.data(index)).digest() == digest
+        except (OSError, Blocked):
+            return False
+
+    def _fits(self) -> None:
+        status = os.statvfs(self.folder)
+        free = status.f_bavail * status.f_frsize
+        need = self.layout.total - self.bytes
+        if need + min(SPARE, need // 10) > free:
+            raise Blocked(
+                STEP,
+                "%s has %d MiB free, %d more MiB are on their way" % (self.target, free >> 20, need >> 20),
+                "free space there, or set flagprov_weights_root to a larger file system",
+            )
+
+    def write(self, index: int, digest: bytes, data: memoryview) -> None:
+        """A chunk that has its digest; its place in the map is written last."""
+        if self.have[index]:
+            return
+        number = -1
+        try:
+            for number, offset, start, length in self.layout.spans(index):
+                if number in self.kept:
+                    continue
+                descriptor = os.open(self.place(number), os.O_WRONLY)
+                try:
+                    done = 0
+                    while done < length:
+                        done += os.pwrite(descriptor, data[start + done : start + length], offset + done)
+                finally:
+                    os.close(descriptor)
+            os.write(self._map, index.to_bytes(4, "big") + digest)
+        except OSError as error:
+            remedy = "free space there, then run again: what has arrived is kept"
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                remedy = "mend the file system, then run again: what has arrived is kept"
+            raise Blocked(STEP, "%s: %s" % (self.place(number), error.strerror or error), remedy) from None
+        self.got(index, digest)
+
+    def finish(self, origin: dict[str, Any]) -> int:
+        """Everything to the disk, then to its place, the manifest last; returns the files that changed."""
+        assert self.sums is not None
+        for number, (path, _, digest) in enumerate(self.layout.files):
+            if digest and self.sums.get(path) != digest:
+                raise Blocked(STEP, "%s: the source vouches for another content than the lock" % path)
+            if number not in self.kept:
+                _sync(self.place(number))
+        os.makedirs(self.target, exist_ok=True)
+        old = os.path.join(self.target, manifest.NAME)
+        if os.path.exists(old):
+            os.unlink(old)  # from here to the end nothing vouches for the directory
+        moved = 0
+        for number, (path, _, _) in enumerate(self.layout.files):
+            if number not in self.kept:
+                place = os.path.join(self.target, path)
+                os.makedirs(os.path.dirname(place), exist_ok=True)
+                os.chmod(self.place(number), 0o644)
+                os.rename(self.place(number), place)
+                moved += 1
+                self.kept.add(number)
+        _sync(self.target)
+        manifest.write(self.target, {path: self.sums[path] for path, _, _ in self.layout.files}, origin)
+        self.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return moved
+
+    def close(self) -> None:
+        if self._map >= 0:
+            os.close(self._map)
+            self._map = -1
+
+
+def _records(data: bytes, count: int) -> dict[int, bytes]:
+    """Index -> digest; a record that a kill cut short is left out."""
+    found = {}
+    for start in range(0, len(data) - RECORD + 1, RECORD):
+        index = int.from_bytes(data[start : start + 4], "big")
+        if index < count:
+            found[index] = data[start + 4 : start + RECORD]
+    return found
+
+
+def _sync(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

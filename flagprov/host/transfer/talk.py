@@ -1,0 +1,124 @@
+"""The two halves of a connection: one sends what the other lacks, the other checks and keeps it."""
+
+from __future__ import annotations
+
+import time
+
+from flagprov.host.transfer import frames
+from flagprov.host.transfer.frames import Broken, Link
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flagprov.host.transfer.pace import Pace
+    from flagprov.host.transfer.store import Incoming, Store
+
+ALIVE_S = 0.5  # a sender that has nothing to send says so this often
+SILENCE_S = 3.0  # a sender that says nothing for longer is taken for dead
+PATIENCE_S = 20.0  # a receiver may be slow, its network may be away for a moment
+WRONG = 5  # chunks that may arrive damaged over one connection
+LAG_S = 4.0
+LAG_PART = 0.04
+
+
+class Behind(Exception):
+    """The one before us is slower than the one before it: go around it."""
+
+
+def send(link: Link, store: Store, sent: bytearray, pace: Pace, before: Callable[[], int]) -> None:
+    """Everything that the other side lacks, as it becomes available; returns when it has all or is gone."""
+    low, said, vouched = 0, 0.0, False
+    count = store.layout.count
+    while True:
+        while link.waiting(0):
+            kind, length = link.hear()
+            if kind == frames.DONE:
+                return
+            if kind != frames.AGAIN or length != 4:
+                raise Broken("it says %r" % kind)
+            index = link.number()
+            if index < count:
+                sent[index] = 0
+                low = min(low, index)
+        while low < count and sent[low]:
+            low += 1
+        index = next((i for i in range(low, count) if store.have[i] and not sent[i]), -1)
+        if index >= 0:
+            digest, data = store.read(index)
+            pace.take(len(data))
+            link.say_chunk(index, digest, data)
+            sent[index] = 1
+        elif low == count and store.sums is not None and not vouched:
+            link.say(frames.SUMS, {"sums": store.sums})
+            vouched = True
+        elif store.fault:
+            link.say(frames.FAULT, {"fault": store.fault})
+            return
+        else:
+            with store.changed:
+                if not _news(store, sent, low, vouched):
+                    store.changed.wait(0.1)
+        now = time.monotonic()
+        if now - said > ALIVE_S:
+            link.say(frames.ALIVE, {"bytes": store.bytes, "before": before()})
+            said = now
+
+
+def _news(store: Store, sent: bytearray, low: int, vouched: bool) -> bool:
+    if store.fault:
+        return True
+    if low == store.layout.count:
+        return store.sums is not None and not vouched
+    return any(store.have[i] and not sent[i] for i in range(low, store.layout.count))
+
+
+class Receiver:
+    """What one connection brings; also knows how far the one before us is."""
+
+    def __init__(self, store: Incoming, heard: Callable[[int], None]) -> None:
+        self.store = store
+        self.heard = heard  # how many bytes the sender has
+        self.damaged = 0
+        self._lag_since = 0.0
+
+    def run(self, link: Link, may_go_around: bool) -> None:
+        store = self.store
+        while not store.full:
+            kind, length = link.hear()
+            if kind == frames.CHUNK:
+                index, digest, data, right = link.chunk(length)
+                if index >= store.layout.count or len(data) != store.layout.length(index):
+                    raise Broken("a chunk %d of %d bytes" % (index, len(data)))
+                if right:
+                    store.write(index, digest, memoryview(data))
+                else:
+                    self.damaged += 1
+                    if self.damaged > WRONG:
+                        raise Broken("%d chunks arrived damaged" % self.damaged)
+                    link.say_again(index)
+                continue
+            words = link.words(length)
+            if kind == frames.SUMS:
+                store.vouch({str(path): str(digest) for path, digest in words["sums"].items()})
+            elif kind == frames.ALIVE:
+                self._alive(words, may_go_around)
+            elif kind == frames.FAULT:
+                store.fail(str(words.get("fault")))
+                return
+            else:
+                raise Broken("it says %r" % kind)
+        link.say(frames.DONE)
+
+    def _alive(self, words: dict[str, object], may_go_around: bool) -> None:
+        """Whoever lags far behind the one before it, while we have all that it has, holds us up."""
+        theirs = int(str(words["bytes"]))
+        self.heard(theirs)
+        before, chunk = int(str(words["before"])), self.store.layout.chunk
+        far = before - theirs > max(8 * chunk, LAG_PART * self.store.layout.total)
+        if not far or theirs - self.store.bytes > 2 * chunk:
+            self._lag_since = 0.0
+        elif not self._lag_since:
+            self._lag_since = time.monotonic()
+        elif may_go_around and time.monotonic() - self._lag_since > LAG_S:
+            raise Behind
