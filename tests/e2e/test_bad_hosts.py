@@ -11,7 +11,7 @@ from .conftest import Lab
 
 pytestmark = pytest.mark.lab
 RELEASE = "qwen3-tiny-standin"
-SHARD = "/srv/models/Qwen3-Tiny/model.safetensors"
+SHARD = "/srv/models/Qwen3-Tiny/model-00001-of-00003.safetensors"
 
 
 def check(lab: Lab, host: str, words: str, inventory: Path | None = None) -> None:
@@ -40,7 +40,7 @@ def test_a_truncated_shard_and_missing_weights(clean_hosts: Lab) -> None:
     lab = clean_hosts
     lab.on("lab1", f"cp {SHARD} /srv/kept && truncate -s -1 {SHARD}")
     try:
-        check(lab, "lab1", "model.safetensors: truncated")
+        check(lab, "lab1", "model-00001-of-00003.safetensors: truncated")
         lab.on("lab1", "mv /srv/models /srv/away")
         check(lab, "lab1", "weights are missing")
     finally:

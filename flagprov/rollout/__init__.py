@@ -1,0 +1,1 @@
+"""Changing a release over a whole fleet: order, batches, gates, and the way back."""

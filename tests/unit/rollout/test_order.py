@@ -1,0 +1,74 @@
+"""The arithmetic of batches and budgets."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flagprov.errors import UsageError
+from flagprov.models.desired import Replica
+from flagprov.rollout.order import Budget, Size, batches, parse_batches
+
+CHIPS = ("nvidia-h100", "ascend-a2", "graviton4")
+
+
+def replicas(chips: list[str], nodes: int = 1) -> list[Replica]:
+    return [
+        Replica(f"m-{i}", "m", chip, tuple(f"h{i}-{n}" for n in range(nodes)), (0,), 9010)
+        for i, chip in enumerate(chips)
+    ]
+
+
+def names(found: tuple[tuple[Replica, ...], ...]) -> list[list[str]]:
+    return [[replica.name for replica in batch] for batch in found]
+
+
+def test_one_canary_per_chip_then_growing_batches() -> None:
+    fleet = replicas(["nvidia-h100"] * 5 + ["graviton4"] * 2)
+    found = batches(fleet, parse_batches("1,2,50%"), Budget(total=7, unavailable=3))
+    assert names(found) == [["m-0", "m-5"], ["m-1"], ["m-2", "m-3"], ["m-4", "m-6"]]
+
+
+def test_a_spent_budget_moves_nothing() -> None:
+    assert batches(replicas(["a2"]), (Size(count=1),), Budget(total=4, unavailable=1, lost=1)) == ()
+
+
+@pytest.mark.parametrize("text", ["", "0", "x", "1,,2", "0%", "101%", "1.5", "-1"])
+def test_what_is_no_size_is_said(text: str) -> None:
+    with pytest.raises(UsageError, match="--batch"):
+        parse_batches(text)
+
+
+SIZES = st.lists(
+    st.one_of(
+        st.integers(1, 50).map(lambda n: Size(count=n)),
+        st.floats(0.1, 100).map(lambda p: Size(percent=p)),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@given(
+    chips=st.lists(st.sampled_from(CHIPS), max_size=60),
+    nodes=st.integers(1, 4),
+    sizes=SIZES,
+    unavailable=st.integers(0, 60),
+    lost=st.sets(st.integers(0, 59)),
+    canary=st.booleans(),
+)
+def test_every_replica_moves_once_within_the_budget(
+    chips: list[str], nodes: int, sizes: list[Size], unavailable: int, lost: set[int], canary: bool
+) -> None:
+    fleet = replicas(chips, nodes)
+    gone = {replica.name for i, replica in enumerate(fleet) if i in lost}
+    budget = Budget(total=len(fleet), unavailable=unavailable, lost=len(gone))
+    found = batches(fleet, sizes, budget, canary=canary, lost=gone)
+    moved = [replica.name for batch in found for replica in batch]
+    assert len(set(moved)) == len(moved)
+    for batch in found:
+        assert batch
+        assert len(batch) + len(gone) <= max(unavailable, len(gone))
+    if unavailable > len(gone):
+        assert set(moved) == {replica.name for replica in fleet} - gone
+    else:
+        assert moved == []
