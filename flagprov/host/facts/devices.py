@@ -17,7 +17,7 @@ NODES = "/sys/devices/system/node"
 
 
 def devices() -> tuple[dict[str, list[dict[str, Any]]], dict[str, str]]:
-    """Devices by tool, and why a tool that is here could not name all of them; a tool that is not is left out."""
+    """Devices by tool, and why a tool that is here could not name them all; an absent tool is left out."""
     found = {"cpuinfo": processors()}
     errors: dict[str, str] = {}
     for tool, probe in (("nvidia-smi", _nvidia), ("npu-smi", _ascend)):
@@ -98,10 +98,8 @@ def _ascend() -> tuple[list[dict[str, Any]], str] | None:
 
 def maker() -> str:
     """Maker and model of the machine, as its firmware says; empty where it says nothing."""
-    folder = "/sys/class/dmi/id/"
-    return " ".join(
-        (read(folder + "sys_vendor").strip() + " " + read(folder + "product_name").strip()).split()
-    )
+    names = [read("/sys/class/dmi/id/" + name).strip() for name in ("sys_vendor", "product_name")]
+    return " ".join(name for name in names if name)
 
 
 def numa_nodes() -> int:

@@ -14,7 +14,7 @@ def case(name: str) -> str:
 
 
 def maker(folder: Path) -> Tool:
-    """make(name, {words: text}, code=0): a program that prints the text of the first words it was called with."""
+    """make(name, {words: text}, code=0): a program that prints the text of the words it is called with."""
 
     def make(name: str, answers: dict[str, str], code: int = 0) -> None:
         cases = []

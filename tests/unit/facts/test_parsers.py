@@ -46,9 +46,11 @@ PARSERS: dict[str, Callable[[str], Any]] = {
 }
 
 
-@pytest.mark.parametrize(
-    "case", sorted(CASES.glob("*/*.txt")), ids=lambda path: f"{path.parent.name}/{path.stem}"
-)
+def name(case: Path) -> str:
+    return f"{case.parent.name}/{case.stem}"
+
+
+@pytest.mark.parametrize("case", sorted(CASES.glob("*/*.txt")), ids=name)
 def test_parser(case: Path) -> None:
     try:
         found = PARSERS[case.parent.name](case.read_text())
