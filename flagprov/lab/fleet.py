@@ -144,7 +144,9 @@ def _remove_objects(layout: Layout, on_progress: Progress) -> None:
             done = attempt(["docker", *removal, *found])
             if done.returncode:
                 said = done.stderr.decode(errors="replace").strip()
-                raise LabError(f"docker cannot remove the lab's {kind}: {said}", remedy="flagprov lab down again")
+                raise LabError(
+                    f"docker cannot remove the lab's {kind}: {said}", remedy="flagprov lab down again"
+                )
 
 
 @contextmanager
@@ -155,5 +157,7 @@ def _alone(layout: Layout) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise LabError("another `flagprov lab` is at work in this checkout", remedy="wait for its end") from None
+            raise LabError(
+                "another `flagprov lab` is at work in this checkout", remedy="wait for its end"
+            ) from None
         yield

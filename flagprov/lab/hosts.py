@@ -78,6 +78,7 @@ def ensure_hosts(
         if name not in present:
             on_progress(f"{name}: starting")
             _create(layout, name, host_address(subnet, number), image)
+        _copy_model(layout, name)
     return names
 
 
@@ -131,7 +132,18 @@ def wait_for_docker(layout: Layout, names: Sequence[str], timeout: float = 60) -
         while attempt(["docker", "exec", layout.container(name), "docker", "version"]).returncode:
             if time.monotonic() > deadline:
                 said = attempt(
-                    ["docker", "exec", layout.container(name), "journalctl", "-u", "docker", "-n", "5", "-o", "cat"]
+                    [
+                        "docker",
+                        "exec",
+                        layout.container(name),
+                        "journalctl",
+                        "-u",
+                        "docker",
+                        "-n",
+                        "5",
+                        "-o",
+                        "cat",
+                    ]
                 )
                 raise LabError(f"{name}: dockerd does not answer: {said.stdout.decode(errors='replace')}")
             time.sleep(0.2)
@@ -140,7 +152,9 @@ def wait_for_docker(layout: Layout, names: Sequence[str], timeout: float = 60) -
 def _look(layout: Layout, name: str, address: str, running: bool) -> LabHost:
     if not running:
         return LabHost(name, address, False, False, "none")
-    state = attempt(["docker", "exec", layout.container(name), "systemctl", "is-active", "docker"], timeout=20)
+    state = attempt(
+        ["docker", "exec", layout.container(name), "systemctl", "is-active", "docker"], timeout=20
+    )
     there = attempt(["docker", "exec", layout.container(name), "test", "-x", "/usr/sbin/dockerd"], timeout=20)
     engine = state.stdout.decode().strip() if there.returncode == 0 else "none"
     return LabHost(name, address, True, _banner(address), engine)
@@ -199,13 +213,18 @@ def _create(layout: Layout, name: str, address: str, image: str) -> None:
         files[f"{home}/authorized_keys"] = (authorized, 0o600)
         owners[f"{home}/authorized_keys"] = owner
         owners[home] = owner
-    for path in sorted(layout.model.iterdir()):
-        files[f"{WEIGHTS_ROOT.strip('/')}/{MODEL}/{path.name}"] = (path.read_bytes(), 0o644)
     docker("cp", "-", f"{layout.container(name)}:/", stdin=_archive(files, owners))
     _forget_key(layout, name)
     with layout.known_hosts.open("ab") as known:
         known.write(f"{address} ".encode() + b" ".join(public.split()[:2]) + f" {name}\n".encode())
     docker("start", layout.container(name))
+
+
+def _copy_model(layout: Layout, name: str) -> None:
+    """Every `up` makes the weights whole again."""
+    paths = sorted(layout.model.iterdir())
+    files = {f"{WEIGHTS_ROOT.strip('/')}/{MODEL}/{path.name}": (path.read_bytes(), 0o644) for path in paths}
+    docker("cp", "-", f"{layout.container(name)}:/", stdin=_archive(files, {}))
 
 
 _PEOPLE = ("deployer", "keeper", "guest")

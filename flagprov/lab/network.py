@@ -88,7 +88,13 @@ def ensure_registry(layout: Layout, subnet: ipaddress.IPv4Network, image: str) -
             *("run", "--detach", "--init", "--name", layout.registry, "--hostname", "registry"),
             *("--label", layout.label, "--network", layout.network, "--ip", address),
             *("--volume", f"{layout.blobs}:/var/lib/registry", "--volume", f"{tls}:/etc/docker/registry:ro"),
-            *("--volume", f"{program}:/usr/local/bin/docker-registry:ro", "--restart", "unless-stopped", image),
+            *(
+                "--volume",
+                f"{program}:/usr/local/bin/docker-registry:ro",
+                "--restart",
+                "unless-stopped",
+                image,
+            ),
             *("/usr/local/bin/docker-registry", "serve", "/etc/docker/registry/config.yml"),
         )
         for _ in range(100):
@@ -98,7 +104,9 @@ def ensure_registry(layout: Layout, subnet: ipaddress.IPv4Network, image: str) -
         else:
             said = attempt(["docker", "logs", "--tail", "5", layout.registry])
             tail = (said.stdout + said.stderr).decode(errors="replace").strip()
-            raise LabError(f"the lab's registry does not answer at {endpoint}: {tail}", remedy="flagprov lab down")
+            raise LabError(
+                f"the lab's registry does not answer at {endpoint}: {tail}", remedy="flagprov lab down"
+            )
     return endpoint
 
 

@@ -12,17 +12,43 @@ from flagprov.errors import LabError
 from flagprov.lab.shell import attempt, lines, run
 
 SUITE = "bookworm"
-HOST_PACKAGES = (
-    "openssh-server python3 systemd systemd-sysv dbus iproute2 ca-certificates sudo procps iptables kmod "
-    "less libpam-systemd"
-).split()
+HOST_PACKAGES = [
+    "openssh-server",
+    "python3",
+    "systemd",
+    "systemd-sysv",
+    "dbus",
+    "iproute2",
+    "ca-certificates",
+    "sudo",
+    "procps",
+    "iptables",
+    "kmod",
+    "less",
+    "libpam-systemd",
+]
 DOCKER_PACKAGES = ("docker.io",)
-ENGINE_PACKAGES = "python3 libgomp1 libnuma1 openssh-server iproute2 ca-certificates procps".split()
+ENGINE_PACKAGES = [
+    "python3",
+    "libgomp1",
+    "libnuma1",
+    "openssh-server",
+    "iproute2",
+    "ca-certificates",
+    "procps",
+]
 # Not files that anything serving needs; the licences in usr/share/doc/*/copyright stay.
-UNUSED = (
-    "usr/share/man usr/share/locale usr/share/info usr/share/bug usr/share/lintian var/cache/apt "
-    "var/lib/apt/lists var/log/apt var/log/dpkg.log"
-).split()
+UNUSED = [
+    "usr/share/man",
+    "usr/share/locale",
+    "usr/share/info",
+    "usr/share/bug",
+    "usr/share/lintian",
+    "var/cache/apt",
+    "var/lib/apt/lists",
+    "var/log/apt",
+    "var/log/dpkg.log",
+]
 FILES = Path(__file__).parent / "files"
 
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from fnmatch import fnmatch
 from pathlib import Path
 
 from flagprov.errors import LabError
@@ -27,11 +28,25 @@ FORMAT = "1"  # raise it when the way of building changes
 VLLM_VERSION = "0.32.0"
 FLAGSCALE_VERSION = "0.8.0"
 # What serving on the CPU never loads.
-PRUNED = (
-    "torch/test torch/include torch/share ray/jars ray/rllib ray/dashboard/client/build "
-    "ray/core/src/ray/thirdparty flag_scale/third_party flag_scale/tests flag_scale/examples/aquila "
-    "numba/tests numba/cuda/tests numpy/*/tests pandas/tests sympy/*/tests sklearn/*/tests"
-).split()
+PRUNED = [
+    "torch/test",
+    "torch/include",
+    "torch/share",
+    "ray/jars",
+    "ray/rllib",
+    "ray/dashboard/client/build",
+    "ray/core/src/ray/thirdparty",
+    "flag_scale/third_party",
+    "flag_scale/tests",
+    "flag_scale/examples/aquila",
+    "numba/tests",
+    "numba/cuda/tests",
+    "numpy/*/tests",
+    "pandas/tests",
+    "sympy/*/tests",
+    "sklearn/*/tests",
+]
+BUILT = ("build", "*.egg-info", "__pycache__")
 TORCH_BIN_KEPT = {"torch_shm_manager"}
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -77,7 +92,9 @@ def _layers(
         if name == "base":
             bootstrap(work / name, ENGINE_PACKAGES)
         elif name == "standin":
-            _install(work / name, [str(STANDIN)])
+            # A copy, because building leaves files in the source tree.
+            shutil.copytree(STANDIN, work / "source", ignore=shutil.ignore_patterns(*BUILT))
+            _install(work / name, [str(work / "source")])
         else:
             _install(work / name, ["-r", str(IMAGES / f"{name}.txt")])
         on_progress(f"engine image: layer {name} is fetched")
@@ -164,7 +181,8 @@ def _make_model(layout: Layout, directories: dict[str, Path]) -> None:
     mounted = (
         'mount --bind "$2/usr/local/lib/python3.11/dist-packages" "$1/usr/local/lib/python3.11/dist-packages"'
         ' && mount --bind "$3/usr/local/lib/python3.11/dist-packages" "$1/mnt" && mount -t proc proc "$1/proc"'
-        ' && PYTHONPATH=/mnt exec chroot "$1" /usr/bin/python3 /root/model.py /root/model'
+        " && exec env -i PATH=/usr/sbin:/usr/bin:/bin HOME=/root LANG=C.UTF-8 PYTHONPATH=/mnt"
+        ' chroot "$1" /usr/bin/python3 /root/model.py /root/model'
     )
     run(
         ["unshare", "--mount", "--propagation", "private", "sh", "-c", mounted, "sh"]
@@ -196,9 +214,13 @@ def _keys() -> dict[str, str]:
         ),
     }
     if (STANDIN / "pyproject.toml").exists():
-        files = sorted(path for path in STANDIN.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+        files = sorted(path for path in STANDIN.rglob("*") if path.is_file() and not _is_built(path))
         parts["standin"] = (FORMAT, *(f"{path.relative_to(STANDIN)}\n{path.read_text()}" for path in files))
     return {name: hashlib.sha256("\0".join(part).encode()).hexdigest() for name, part in parts.items()}
+
+
+def _is_built(path: Path) -> bool:
+    return any(fnmatch(part, pattern) for part in path.relative_to(STANDIN).parts for pattern in BUILT)
 
 
 def _read(layout: Layout) -> dict[str, tuple[str, Blob]]:
