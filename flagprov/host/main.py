@@ -34,6 +34,10 @@ def answer(request: dict[str, object]) -> dict[str, object]:
         from flagprov.host.status import logs
 
         return logs(request)
+    if op == "facts":
+        from flagprov.host.facts.collect import facts
+
+        return facts(request)
     if op == "lease":
         from flagprov.host import lease
 
