@@ -1,0 +1,178 @@
+"""Collectors of drivers, devices and their health."""
+
+from __future__ import annotations
+
+import os
+
+from flagprov.host.facts import Unparsed, shown
+from flagprov.host.facts import ascend as parse_ascend
+from flagprov.host.facts import nvidia as parse
+from flagprov.host.facts.devices import npu_smi, read
+from flagprov.host.facts.host import own_json
+from flagprov.host.shell import run, unit_state
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+ASCEND = "/usr/local/Ascend"
+HCCN = ("hccn_tool", ASCEND + "/driver/tools/hccn_tool")
+NVIDIA, HUAWEI = "0x10de", "0x19e5"
+CLASSES = {(NVIDIA, "0x03"): "nvidia", (NVIDIA, "0x0680"): "nvswitch", (HUAWEI, "0x12"): "ascend"}
+
+
+def bus() -> dict[str, int]:
+    """Accelerators that the PCI bus has, whatever the driver says."""
+    base = "/sys/bus/pci/devices"
+    found = dict.fromkeys(CLASSES.values(), 0)
+    for device in os.listdir(base) if os.path.isdir(base) else []:
+        vendor = read("%s/%s/vendor" % (base, device)).strip()
+        kind = read("%s/%s/class" % (base, device)).strip()
+        for (maker, prefix), name in CLASSES.items():
+            if vendor == maker and kind.startswith(prefix):
+                found[name] += 1
+    return found
+
+
+def _attempt(found: dict[str, Any], name: str, collector: Callable[[], Any]) -> None:
+    """A value, or None and the reason under `errors`."""
+    found[name] = None
+    try:
+        found[name] = collector()
+    except Unparsed as unparsed:
+        found["errors"][name] = str(unparsed)
+
+
+def nvidia() -> dict[str, Any] | None:
+    """None where nothing of NVIDIA's driver is here."""
+    said = run(["nvidia-smi", "-q", "-x"], timeout=120)
+    module = read("/proc/driver/nvidia/version")
+    disk = run(["modinfo", "-F", "version", "nvidia"], timeout=20)
+    if said.code == 127 and not module and disk.code:
+        return None
+    found: dict[str, Any] = {"errors": {}}
+    _attempt(found, "loaded", lambda: parse.loaded(module) if module else None)
+    _attempt(found, "on_disk", lambda: None if disk.code else parse.version(disk.out))
+    _attempt(found, "report", lambda: None if said.code == 127 else _report(said.code, said.out, said.err))
+    _attempt(found, "links", lambda: _links() if found["report"] and found["report"]["gpus"] else None)
+    _attempt(found, "xids", _xids)
+    _attempt(found, "fabric_manager", _fabric_manager)
+    return found
+
+
+def _report(code: int, out: str, err: str) -> dict[str, Any]:
+    if code and "<nvidia_smi_log>" not in out:
+        raise Unparsed("nvidia-smi: %s" % shown(out + " " + err))
+    return parse.report(out)
+
+
+def _links() -> list[dict[str, Any]] | None:
+    said = run(["nvidia-smi", "nvlink", "-s"], timeout=60)
+    if said.code and not said.out.startswith("GPU"):
+        raise Unparsed("nvidia-smi nvlink -s: %s" % shown(said.out + " " + said.err))
+    return parse.links(said.out)
+
+
+def _xids() -> list[dict[str, Any]]:
+    """Of this boot, from the journal or the kernel's own ring."""
+    said = run(["journalctl", "-k", "-b", "-q", "--no-pager", "-o", "cat", "--grep", "NVRM: Xid"], timeout=30)
+    if said.code and said.err.strip():  # 1 without a word: nothing was found
+        said = run(["dmesg"], timeout=20)
+        if said.code:
+            raise Unparsed("neither journalctl nor dmesg shows the kernel's messages: %s" % shown(said.err))
+    return parse.xids(said.out)
+
+
+def _fabric_manager() -> dict[str, Any] | None:
+    said = run(["nv-fabricmanager", "--version"], timeout=20)
+    if said.code == 127:
+        return None
+    return {
+        "version": None if said.code else parse.version(said.out),
+        "active": unit_state("nvidia-fabricmanager.service").get("ActiveState", "unknown"),
+    }
+
+
+def ascend() -> dict[str, Any] | None:
+    """None where nothing of Huawei's driver is here."""
+    driver = read(ASCEND + "/driver/version.info")
+    install = read("/etc/ascend_install.info")
+    found: dict[str, Any] = {"errors": {}}
+    _attempt(found, "table", lambda: _table())
+    if not driver and not install and found["table"] is None and not found["errors"]:
+        return None
+    _attempt(found, "driver", lambda: _pair(driver, "Version"))
+    _attempt(found, "firmware", lambda: _pair(read(ASCEND + "/firmware/version.info"), "Version"))
+    _attempt(found, "install", lambda: parse_ascend.pairs(install) if install else None)
+    _attempt(found, "mapping", lambda: _mapping() if found["table"] else None)
+    _attempt(found, "network", lambda: _network(found["table"]["devices"]) if found["table"] else None)
+    return found
+
+
+def _pair(text: str, key: str) -> str | None:
+    return parse_ascend.pairs(text).get(key) if text else None
+
+
+def _table() -> dict[str, Any] | None:
+    said = npu_smi(["info"])
+    return None if said is None else parse_ascend.table(said)
+
+
+def _mapping() -> list[dict[str, Any]] | None:
+    said = npu_smi(["info", "-m"])
+    return None if said is None else parse_ascend.mapping(said)
+
+
+def _network(devices: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
+    """The state of each device's own network port, for replicas over several hosts."""
+    found = []
+    for device in devices:
+        entry: dict[str, Any] = {"index": device["index"]}
+        for name, option in (("link", "-link"), ("health", "-net_health")):
+            answers = (run([tool, "-i", str(device["index"]), option, "-g"], timeout=20) for tool in HCCN)
+            said = next((answer for answer in answers if answer.code not in (126, 127)), None)
+            if said is None:
+                return None
+            try:
+                entry[name] = parse_ascend.hccn(said.out)
+            except Unparsed:
+                entry[name] = None
+        found.append(entry)
+    return found
+
+
+def use(wanted: dict[str, list[int]], devices: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Allocate and compute on devices that nobody uses; `error` is None where that went well."""
+    found: list[dict[str, Any]] = []
+    for tool, indices in wanted.items():
+        known = {device["index"]: device for device in devices.get(tool, ())}
+        free = [index for index in indices if index in known and not known[index]["processes"]]
+        for index in indices:
+            if index not in free:
+                state = "in use" if index in known else "not there"
+                found.append({"tool": tool, "index": index, "tried": False, "error": None, "why": state})
+        if tool == "nvidia-smi" and free:
+            found.extend(_cuda(free))
+        else:
+            why = (
+                "only an image with torch_npu can do that" if tool == "npu-smi" else "there is nothing to try"
+            )
+            found.extend({"tool": tool, "index": i, "tried": False, "error": None, "why": why} for i in free)
+    return found
+
+
+def _cuda(indices: list[int]) -> list[dict[str, Any]]:
+    """In a process of its own: a broken driver may crash or hang it."""
+    import sys
+
+    script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "cuda_probe.py")
+    said = run([sys.executable, "-I", "-S", script] + [str(index) for index in indices], timeout=180)
+    answer = own_json(said.out)
+    if not isinstance(answer, list):
+        error = "the trial ended with code %d: %s" % (
+            said.code,
+            shown(said.err or said.out or "without a word"),
+        )
+        answer = [{"index": index, "tried": True, "error": error, "why": ""} for index in indices]
+    return [dict(entry, tool="nvidia-smi") for entry in answer]
