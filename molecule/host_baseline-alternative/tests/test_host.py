@@ -31,3 +31,9 @@ def test_the_authority_is_trusted(host: Any) -> None:
     trusted = host.file("/etc/ssl/certs/flagprov-site-ca.pem")
     assert trusted.is_symlink
     assert trusted.linked_to == "/usr/local/share/ca-certificates/flagprov-site-ca.crt"
+
+
+def test_the_time_service_that_was_there_was_started(host: Any) -> None:
+    assert host.service("chrony").is_running
+    assert host.service("chrony").is_enabled
+    assert not host.package("systemd-timesyncd").is_installed

@@ -1,6 +1,7 @@
 # What a host's Docker Engine is and runs, as YAML; changes nothing.
 # Files come as mode, owner and base64 of their text.
-# Arguments: the registries whose directory of authorities is wanted.
+# Argument: the registries whose authorities are wanted.
+
 list() { name=$1; shift; printf '%s: [' "$name"; [ $# = 0 ] || printf "'%s'," "$@"; echo ']'; }
 text() { [ -f "$1" ] && echo "$(stat -c '%a %u' "$1") $(base64 -w 0 "$1")"; }
 seconds() { timeout 20 "$@" 2>/dev/null; }
@@ -24,19 +25,37 @@ case $(readlink -f "$(command -v docker || echo /)") in
     *) grep -qs podman "$(command -v docker)" && echo "kind: podman" || echo "kind: docker" ;;
 esac
 
-server=$(seconds docker version --format '{{.Server.Version}}')
-echo "answers: $([ -n "$server" ] && echo true || echo false)"
-installed=$([ -n "$program" ] && "$program" --version 2>/dev/null | sed 's/.*version \([0-9.]*\).*/\1/')
-echo "version: '$(echo "${server:-$installed}" | sed 's/^\([0-9.]*\).*/\1/')'"
 echo "enabled: $(systemctl is-enabled --quiet docker.service 2>/dev/null && echo true || echo false)"
-echo "active: $(systemctl is-active --quiet docker.service 2>/dev/null && echo true || echo false)"
+active=$(systemctl is-active --quiet docker.service 2>/dev/null && echo true || echo false)
+echo "active: $active"
 
-info=$([ -n "$server" ] && seconds docker info --format '{{.DockerRootDir}} {{.Images}} {{.Containers}} {{.CgroupDriver}}')
-# shellcheck disable=SC2086
-set -- "$*" $info
-echo "data_root: '${2:-}'"
-echo "holds: $((${3:-0} + ${4:-0}))"
+# A docker that is down is not asked: its socket would start it.
+server=$([ $active = false ] || seconds docker version --format '{{.Server.Version}}')
+echo "answers: $([ -n "$server" ] && echo true || echo false)"
+installed=$([ -z "$program" ] || "$program" --version 2>/dev/null | sed 's/.*version \([0-9.]*\).*/\1/')
+echo "version: '$(echo "${server:-$installed}" | sed 's/^\([0-9.]*\).*/\1/')'"
+
 registries=$1
+configured=/var/lib/docker
+if [ -s /etc/docker/daemon.json ]; then
+    configured=$(python3 -I -S -c 'import json
+config = json.load(open("/etc/docker/daemon.json"))
+print(config.get("data-root") or "/var/lib/docker")' 2>/dev/null) && echo "config_valid: true" || echo "config_valid: false"
+else
+    echo "config_valid: true"
+fi
+info=$([ -z "$server" ] || seconds docker info --format '{{.DockerRootDir}} {{.Images}} {{.Containers}} {{.CgroupDriver}}')
+if [ -n "$info" ]; then
+    # shellcheck disable=SC2086
+    set -- $info
+    echo "data_root: '$1'"
+    echo "holds: $(($2 + $3))"
+    cgroups=$4
+else
+    echo "data_root: '$configured'"
+    echo "holds: $(ls -A "$configured"/image/*/imagedb/content/sha256 "$configured/containers" 2>/dev/null | grep -c '^[0-9a-f]')"
+    cgroups=
+fi
 
 running=$([ -n "$server" ] && seconds docker ps --quiet --no-trunc)
 # shellcheck disable=SC2046,SC2086
@@ -44,14 +63,8 @@ list running $([ -z "$running" ] || seconds docker inspect --format '{{slice .Na
 # A reload of systemd takes GPUs that the runtime hook gave from containers under the systemd cgroup driver.
 gpu='{{if and (or .HostConfig.DeviceRequests (eq .HostConfig.Runtime "nvidia")) (not .HostConfig.Privileged)}}{{slice .Name 1}}{{end}}'
 # shellcheck disable=SC2046,SC2086
-list gpu_containers $([ -z "$running" ] || [ "${5:-}" != systemd ] || seconds docker inspect --format "$gpu" $running)
+list gpu_containers $([ -z "$running" ] || [ "$cgroups" != systemd ] || seconds docker inspect --format "$gpu" $running)
 
-if [ -s /etc/docker/daemon.json ]; then
-    python3 -I -S -c 'import json; assert isinstance(json.load(open("/etc/docker/daemon.json")), dict)' 2>/dev/null &&
-        echo "config_valid: true" || echo "config_valid: false"
-else
-    echo "config_valid: true"
-fi
 # What is given on dockerd's command line must not stand in daemon.json as well.
 pid=$(cat /run/docker.pid /var/run/docker.pid 2>/dev/null | head -n 1)
 # shellcheck disable=SC2046
