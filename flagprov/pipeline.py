@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from flagprov.apply.bring import Bringing, Brought
 from flagprov.apply.converge import OnEvent, failed
@@ -23,6 +24,9 @@ from flagprov.observe import look, survey
 from flagprov.placement import place
 from flagprov.plan import build, host_plan
 from flagprov.preparation import Job, Request, hosts_of, prepare
+from flagprov.rollout.arrange import arrange
+from flagprov.rollout.move import Rolling
+from flagprov.rollout.options import Options
 from flagprov.transport import Connections, Session
 from flagprov.upkeep import logs, status, stop, teardown
 from flagprov.verify.status import completions, of_placement
@@ -30,6 +34,7 @@ from flagprov.verify.status import completions, of_placement
 __all__ = ["Request", "deploy", "logs", "plan", "status", "stop", "teardown"]
 
 Approve = Callable[[Plan], bool]
+DEFAULT = Options(allow_downtime=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,25 +45,36 @@ class Picture:
     placement: Placement
     surveys: Mapping[str, Survey]
     looks: Mapping[str, Look] = field(default_factory=dict)
+    gated: bool = False  # something that serves is interrupted: batch after batch
 
 
 def _ignore(event: Event) -> None:
     """For callers who do not care what happens meanwhile."""
 
 
-def plan(request: Request, on_event: OnEvent = _ignore) -> Plan:
+def plan(request: Request, on_event: OnEvent = _ignore, options: Options = DEFAULT) -> Plan:
     """What `deploy` would do; changes nothing."""
     job = prepare(request)
     with Connections(job.fleet) as connections:
-        return _draw(job, connections).plan
+        return _draw(job, connections, "deploy", options).plan
 
 
-def deploy(request: Request, *, approve: Approve, on_event: OnEvent = _ignore) -> Outcome | None:
-    """Bring every host of the fleet to serve the release; None where the plan was not approved."""
+def deploy(
+    request: Request,
+    *,
+    approve: Approve,
+    on_event: OnEvent = _ignore,
+    options: Options = DEFAULT,
+    verb: str = "deploy",
+) -> Outcome | None:
+    """Bring every host of the fleet to serve the release; None where the plan was not approved.
+
+    What serves already is changed batch after batch, gated, and put back when it fails.
+    """
     begun = time.monotonic()
     job = prepare(request)
     with Connections(job.fleet) as connections:
-        picture = _draw(job, connections)
+        picture = _draw(job, connections, verb, options)
         if picture.plan.changes == 0:
             brought = {
                 host: Brought(HostOutcome(host, "unchanged"), seen.notes)
@@ -68,17 +84,18 @@ def deploy(request: Request, *, approve: Approve, on_event: OnEvent = _ignore) -
         if not approve(picture.plan):
             return None
         changing = hosts_of(job.fleet, [host.host for host in picture.plan.hosts()])
+        command = " ".join([verb, job.release.name, *(f"--set {text}" for text in job.sets)])
         with (
-            RunRecord(job.site, "deploy", picture.plan, on_event) as record,
-            Lease(connections, changing, f"deploy {job.release.name}") as lease,
+            RunRecord(job.site, verb, picture.plan, on_event) as record,
+            Lease(connections, changing, command) as lease,
         ):
-            picture, brought = _apply(job, picture, connections, lease, record)
+            picture, brought = _apply(job, picture, connections, lease, record, options)
             outcome = replace(_finish(job, picture, brought, begun), run_directory=str(record.directory))
             record.finish(outcome)
         return outcome
 
 
-def _draw(job: Job, connections: Connections) -> Picture:
+def _draw(job: Job, connections: Connections, verb: str, options: Options) -> Picture:
     """Survey all hosts, place, and look at what would change; one connection and one exec per host."""
     from flagprov.apply.provision import fingerprint
 
@@ -105,10 +122,10 @@ def _draw(job: Job, connections: Connections) -> Picture:
     for name, reason in provision.items():
         if name not in plans and name not in excluded:
             plans[name] = host_plan(name, None, reason, "the rest follows once the host is provisioned")
-    notes = _taken_back(job, placement, surveys)
-    return Picture(
-        build("deploy", job.release.name, placement, plans, left_out, notes), placement, surveys, looks
-    )
+    arranged = arrange(placement, plans, surveys, job.lost(excluded), options)
+    notes = (*_taken_back(job, placement, surveys), *arranged.notes)
+    drawn = build(verb, job.release.name, placement, plans, left_out, notes, arranged.groups)
+    return Picture(drawn, placement, surveys, looks, arranged.gated)
 
 
 def _look_at(
@@ -175,49 +192,82 @@ def _taken_back(job: Job, placement: Placement, surveys: Mapping[str, Survey]) -
 
 
 def _apply(
-    job: Job, picture: Picture, connections: Connections, lease: Lease, record: RunRecord
+    job: Job, picture: Picture, connections: Connections, lease: Lease, record: RunRecord, options: Options
 ) -> tuple[Picture, dict[str, Brought]]:
-    """Provision the hosts that need it, then bring all hosts of each batch, side by side."""
-    brought: dict[str, Brought] = {}
-    placement, surveys = picture.placement, dict(picture.surveys)
+    """Provision the hosts that need it, stage, then bring batch after batch."""
     digests = {host.host: "" if host.pending else host.digest for host in picture.plan.hosts()}
-    provisioned: Mapping[str, HostOutcome] = {}
     needy = [host.host for host in picture.plan.hosts() for step in host.steps if step.action == "provision"]
+    provisioned = _provision(job, needy, record)
+    brought = {n: Brought(o) for n, o in provisioned.items() if o.state in ("failed", "unreachable")}
     if needy:
-        provisioned = _provision(job, needy, record)
-        brought.update(
-            {n: Brought(o) for n, o in provisioned.items() if o.state in ("failed", "unreachable")}
-        )
-        able = [name for name in needy if name not in brought]
-        for name, found in connections.each(hosts_of(job.fleet, able), survey).items():
-            digests[name] = ""
-            if isinstance(found, Survey):
-                surveys[name] = found
-            else:
-                brought[name] = _failure(found)
-        placement = place(job.fleet, job.release.name, job.wishes(surveys), job.reserved(surveys))
-        for refusal in placement.refusals:
-            if refusal.host in needy:
-                brought[refusal.host] = _failure(
-                    HostError(refusal.host, "placement", refusal.message, remedy=refusal.remedy)
-                )
-    bringing = Bringing(job, placement, lease, record)
+        picture = _look_again(job, picture, connections, [n for n in needy if n not in brought], brought)
+        digests.update(dict.fromkeys(needy, ""))
+    surveys = picture.surveys
+    bringing = Bringing(job, picture.placement, lease, record, _deployment(lease, job))
+    if picture.gated:
+        able = [host.host for host in picture.plan.hosts() if host.host not in brought]
+        brought.update(_stage(job, connections, bringing, surveys, digests, able))
+        digests = dict.fromkeys(digests, "")
 
     def bring(session: Session) -> Brought:
         name = session.host.name
-        return bringing.bring(session, surveys[name], digests[name])
+        found = bringing.bring(session, surveys[name], digests[name])
+        return found.after(provisioned[name]) if name in provisioned else found
 
-    for batch in picture.plan.batches:
-        names = [host.host for replica in batch.replicas for host in replica.hosts]
-        able = [name for name in dict.fromkeys(names) if name not in brought]
-        for name, result in connections.each(hosts_of(job.fleet, able), bring).items():
-            brought[name] = _failure(result) if isinstance(result, HostError) else result
-            if name in provisioned:
-                brought[name] = brought[name].after(provisioned[name])
-    return replace(picture, placement=placement), brought
+    hosts = {host.name: host for host in job.fleet.hosts}
+    rolling = Rolling(connections, hosts, surveys, options, lease, record, bring)
+    return picture, rolling.roll(picture.plan, brought, picture.gated)
+
+
+def _look_again(
+    job: Job, picture: Picture, connections: Connections, names: Sequence[str], brought: dict[str, Brought]
+) -> Picture:
+    """Hosts that were provisioned are placed by what they are now; refusals go to `brought`."""
+    surveys = dict(picture.surveys)
+    for name, found in connections.each(hosts_of(job.fleet, names), survey).items():
+        if isinstance(found, Survey):
+            surveys[name] = found
+        else:
+            brought[name] = _failure(found)
+    placement = place(job.fleet, job.release.name, job.wishes(surveys), job.reserved(surveys))
+    for refusal in placement.refusals:
+        if refusal.host in names:
+            error = HostError(refusal.host, "placement", refusal.message, remedy=refusal.remedy)
+            brought[refusal.host] = _failure(error)
+    return replace(picture, placement=placement, surveys=surveys)
+
+
+def _stage(
+    job: Job,
+    connections: Connections,
+    bringing: Bringing,
+    surveys: Mapping[str, Survey],
+    digests: Mapping[str, str],
+    names: Sequence[str],
+) -> dict[str, Brought]:
+    """Everything beside what runs, on all hosts, before the first of them is interrupted."""
+
+    def stage(session: Session) -> None:
+        bringing.stage(session, surveys[session.host.name], digests[session.host.name])
+
+    staged = connections.each(hosts_of(job.fleet, list(dict.fromkeys(names))), stage)
+    return {name: _failure(error) for name, error in staged.items() if isinstance(error, HostError)}
+
+
+def _deployment(lease: Lease, job: Job) -> dict[str, Any]:
+    """What the hosts write into their history."""
+    return {
+        "command": lease.wire["command"],
+        "by": lease.wire["holder"],
+        "at": lease.wire["since"],
+        "release": job.release.name,
+        "set": list(job.sets),
+    }
 
 
 def _provision(job: Job, names: Sequence[str], record: RunRecord) -> Mapping[str, HostOutcome]:
+    if not names:
+        return {}
     from flagprov.apply.provision import provision
 
     return provision(job.fleet, hosts_of(job.fleet, names), record, directory=record.directory)
@@ -242,7 +292,7 @@ def _finish(job: Job, picture: Picture, brought: Mapping[str, Brought], begun: f
     ]
     _remember(job, picture.placement, hosts)
     return Outcome(
-        verb="deploy",
+        verb=picture.plan.verb,
         release=job.release.name,
         hosts=ordered,
         replicas=of_placement(job.fleet, picture.placement, {n: b.notes for n, b in brought.items()}),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from flagprov.models.desired import Placement, Stage
+from flagprov.models.desired import Placement, Replica, Stage
 from flagprov.models.observed import Change, Look
 from flagprov.models.plan import Batch, HostPlan, LeftOut, Plan, ReplicaPlan
 
@@ -31,19 +31,24 @@ def build(
     hosts: Mapping[str, HostPlan],
     left_out: Sequence[LeftOut],
     notes: Sequence[str] = (),
+    groups: Sequence[Sequence[Replica]] = (),
 ) -> Plan:
-    """A plain deploy is one batch; a replica with a host that was left out is left out whole."""
-    replicas = []
+    """One batch unless there are groups; a replica with a host that was left out is left out whole."""
     shown: set[str] = set()
-    for replica in placement.replicas:
-        if all(host in hosts for host in replica.hosts):
-            parts = tuple(_part(hosts[host], replica.name, host not in shown) for host in replica.hosts)
-            shown.update(replica.hosts)
-            replicas.append(ReplicaPlan(replica.name, parts, cost_of(parts)))
-    for host, plan in hosts.items():
-        if host not in shown:
-            replicas.append(ReplicaPlan("", (plan,), cost_of((plan,))))
-    return Plan(verb, release, (Batch(tuple(replicas)),) if replicas else (), tuple(left_out), tuple(notes))
+    batches: list[list[ReplicaPlan]] = []
+    for group in groups or (placement.replicas,):
+        batch = []
+        for replica in group:
+            if all(host in hosts for host in replica.hosts):
+                parts = tuple(_part(hosts[host], replica.name, host not in shown) for host in replica.hosts)
+                shown.update(replica.hosts)
+                batch.append(ReplicaPlan(replica.name, parts, cost_of(parts)))
+        batches.append(batch)
+    batches[-1] += [
+        ReplicaPlan("", (plan,), cost_of((plan,))) for host, plan in hosts.items() if host not in shown
+    ]
+    full = tuple(Batch(tuple(batch)) for batch in batches if batch)
+    return Plan(verb, release, full, tuple(left_out), tuple(notes))
 
 
 def _part(plan: HostPlan, replica: str, first: bool) -> HostPlan:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -56,6 +56,12 @@ class Job:
         """Replicas that were deployed on hosts which were not asked, or did not answer."""
         known = self.site.deployed()
         return {name for name, replica in known.items() if not set(replica["hosts"]) & set(surveys)}
+
+    def lost(self, hosts: Collection[str]) -> set[str]:
+        """Replicas of the release that are on hosts which were left out."""
+        known = self.site.deployed()
+        mine = {n: r for n, r in known.items() if r["release"] == self.release.name}
+        return {name for name, replica in mine.items() if set(replica["hosts"]) & set(hosts)}
 
     def servings(self, host: Host, placement: Placement, survey: Survey) -> list[Serving]:
         """The host's replicas, each with the image facts that the site knows by now."""

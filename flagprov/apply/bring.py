@@ -20,6 +20,8 @@ from flagprov.preparation import Job
 from flagprov.runner.facts import parse_facts
 from flagprov.transport import Session
 
+STAGED = ("image", "image_facts", "weights", "directory", "tree")
+
 
 @dataclass
 class Brought:
@@ -44,10 +46,18 @@ class Brought:
 class Bringing:
     """What the hosts of one run share: an image is looked into by one of them, for all."""
 
-    def __init__(self, job: Job, placement: Placement, lease: Lease | None, on_event: OnEvent) -> None:
+    def __init__(
+        self,
+        job: Job,
+        placement: Placement,
+        lease: Lease | None,
+        on_event: OnEvent,
+        deployment: Mapping[str, Any] | None = None,
+    ) -> None:
         self.job = job
         self.lease = lease  # None: looking only
         self.placement = placement
+        self.deployment = deployment  # who does what, for the hosts' history
         self.on_event = on_event
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
@@ -58,17 +68,12 @@ class Bringing:
         changes = 0
         desired = self.desired(session, survey)
         if desired.pending:
-            known = [resource for resource in desired.resources if resource.kind != "image_facts"]
-            answer = self._converge(session, known, checked_look(session, known).digest)
-            changes += _add(answer, seconds)
-            for resource in desired.resources:
-                if resource.kind == "image_facts":
-                    changes += self._look_into(session, resource, seconds)
+            changes += self._prepare_image(session, desired, seconds)
             desired = self.desired(session, survey)
             digest = ""
         if not digest:
             digest = checked_look(session, desired.resources).digest
-        answer = self._converge(session, desired.resources, digest)
+        answer = self._converge(session, desired.resources, digest, self.deployment)
         changes += _add(answer, seconds)
         outcome = HostOutcome(host.name, "changed" if changes else "unchanged", changes, seconds=seconds)
         return Brought(outcome, answer["notes"])
@@ -82,9 +87,43 @@ class Bringing:
         except FlagprovError as error:  # the image's facts refuse what the release or the settings ask for
             raise HostError(host.name, "config", error.message, remedy=error.remedy) from None
 
-    def _converge(self, session: Session, resources: Sequence[Resource], digest: str) -> dict[str, Any]:
+    def stage(self, session: Session, survey: Survey, digest: str) -> Mapping[str, float]:
+        """Everything that lies beside what runs: image, weights, the new configuration directory."""
+        seconds: dict[str, float] = {}
+        desired = self.desired(session, survey)
+        if digest and checked_look(session, desired.resources).digest != digest:
+            raise HostError(
+                session.host.name,
+                "plan",
+                "this host has changed since it was looked at",
+                remedy="run it again",
+            )
+        if desired.pending:
+            self._prepare_image(session, desired, seconds)
+            desired = self.desired(session, survey)
+        beside = [resource for resource in desired.resources if resource.kind in STAGED]
+        _add(self._converge(session, beside, ""), seconds)
+        return seconds
+
+    def _prepare_image(self, session: Session, desired: HostDesired, seconds: dict[str, float]) -> int:
+        """Bring the image, and look into it unless somebody has."""
+        known = [resource for resource in desired.resources if resource.kind != "image_facts"]
+        answer = self._converge(session, known, checked_look(session, known).digest)
+        changes = _add(answer, seconds)
+        for resource in desired.resources:
+            if resource.kind == "image_facts":
+                changes += self._look_into(session, resource, seconds)
+        return changes
+
+    def _converge(
+        self,
+        session: Session,
+        resources: Sequence[Resource],
+        digest: str,
+        deployment: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
         assert self.lease, "a run that only looks has no lease"
-        return converge(session, resources, digest, self.lease, self.on_event)
+        return converge(session, resources, digest, self.lease, self.on_event, deployment)
 
     def learn(self, session: Session, desired: HostDesired, notes: Mapping[str, Any]) -> bool:
         """Keep the image facts that a host knows already; whether there were any."""

@@ -33,7 +33,12 @@ def host_event(host: str, message: Mapping[str, Any]) -> Event:
 
 
 def converge(
-    session: Session, resources: Sequence[Resource], digest: str, lease: Lease, on_event: OnEvent
+    session: Session,
+    resources: Sequence[Resource],
+    digest: str,
+    lease: Lease,
+    on_event: OnEvent,
+    deployment: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Apply resources; refused by the host when its look has moved, or when another run holds it."""
     host = session.host.name
@@ -42,6 +47,7 @@ def converge(
         "resources": [resource.wire() for resource in resources],
         "digest": digest,
         "lease": lease.wire,
+        "deployment": deployment,
     }
     return session.ask(payload, lambda message: on_event(host_event(host, message)))
 

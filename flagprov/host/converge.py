@@ -25,7 +25,7 @@ def look(request: dict[str, Any]) -> dict[str, Any]:
     problems: list[dict[str, Any]] = []
     notes: dict[str, Any] = {}
     changed: set[str] = set()
-    for resource in request["resources"]:
+    for resource in wanted(request):
         module = load(resource["kind"])
         try:
             observed = module.observe(resource["spec"])
@@ -87,7 +87,42 @@ def converge(request: dict[str, Any]) -> dict[str, Any]:
                     raise Blocked(
                         "plan", "this host has changed since it was looked at", "run the command again"
                     )
-            return _apply(request["resources"])
+            return _recorded(request)
+
+
+def wanted(request: dict[str, Any]) -> list[dict[str, Any]]:
+    """The resources that the controller sent, or those of deployments that this host remembers."""
+    if request.get("from"):
+        from flagprov.host.history import chosen
+
+        return chosen(request["from"])
+    resources: list[dict[str, Any]] = request["resources"]
+    return resources
+
+
+def _recorded(request: dict[str, Any]) -> dict[str, Any]:
+    """Apply, and write into the history what came of it."""
+    resources = wanted(request)
+    deployment = request.get("deployment")
+    try:
+        result = _apply(resources)
+    except Blocked:
+        if deployment:
+            _remember(resources, deployment, "failed")
+        raise
+    if deployment and result["changes"]:
+        _remember(resources, deployment, "done")
+    return result
+
+
+def _remember(resources: list[dict[str, Any]], deployment: dict[str, Any], result: str) -> None:
+    from flagprov.host.history import remember
+
+    try:
+        remember(resources, deployment, result)
+    except OSError as error:  # a full disk must not hide what failed before
+        message = "%s: %s" % (error.filename, error.strerror)
+        wire.event("note", "verify", "history", "not written: %s" % message)
 
 
 def _apply(resources: list[dict[str, Any]]) -> dict[str, Any]:

@@ -21,15 +21,23 @@ if TYPE_CHECKING:
 
 ROOT = "/var/lib/flagprov/jobs"
 
+# Kind of job -> module and function. A function that yields gives its result and then works on.
+KINDS = {
+    "pull": ("flagprov.host.pull", "pull"),
+    "transfer": ("flagprov.host.transfer.job", "transfer"),
+    "fetch": ("flagprov.host.fetch", "fetch"),
+    "hash": ("flagprov.host.transfer.job", "hash_deep"),
+}
+
 
 def name_of(kind: str, spec: dict[str, Any]) -> str:
     text = json.dumps([kind, spec], sort_keys=True)
     return "%s-%s" % (kind, hashlib.sha256(text.encode()).hexdigest()[:12])
 
 
-def run_job(kind: str, spec: dict[str, Any]) -> dict[str, Any]:
+def run_job(kind: str, spec: dict[str, Any], name: str = "") -> dict[str, Any]:
     """Start the job unless it runs already, then follow it to its result."""
-    name = name_of(kind, spec)
+    name = name or name_of(kind, spec)
     unit = "flagprov-job-%s.service" % name
     if unit_state(unit).get("ActiveState") not in ("active", "activating"):
         _start(name, unit, kind, spec)
@@ -86,11 +94,15 @@ def main(name: str) -> None:
         job = json.load(stream)
     with open(os.path.join(folder, "events"), "a", encoding="utf-8", buffering=1) as sys.stdout:
         try:
-            if job["kind"] != "pull":
+            if job["kind"] not in KINDS:
                 raise Blocked(name, "unknown kind of job: %s" % job["kind"])
-            from flagprov.host.pull import pull
-
-            send({"result": pull(job["spec"])})
+            module, function = KINDS[job["kind"]]
+            outcome = getattr(__import__(module, fromlist=[function]), function)(job["spec"])
+            if isinstance(outcome, dict):
+                send({"result": outcome})
+                return
+            for result in outcome:
+                send({"result": result})
         except Blocked as problem:
             send({"error": problem.wire()})
         except Exception as error:

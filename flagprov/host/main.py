@@ -42,10 +42,26 @@ def answer(request: dict[str, object]) -> dict[str, object]:
         from flagprov.host import lease
 
         return lease.answer(request)
+    if op == "history":
+        from flagprov.host import history
+
+        return history.answer(request)
+    if op == "mark":
+        from flagprov.host import history
+
+        return history.mark(str(request["replica"]), str(request["result"]))
+    if op == "measure":
+        from flagprov.host.gate import measure
+
+        return measure(request)
     if op == "attach":
         from flagprov.host.jobs import attach
 
         return attach(str(request["job"]))
+    if op in ("reach", "transfer", "release", "deep"):
+        from flagprov.host.transfer import requests
+
+        return requests.answer(str(op), request)
     raise Blocked("request", "unknown operation %r" % (op,), "update flagprov on the controller")
 
 

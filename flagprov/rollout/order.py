@@ -28,7 +28,9 @@ class Size:
 def parse_size(text: str, option: str) -> Size:
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(%?)\s*", text)
     if not found or (not found.group(2) and "." in found.group(1)):
-        raise UsageError(f"{option}: {text!r} is no size", remedy="a number such as 5, or a share such as 25%")
+        raise UsageError(
+            f"{option}: {text!r} is no size", remedy="a number such as 5, or a share such as 25%"
+        )
     value = float(found.group(1))
     if found.group(2):
         if not 0 < value <= 100:

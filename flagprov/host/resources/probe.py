@@ -24,6 +24,7 @@ def observe(spec: dict[str, Any]) -> dict[str, Any]:
 def note(spec: dict[str, Any], observed: dict[str, Any]) -> dict[str, Any]:
     said = {"replica": spec["replica"], "state": observed["state"], "detail": observed["detail"]}
     said["model"] = spec["model"]
+    said["probe"] = spec
     if observed["state"] == "ready" and "completion" in observed:
         said.update(
             completion=observed["completion"], port=spec["port"], path=engine.PATHS[spec["readiness"]]

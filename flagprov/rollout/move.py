@@ -1,0 +1,135 @@
+"""Batch after batch: change, gate, soak; what fails is put back, the rest is left alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from flagprov.apply.bring import Brought
+from flagprov.apply.converge import OnEvent, failed, host_event
+from flagprov.apply.lease import Lease
+from flagprov.errors import HostError, UnreachableError
+from flagprov.models.event import Event
+from flagprov.models.fleet import Host
+from flagprov.models.observed import Survey
+from flagprov.models.outcome import HostOutcome
+from flagprov.models.plan import Plan
+from flagprov.rollout.gate import Figures, judge, measure
+from flagprov.rollout.options import Options
+from flagprov.transport import Connections, Session
+
+
+@dataclass
+class Rolling:
+    """One change on its way over the fleet."""
+
+    connections: Connections
+    hosts: Mapping[str, Host]
+    surveys: Mapping[str, Survey]
+    options: Options
+    lease: Lease
+    on_event: OnEvent
+    bring: Callable[[Session], Brought]
+    good: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # host -> what to put back
+
+    def roll(self, plan: Plan, brought: dict[str, Brought], gated: bool) -> dict[str, Brought]:
+        """Outcomes of all hosts of the plan; `brought` holds those that ended before."""
+        for number, batch in enumerate(plan.batches, 1):
+            names = list(dict.fromkeys(host.host for replica in batch.replicas for host in replica.hosts))
+            moving = [self.hosts[name] for name in names if name not in brought]
+            if gated and len(plan.batches) > 1:
+                self._say(moving, f"batch {number} of {len(plan.batches)}")
+            results = self.connections.each(moving, self._move if gated else self.bring)
+            broken = {name: error for name, error in results.items() if isinstance(error, HostError)}
+            brought.update({name: found for name, found in results.items() if isinstance(found, Brought)})
+            if broken and gated:
+                brought.update(self._put_back(broken))
+                brought.update(self._left_alone(plan, brought, number))
+                return brought
+            brought.update({name: _failure(error) for name, error in broken.items()})
+            if gated and self.options.pause_s and number < len(plan.batches):
+                time.sleep(self.options.pause_s)
+        return brought
+
+    def _say(self, hosts: Sequence[Host], text: str) -> None:
+        for host in hosts:
+            self.on_event(Event(time.time(), host.name, "note", "serve", "rollout", text))
+
+    def _move(self, session: Session) -> Brought:
+        """Change one host; its own figures from before are what it is judged by."""
+        host = session.host.name
+        before = self._before(session)
+        brought = self.bring(session)
+        for note in brought.notes.values():
+            probe = note.get("probe") if isinstance(note, Mapping) else None
+            if probe:
+                after = measure(session, probe, self.options, warm_up=1)
+                reason = judge(before.get(probe["replica"]), after, self.options)
+                if reason:
+                    self._mark(session, probe["replica"])
+                    raise HostError(host, "gate", f"{probe['replica']}: {reason}")
+        self._soak(session)
+        return brought
+
+    def _before(self, session: Session) -> dict[str, Figures]:
+        host = session.host.name
+        history = session.ask({"op": "history"})["deployments"]
+        last = {entry["replica"]: entry["number"] for entry in history if entry["result"] == "done"}
+        running = [r.replica for r in self.surveys[host].running if r.state == "running"]
+        self.good[host] = [{"replica": name, "number": last[name]} for name in running if name in last]
+        records = self.surveys[host].records
+        probes = {name: records[name]["probe"] for name in running if name in records}
+        return {name: measure(session, probe, self.options, warm_up=0) for name, probe in probes.items()}
+
+    def _soak(self, session: Session) -> None:
+        """Nothing may fall over in the first seconds."""
+        deadline = time.monotonic() + self.options.soak_s
+        while time.monotonic() < deadline:
+            for replica in session.ask({"op": "status"})["replicas"]:
+                if replica["state"] != "ready":
+                    self._mark(session, replica["replica"])
+                    message = f"{replica['replica']} became {replica['state']}: {replica.get('detail', '')}"
+                    raise HostError(session.host.name, "soak", message)
+            time.sleep(min(1.0, max(0.0, deadline - time.monotonic())))
+
+    def _mark(self, session: Session, replica: str) -> None:
+        """The newest deployment did start, but was refused: never go back to it."""
+        session.ask({"op": "mark", "replica": replica, "result": "refused"})
+
+    def _put_back(self, broken: Mapping[str, HostError]) -> dict[str, Brought]:
+        reachable = [
+            self.hosts[name] for name, error in broken.items() if not isinstance(error, UnreachableError)
+        ]
+        answers = self.connections.each(reachable, self._restore)
+        outcomes = {}
+        for name, error in broken.items():
+            outcome = _failure(error).outcome
+            answer = answers.get(name)
+            if isinstance(answer, HostError):
+                told = f"{outcome.message}; putting the old one back failed: {answer.message}"
+            elif answer:
+                told = f"{outcome.message}; the deployment from before was put back and serves"
+            else:
+                told = outcome.message
+            outcomes[name] = Brought(replace(outcome, message=told))
+        return outcomes
+
+    def _restore(self, session: Session) -> bool:
+        """Whether there was something to go back to, and it serves again."""
+        wishes = self.good.get(session.host.name)
+        if not wishes:
+            return False
+        payload = {"op": "converge", "from": wishes, "digest": "", "lease": self.lease.wire}
+        session.ask(payload, lambda message: self.on_event(host_event(session.host.name, message)))
+        return True
+
+    def _left_alone(self, plan: Plan, brought: Mapping[str, Brought], stopped: int) -> dict[str, Brought]:
+        names = {host.host for host in plan.hosts()} - set(brought)
+        self._say([self.hosts[name] for name in sorted(names)], f"not touched: batch {stopped} failed")
+        return {name: Brought(HostOutcome(name, "unchanged")) for name in names}
+
+
+def _failure(error: HostError) -> Brought:
+    return Brought(failed(error, isinstance(error, UnreachableError)))

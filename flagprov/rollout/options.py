@@ -1,0 +1,26 @@
+"""How a change goes over a fleet: sizes, pauses, and what a gate asks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flagprov.rollout.order import Size
+
+QUARTER = Size(percent=25)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Careful by default; `at_once` is one batch without canary or soak."""
+
+    batches: tuple[Size, ...] = (QUARTER,)
+    max_unavailable: Size = QUARTER
+    canary: bool = True
+    at_once: bool = False
+    pause_s: float = 0.0
+    soak_s: float = 3.0
+    requests: int = 4
+    concurrent: int = 2
+    latency_s: float | None = None  # of one completion; None: against the replica's own figures from before
+    slowdown: float = 3.0  # how much slower than before is still good
+    allow_downtime: bool = False

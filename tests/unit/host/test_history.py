@@ -1,0 +1,76 @@
+"""The history of a replica: numbered, bounded, and enough to go back."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flagprov.host import history
+from flagprov.host.wire import Blocked
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "STATE", str(tmp_path))
+
+
+def resources(config: str) -> list[dict[str, Any]]:
+    return [
+        {"kind": "image", "replica": "m-0", "spec": {}},
+        {"kind": "container", "replica": "m-0", "spec": {"config": config}},
+        {"kind": "container", "replica": "n-0", "spec": {"absent": True}},
+    ]
+
+
+def deploy(config: str, result: str = "done") -> None:
+    history.remember(resources(config), {"command": f"deploy {config}"}, result)
+
+
+def config_of(number: int | None) -> str:
+    assert number is not None
+    return str(history.read("m-0", number)["resources"][1]["spec"]["config"])
+
+
+def test_deployments_are_numbered_and_listed() -> None:
+    deploy("a")
+    deploy("b")
+    entries = history.answer({})["deployments"]
+    assert [(e["replica"], e["number"], e["command"]) for e in entries] == [
+        ("m-0", 1, "deploy a"),
+        ("m-0", 2, "deploy b"),
+    ]
+
+
+def test_the_oldest_go() -> None:
+    for number in range(history.KEEP + 5):
+        deploy(str(number))
+    assert history.numbers("m-0") == list(range(6, history.KEEP + 6))
+
+
+def test_back_is_the_last_that_served_and_was_different() -> None:
+    deploy("a")
+    deploy("b")
+    deploy("b")
+    assert config_of(history.previous("m-0")) == "a"
+
+
+def test_back_from_a_failure_is_the_last_that_served() -> None:
+    deploy("a")
+    deploy("b", "failed")
+    assert config_of(history.previous("m-0")) == "a"
+    assert config_of(history.last_good("m-0")) == "a"
+
+
+def test_a_deployment_that_started_but_was_refused_is_never_gone_back_to() -> None:
+    deploy("a")
+    deploy("b")
+    history.mark("m-0", "refused")
+    assert config_of(history.previous("m-0")) == "a"
+
+
+def test_nowhere_to_go() -> None:
+    deploy("a")
+    with pytest.raises(Blocked, match="no earlier deployment"):
+        history.chosen([{"replica": "m-0", "number": "previous"}])
+    with pytest.raises(Blocked, match="no deployment 7"):
+        history.chosen([{"replica": "m-0", "number": 7}])

@@ -1,0 +1,30 @@
+"""What opens a gate, and what keeps it shut."""
+
+import pytest
+
+from flagprov.rollout.gate import Figures, judge
+from flagprov.rollout.options import Options
+
+
+def figures(*seconds: float, errors: tuple[str, ...] = (), text: str = "hello") -> Figures:
+    return Figures(seconds, errors, tuple(text for _ in seconds), 10.0)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "options", "reason"),
+    [
+        (None, figures(0.2, 0.3), Options(), ""),
+        (figures(0.1), figures(0.3), Options(), ""),
+        (figures(1.0), figures(2.9), Options(), ""),
+        (figures(1.0), figures(3.1), Options(), "takes 3.10 s, it took 1.00 s before"),
+        (None, figures(3.1), Options(latency_s=3.0), "the budget is 3.00 s"),
+        (figures(1.0), figures(0.1, errors=("HTTP 500",)), Options(), "1 of 2 completions failed: HTTP 500"),
+        (figures(1.0, errors=("x",)), figures(9.0), Options(), ""),
+        (None, figures(0.1, text=" "), Options(), "completions are empty"),
+        (None, figures(), Options(), ""),
+    ],
+)
+def test_judge(before: Figures | None, after: Figures, options: Options, reason: str) -> None:
+    found = judge(before, after, options)
+    assert reason in found
+    assert bool(reason) == bool(found)
