@@ -83,6 +83,13 @@ class Session:
                 on_event(line["event"])
         raise HostError(self.host.name, str(payload.get("op", "")), "the host program gave no result")
 
+    def tunnel(self, port: int) -> paramiko.Channel:
+        """A channel to a port of the host itself, for what its firewall keeps from us."""
+        self.open()
+        assert self._connection is not None
+        transport = self._connection.client.get_transport()
+        return transport.open_channel("direct-tcpip", ("127.0.0.1", port), ("127.0.0.1", 0), timeout=10)
+
     def close(self) -> None:
         """Ends the host program and the connection."""
         self._end_program()

@@ -25,6 +25,7 @@ REPORT_S = 1.0
 
 def transfer(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yields the result once, and ends when nobody needs this node any more."""
+    _forget_key(spec)
     layout = Layout([(path, size, digest or "") for path, size, digest in spec["files"]], spec["chunk"])
     if spec.get("source"):
         yield from _source(spec, layout)
@@ -52,6 +53,14 @@ def transfer(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
         finally:
             node.stop()
             store.close()
+
+
+def _forget_key(spec: dict[str, Any]) -> None:
+    """The spec on the disk holds this run's key; from here on only this process has it."""
+    try:
+        os.unlink(os.path.join(os.path.dirname(spec.get("release_file") or "/nowhere/x"), "spec.json"))
+    except OSError:
+        pass
 
 
 def _source(spec: dict[str, Any], layout: Layout) -> Iterator[dict[str, Any]]:
@@ -122,3 +131,22 @@ def _linger(spec: dict[str, Any], node: Node) -> None:
         if release and os.path.exists(release) and not node.serving:
             return
         never.wait(0.2)
+
+
+def hash_deep(spec: dict[str, Any]) -> dict[str, Any]:
+    """Every byte of a directory against its manifest, or against the list that is given."""
+    wanted = [(path, size, digest or "") for path, size, digest in spec["files"]]
+    said = [0.0]
+
+    def report(done: int, total: int) -> None:
+        if time.monotonic() - said[0] > REPORT_S:
+            said[0] = time.monotonic()
+            progress("%d of %d MiB hashed" % (done >> 20, total >> 20), {"bytes": done, "total": total})
+
+    if not wanted and not manifest.read(spec["path"]):
+        raise Blocked(
+            STEP,
+            "%s has no manifest, and the release has no lock" % spec["path"],
+            "flagprov releases lock writes the sha256 of every file",
+        )
+    return {"faults": manifest.deep_faults(spec["path"], wanted, report)}

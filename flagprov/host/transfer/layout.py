@@ -73,7 +73,7 @@ class Layout:
 
 
 def listing(folder: str) -> list[tuple[str, int, str]]:
-    """The files below a directory, large ones last, without what a manifest or an unfinished download left."""
+    """The files below a directory, large ones last; what downloads and manifests left is no part of it."""
     found = []
     for base, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if name not in (".git", ".cache", "._____temp"))

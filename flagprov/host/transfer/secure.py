@@ -1,4 +1,4 @@
-"""TLS between the nodes of one transfer: both sides show a certificate of this run, bound to their addresses."""
+"""TLS between the nodes of a transfer: both show certificates of this run, bound to their addresses."""
 
 from __future__ import annotations
 

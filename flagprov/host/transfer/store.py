@@ -89,10 +89,10 @@ class Store:
 
 
 class Source(Store):
-    """Files that are here; chunks can be served as soon as they are hashed, or at once where that was done."""
+    """Files that are here; a chunk can be served as soon as it is hashed."""
 
     def hash(self) -> None:
-        """One pass over everything that no manifest vouches for; a file that differs from the lock ends it."""
+        """One pass, unless a manifest vouches for all; a file that differs from the lock ends it."""
         known = manifest.read(self.folder)
         files = self.layout.files
         entries = [known.get(path) for path, _, _ in files]
@@ -103,7 +103,7 @@ class Source(Store):
             for index in range(self.layout.count):
                 self.got(index, None)
             self.vouch({path: str(known[path]["sha256"]) for path, _, _ in files})
-            return
+            return None
         before = [manifest.stamp(self.place(number)) for number in range(len(files))]
         shas = [hashlib.sha256() for _ in files]
         for index in range(self.layout.count):
@@ -115,9 +115,11 @@ class Source(Store):
         for number, (path, _, digest) in enumerate(files):
             found = sums[path] = shas[number].hexdigest()
             if digest and digest != found:
-                return self.fail("%s at the source has sha256 %s, the lock says %s" % (path, found, digest))
+                self.fail("%s at the source has sha256 %s, the lock says %s" % (path, found, digest))
+                return
             if manifest.stamp(self.place(number)) != before[number]:
-                return self.fail("%s changed at the source while it was read" % path)
+                self.fail("%s changed at the source while it was read" % path)
+                return
         self.vouch(sums)
 
 

@@ -1,0 +1,1 @@
+"""Weights and images: fetched once, checked, and fanned out host to host."""

@@ -1,0 +1,45 @@
+"""What is to be brought to the hosts: a list of files, and how it is cut into chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from flagprov.host.transfer.layout import chunk_size, content_id, is_safe
+
+Listed = tuple[str, int, str]  # path, size, sha256 (empty: not known before it was read)
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """Files with sizes and, where a lock or a manifest has them, their sha256."""
+
+    files: tuple[Listed, ...]
+    origin: Mapping[str, Any] = field(default_factory=dict)  # kept in the hosts' manifests
+
+    @property
+    def total(self) -> int:
+        return sum(size for _, size, _ in self.files)
+
+    @property
+    def chunk(self) -> int:
+        return chunk_size(self.total)
+
+    @property
+    def id(self) -> str:
+        return content_id(list(self.files), self.chunk)
+
+    @property
+    def locked(self) -> bool:
+        return all(digest for _, _, digest in self.files)
+
+
+def content_of(listed: Sequence[Sequence[Any]], origin: Mapping[str, Any] | None = None) -> Content:
+    """Small files first: what a model is, is known before its shards are all there."""
+    files = tuple((str(path), int(size), str(digest or "")) for path, size, digest in listed)
+    bad = [path for path, size, _ in files if not is_safe(path) or size < 0]
+    if bad:
+        raise ValueError(f"not a path of a model's file: {bad[0]!r}")
+    ordered = sorted(files, key=lambda entry: (entry[1] > 64 << 20, entry[0]))
+    return Content(tuple(ordered), dict(origin or {}))

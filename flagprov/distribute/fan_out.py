@@ -1,0 +1,202 @@
+"""One content to many hosts: a node on each as a job, the source here or on one of them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flagprov.apply.converge import host_event
+from flagprov.distribute.certificates import CONTROLLER, tls_name
+from flagprov.distribute.chain import Member, before, ordered
+from flagprov.distribute.content import Content
+from flagprov.distribute.offer import Dial, Offering, direct, through
+from flagprov.distribute.run import Run, open_run
+from flagprov.errors import HostError
+from flagprov.host.transfer.layout import Layout
+from flagprov.host.transfer.store import Source
+from flagprov.models.event import Event
+from flagprov.models.fleet import Host
+from flagprov.site import Site
+from flagprov.transport import Connections, Session
+
+OnEvent = Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """The source is a directory on the controller."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class There:
+    """The source is a directory on a host of the fleet."""
+
+    host: Host
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A host that lacks the content, and where it wants it."""
+
+    host: Host
+    path: str
+    addresses: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Transfer:
+    """One fan-out. `run` returns each host's result or error; a dead host never hides the others."""
+
+    connections: Connections
+    site: Site
+    content: Content
+    source: Here | There
+    targets: Sequence[Target]
+    on_event: OnEvent
+    cap: float = 0.0  # bytes per second that each node sends at most
+    _far: dict[str, tuple[int, float]] = field(default_factory=dict)  # host -> bytes, rate
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def run(self) -> dict[str, dict[str, Any] | HostError]:
+        hosts = {target.host.name: target.host for target in self.targets}
+        with open_run(self.site, self.content.id, tuple(self._members())) as run:
+            source, rest = [], list(hosts.values())
+            if isinstance(self.source, There):
+                source = [self.source.host]
+            offering = self._offering(run)
+            try:
+                if offering:
+                    offering.start()
+                    if not run.joined:
+                        self._offer(offering, run, next(m.name for m in run.chain if m.name in hosts))
+                found = self.connections.each(
+                    [*source, *rest], lambda session: self._ask(session, run, offering)
+                )
+            finally:
+                if offering:
+                    offering.stop()
+            self._release(run, [*source, *rest], found)
+            failed = [error for error in found.values() if isinstance(error, HostError)]
+            run.finish(keep=bool(failed))
+        for host in source:
+            self._from_source(found.pop(host.name))
+        return found
+
+    def _members(self) -> list[Member]:
+        first = self.source.host if isinstance(self.source, There) else None
+        listed = [*([Target(first, "")] if first else []), *self.targets]
+        members = [Member(target.host.name, _addresses(target), target.host.site or "") for target in listed]
+        return list(ordered(members, (first.site or "") if first else members[0].site))
+
+    def _from_source(self, answer: dict[str, Any] | HostError) -> None:
+        """A source that fails is said once; the hosts behind it say what they lack."""
+        if isinstance(answer, HostError):
+            self.on_event(_event(answer.host, "note", f"source: {answer.message}"))
+
+    def _offering(self, run: Run) -> Offering | None:
+        if not isinstance(self.source, Here):
+            return None
+        store = Source(str(self.source.path), Layout(list(self.content.files), self.content.chunk))
+        tls = run.authority.issue(CONTROLLER, [])
+        return Offering(store, tls, self.content.id, self.cap)
+
+    def _offer(self, offering: Offering, run: Run, name: str) -> None:
+        member = next(member for member in run.chain if member.name == name)
+        dials: list[Dial] = [direct(address, run.port) for address in member.addresses]
+        host = next(target.host for target in self.targets if target.host.name == name)
+        dials.append(through(lambda port: self.connections.session(host).tunnel(port), run.port))
+        offering.offer(name, tls_name(name), dials)
+
+    def _ask(self, session: Session, run: Run, offering: Offering | None) -> dict[str, Any]:
+        name = session.host.name
+        spec = self._spec(name, run)
+        begun = time.monotonic()
+        self.on_event(_event(name, "started", "the source" if spec["source"] else "", self.content.id))
+
+        def on_event(message: Mapping[str, Any]) -> None:
+            data = message.get("data") or {}
+            if data.get("orphan") and offering:
+                self._offer(offering, run, name)
+            self._heard(name, data)
+            event = host_event(name, {**message, "stage": "weights", "step": _step(self.content.id)})
+            self.on_event(event)
+
+        answer = session.ask({"op": "transfer", "spec": spec}, on_event)
+        self._heard(name, {"bytes": self.content.total, "rate": 0})
+        seconds = {"seconds": round(time.monotonic() - begun, 3)}
+        self.on_event(_event(name, "done", "", self.content.id, seconds))
+        return {**answer, **seconds}
+
+    def _spec(self, name: str, run: Run) -> dict[str, Any]:
+        source = isinstance(self.source, There) and self.source.host.name == name
+        path = self.source.path if source and isinstance(self.source, There) else ""
+        member = next(member for member in run.chain if member.name == name)
+        return {
+            "job": run.job,
+            "content": self.content.id,
+            "path": path or next(target.path for target in self.targets if target.host.name == name),
+            "source": source,
+            "files": [list(entry) for entry in self.content.files],
+            "chunk": self.content.chunk,
+            "origin": dict(self.content.origin),
+            "port": run.port,
+            "peers": [
+                {
+                    "name": peer.name,
+                    "tls_name": tls_name(peer.name),
+                    "addresses": list(peer.addresses),
+                    "port": run.port,
+                }
+                for peer in before(run.chain, name)
+            ],
+            "tls": run.identity(member),
+            "cap": self.cap,
+        }
+
+    def _heard(self, name: str, data: Mapping[str, Any]) -> None:
+        """The whole in bytes, rate and time left, beside what each host says of itself."""
+        if "bytes" not in data:
+            return
+        with self._lock:
+            self._far[name] = (int(data["bytes"]), float(data.get("rate") or 0))
+            total = self.content.total * len(self.targets)
+            have = sum(far[0] for far in self._far.values())
+            rate = sum(far[1] for far in self._far.values())
+        left = round((total - have) / rate, 1) if rate else None
+        text = f"{have >> 20} of {total >> 20} MiB on {len(self.targets)} hosts, {rate / (1 << 20):.0f} MiB/s"
+        whole = {"bytes": have, "total": total, "rate": round(rate), "eta": left}
+        kind = "progress" if have < total else "done"
+        self.on_event(_event("", kind, text, self.content.id, whole))
+
+    def _release(
+        self, run: Run, hosts: Sequence[Host], found: Mapping[str, dict[str, Any] | HostError]
+    ) -> None:
+        reached = [host for host in hosts if not isinstance(found[host.name], HostError)]
+        self.connections.each(reached, lambda session: session.ask({"op": "release", "job": run.job}))
+
+
+def _step(content: str) -> str:
+    return f"fan out {content[:8]}"
+
+
+def _event(
+    host: str, kind: Any, text: str, content: str = "", data: Mapping[str, Any] | None = None
+) -> Event:
+    return Event(time.time(), host, kind, "weights", _step(content), text, data=dict(data or {}))
+
+
+def _addresses(target: Target) -> tuple[str, ...]:
+    """What the inventory says first, where others can use it; then what the host says of itself."""
+    said = str(target.host.variables.get("flagprov_address") or "")
+    own = target.host.connection
+    known = "" if own.proxy or own.proxy_command else own.address
+    if known.startswith("127.") or known in ("localhost", "::1"):
+        known = ""
+    return tuple(dict.fromkeys(address for address in (said, known, *target.addresses) if address))

@@ -1,0 +1,107 @@
+"""What the controller asks of a host about transfers."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from flagprov.host import jobs
+from flagprov.host.files import replace
+from flagprov.host.shell import run, unit_state
+from flagprov.host.transfer import manifest
+from flagprov.host.transfer.layout import listing
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+# Interfaces that lead nowhere outside this host.
+INNER = ("lo", "docker", "br-", "veth", "virbr", "cni", "flannel", "cali")
+
+
+def answer(op: str, request: dict[str, Any]) -> dict[str, Any]:
+    if op == "reach":
+        return reach(request)
+    if op == "transfer":
+        return transfer(request["spec"])
+    if op == "deep":
+        return jobs.run_job("hash", {"path": request["path"], "files": request["files"]})
+    return release(str(request["job"]))
+
+
+def reach(request: dict[str, Any]) -> dict[str, Any]:
+    """How others reach this host, and what it has of the files."""
+    path = str(request["path"])
+    found: dict[str, Any] = {"addresses": addresses(), "storage": storage(path)}
+    if os.path.isdir(path):
+        known = manifest.read(path)
+        found["files"] = [
+            [name, size, known[name]["sha256"] if _vouched(path, known.get(name)) else ""]
+            for name, size, _ in listing(path)
+        ]
+    return found
+
+
+def _vouched(path: str, entry: dict[str, Any] | None) -> bool:
+    return entry is not None and manifest.unchanged(path, entry)
+
+
+def addresses() -> list[str]:
+    """Global addresses of the interfaces that lead out, the default route's first."""
+    found: list[str] = []
+    for family, far in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as sock:
+                sock.connect((far, 9))  # sends nothing: asks which address would be used
+                found.append(sock.getsockname()[0])
+        except OSError:
+            continue
+    for line in run(["ip", "-o", "addr", "show", "scope", "global"], timeout=10).out.splitlines():
+        words = line.split()
+        if len(words) > 3 and words[2] in ("inet", "inet6") and not words[1].startswith(INNER):
+            found.append(words[3].split("/")[0])
+    return [address for address in dict.fromkeys(found) if not address.startswith(("127.", "::1", "fe80"))]
+
+
+def storage(path: str) -> str:
+    """The network share that a path lies on; empty for this host's own disks."""
+    path = os.path.realpath(path)
+    best, share = "", ""
+    try:
+        with open("/proc/self/mounts", encoding="utf-8", errors="replace") as stream:
+            for line in stream:
+                source, point, kind = line.split()[:3]
+                point = point.encode().decode("unicode_escape")
+                inside = path == point or path.startswith(point.rstrip("/") + "/")
+                if inside and len(point) >= len(best):
+                    shared = kind.startswith("nfs") or kind in SHARED
+                    best, share = point, "%s %s" % (kind, source) if shared else ""
+    except OSError:
+        return ""
+    return share and "%s %s" % (share, os.path.relpath(path, best))
+
+
+SHARED = ("lustre", "ceph", "glusterfs", "fuse.glusterfs", "gpfs", "beegfs", "cifs", "smb3", "fuse.juicefs")
+
+
+def transfer(spec: dict[str, Any]) -> dict[str, Any]:
+    """Start this host's node of a transfer, or attach to it."""
+    name = str(spec["job"])
+    mine = "flagprov-job-%s.service" % name
+    if unit_state(mine).get("ActiveState") not in ("active", "activating"):
+        # a node of the same files that belongs to a controller which is gone
+        family = name.rsplit("-", 1)[0]
+        run(["systemctl", "stop", "flagprov-job-%s-*.service" % family], timeout=30)
+        folder = os.path.join(jobs.ROOT, name)
+        if os.path.exists(os.path.join(folder, "release")):
+            os.unlink(os.path.join(folder, "release"))
+    spec = dict(spec, release_file=os.path.join(jobs.ROOT, name, "release"))
+    return jobs.run_job("transfer", spec, name)
+
+
+def release(name: str) -> dict[str, Any]:
+    """Nobody needs this node any more; it ends, and its key goes."""
+    folder = os.path.join(jobs.ROOT, os.path.basename(name))
+    if os.path.isdir(folder):
+        replace(os.path.join(folder, "release"), b"", 0o600)
+    return {}
