@@ -300,11 +300,12 @@ class Launcher:
 
     def sweep(self) -> int:
         """End what is left of the engine; the number of processes which had to be ended."""
-        if self.wait_until(lambda: not self.ours(), SETTLE_S):
+        settle = float(self.launch.get("settle_s", SETTLE_S))
+        if self.wait_until(lambda: not self.ours(), settle):
             return 0
         left = self.ours()
         send(left, signal.SIGTERM)
-        if not self.wait_until(lambda: not self.ours(), SETTLE_S):
+        if not self.wait_until(lambda: not self.ours(), settle):
             send(self.ours(), signal.SIGKILL)
             self.wait_until(lambda: not self.ours(), SETTLE_S)
         return len(left)

@@ -28,8 +28,7 @@ def engine_arguments(launch: LaunchInputs) -> dict[str, Argument]:
     """Engine arguments in order, checked against the image: what FlagScale's `engine_args` holds."""
     placed: dict[str, Argument] = {"model": launch.model_path, "host": "0.0.0.0", "port": launch.replica.port}
     arguments: dict[str, Argument] = {}
-    for key, value in launch.variant.serve.items():
-        name = key.replace("-", "_")
+    for name, value in launch.variant.serve.items():
         if name in PLACED or value is None:
             continue
         adapted = _adapt(name, value, launch)
@@ -54,7 +53,7 @@ def drain_mode(launch: LaunchInputs) -> str:
 
 def served_name(serve: Mapping[str, ServeValue], model_path: str) -> str:
     """The model name that clients use."""
-    value = serve.get("served_model_name", serve.get("served-model-name"))
+    value = serve.get("served_model_name")
     if isinstance(value, list):
         value = value[0] if value else None
     return str(value) if value else model_path

@@ -27,11 +27,16 @@ def flagscale_files(launch: LaunchInputs, label: str) -> dict[str, str]:
 
 def _check_image(launch: LaunchInputs) -> None:
     facts = launch.facts
-    if facts is not None and facts.flagscale is None:
+    if facts is None:
+        return
+    image, remedy = launch.variant.image.reference, "use launch.kind nodes, which runs vllm serve itself"
+    if facts.flagscale is None and facts.flagscale_deploy is None:
         raise ReleaseError(
-            f"image {launch.variant.image.reference} has no FlagScale, but release {launch.release} "
-            "is launched by it",
-            remedy="use launch.kind nodes, which runs vllm serve itself",
+            f"image {image} has no FlagScale, but release {launch.release} is launched by it", remedy=remedy
+        )
+    if facts.flagscale_deploy == "serve.deploy":
+        raise ReleaseError(
+            f"FlagScale in image {image} is too old: its serve files are laid out otherwise", remedy=remedy
         )
 
 

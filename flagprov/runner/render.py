@@ -29,6 +29,11 @@ def render(launch: LaunchInputs) -> dict[str, str]:
             f"release {launch.release}: a replica of {nodes} nodes cannot be started yet",
             remedy="set nodes to 1",
         )
+    if launch.facts is not None and launch.facts.vllm is None and kind != "command":
+        raise ReleaseError(
+            f"image {launch.variant.image.reference} has no vLLM, which release {launch.release} needs",
+            remedy="check the image of the release, or remove its facts on the host to have it probed again",
+        )
     document = _common(launch)
     files = launcher_files()
     if kind == "flagscale":
@@ -37,10 +42,6 @@ def render(launch: LaunchInputs) -> dict[str, str]:
     elif kind == "nodes":
         document["argv"] = command_line(engine_arguments(launch))
     elif kind == "command":
-        if not launch.variant.launch.command:
-            raise ReleaseError(
-                f"release {launch.release}: launch.kind is command, but launch.command is empty"
-            )
         document["argv"] = list(launch.variant.launch.command)
     else:
         raise ReleaseError(

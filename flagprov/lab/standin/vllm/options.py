@@ -5,17 +5,24 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# Options of the real parser whose value the stand-in reads.
-INTEGERS = {"port": 8000, "shutdown-timeout": 0, "tensor-parallel-size": 1, "nnodes": 1, "node-rank": 0}
+# What the stand-in reads itself, and the real one's defaults.
+DEFAULTS = {"port": 8000, "shutdown_timeout": 0, "tensor_parallel_size": 1, "nnodes": 1, "node_rank": 0}
+# As the real one, 32k and 25.6K are whole numbers too.
+INTEGER = re.compile(r"-?\d+(\.\d+)?[kKmMgG]?$")
 FAIL = 1
 
 
 def known() -> dict[str, str]:
-    """Option name -> flag (with a no- form), switch, value, values or json."""
+    """Option name -> flag (with a no- form), switch, value, values, integer, number or json.
+
+    Taken from the parser of vLLM 0.32.0 for the CPU.
+    """
     text = Path(__file__).with_name("options.json").read_text(encoding="utf-8")
     options: dict[str, str] = json.loads(text)
     return options
@@ -30,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("-h", "--help", nargs="?", const="all")
     for name, kind in known().items():
         _add(result, name, kind)
+    result.set_defaults(**DEFAULTS)
     return result
 
 
@@ -41,12 +49,18 @@ def _add(target: argparse.ArgumentParser, name: str, kind: str) -> None:
             target.add_argument("--no-" + name, dest=dest, action="store_false", default=None)
     elif kind == "values":
         target.add_argument("--" + name, dest=dest, nargs="+")
-    elif kind == "json":
-        target.add_argument("--" + name, dest=dest, type=_json)
-    elif name in INTEGERS:
-        target.add_argument("--" + name, dest=dest, type=int, default=INTEGERS[name])
+    elif dest in DEFAULTS:
+        target.add_argument("--" + name, dest=dest, type=int)
     else:
-        target.add_argument("--" + name, dest=dest)
+        types: dict[str, Callable[[str], Any]] = {"json": _json, "integer": _integer, "number": float}
+        nargs = "?" if "?" in kind else None
+        target.add_argument("--" + name, dest=dest, type=types.get(kind, str), nargs=nargs)
+
+
+def _integer(text: str) -> str:
+    if not INTEGER.match(text):
+        raise argparse.ArgumentTypeError(f"invalid int value: {text!r}")
+    return text
 
 
 def _json(text: str) -> Any:
@@ -58,7 +72,7 @@ def _json(text: str) -> Any:
 
 def parse(argv: list[str]) -> argparse.Namespace:
     """Arguments of `vllm serve`; underscores in option names are taken as dashes, as the real one does."""
-    words = []
+    words: list[str] = []
     for word in argv:
         if word.startswith("--"):
             name, equals, value = word.partition("=")

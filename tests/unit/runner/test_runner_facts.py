@@ -1,0 +1,47 @@
+"""The probe's answer as a value."""
+
+from __future__ import annotations
+
+import pytest
+
+from flagprov.errors import VersionError
+from flagprov.runner.facts import parse_facts
+
+ANSWER = {
+    "schema_version": 1,
+    "arch": "aarch64",
+    "python": "3.11.2",
+    "vllm": "0.8.5",
+    "options": ["port", "host"],
+    "flagscale": "0.8.0",
+    "flagscale_deploy": "experiment.deploy",
+    "flaggems": "2.2",
+    "flaggems_enable": ["lib", "unused"],
+    "flaggems_error": None,
+    "torch": "2.6.0",
+    "ray": None,
+    "cuda": None,
+    "cann": "8.1.RC1",
+    "sshd": True,
+    "env": {"PATH": "/usr/bin"},
+    "errors": {},
+    "added_later": 1,
+}
+
+
+def test_all_parts() -> None:
+    facts = parse_facts("sha256:a", ANSWER)
+    assert (facts.digest, facts.vllm, facts.options) == ("sha256:a", "0.8.5", ("port", "host"))
+    assert (facts.flagscale_deploy, facts.cann, facts.ray) == ("experiment.deploy", "8.1.RC1", None)
+    assert facts.flaggems_enable == ("lib", "unused")
+    assert facts.sshd and facts.env == {"PATH": "/usr/bin"}
+
+
+def test_a_part_that_could_not_be_read_is_none() -> None:
+    facts = parse_facts("sha256:a", {"arch": "x86_64", "options": None, "vllm": None})
+    assert facts.vllm is None and facts.options == () and not facts.sshd
+
+
+def test_a_newer_answer_is_refused() -> None:
+    with pytest.raises(VersionError):
+        parse_facts("sha256:a", {"schema_version": 2})
