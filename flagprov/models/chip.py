@@ -17,6 +17,36 @@ class Detection(Strict):
     phy_id_header: bool | None = None  # npu-smi: whether the table has a Phy-ID column
     devices_per_card: int = 1
     arch: tuple[str, ...] = ()  # as `uname -m` says
+    machine_patterns: tuple[str, ...] = ()  # on maker and model of the firmware; empty: any machine
+
+
+class Interconnect(Strict):
+    """Links between devices; the first whose pattern fits a device's name holds."""
+
+    name_pattern: str
+    links: int  # per device, all of them up
+    fabric: bool = False  # switched: the fabric has to be completed before anything can be computed
+
+
+class Health(Strict):
+    """What a host of the chip has when it is well."""
+
+    bus: Literal["nvidia", "ascend"] | None = None  # kind of device that the PCI bus is asked for
+    oldest_driver: str | None = None
+    sdk: Literal["cuda", "cann"] | None = None  # what an image of the chip is built with
+    sdk_drivers: dict[str, str] = Field({})  # SDK version or its beginning -> oldest driver that takes it
+    cpu_features: tuple[str, ...] = ()
+    interconnects: tuple[Interconnect, ...] = ()
+    fatal_xids: tuple[int, ...] = ()  # the device has to be reset or replaced
+    harmless_xids: tuple[int, ...] = ()  # a program's fault
+
+
+class ImageNames(Strict):
+    """How names of images tell that they are for this chip."""
+
+    vendor: str | None = None  # in FlagRelease tags
+    codes: tuple[str, ...] = ()  # of devices in FlagRelease tags
+    patterns: tuple[str, ...] = ()  # regular expressions that only names of images for this chip match
 
 
 class Chip(Strict):
@@ -38,3 +68,5 @@ class Chip(Strict):
     collective_env: dict[EnvName, str] = Field({})  # `{interface}`, `{address}` are replaced per node
     forbidden_options: tuple[str, ...] = ()  # fields of Container that must not be set
     native_only: bool = False  # FlagGems cannot run there at all
+    health: Health = Health()
+    images: ImageNames = ImageNames()

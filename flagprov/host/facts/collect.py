@@ -53,8 +53,8 @@ def facts(request: dict[str, Any]) -> dict[str, Any]:
     add("interfaces", host.interfaces)
     add("ports", lambda: host.ports(list(request.get("ports", ()))))
     add("bus", accelerators.bus)
-    for tool, collector in (("nvidia-smi", accelerators.nvidia), ("npu-smi", accelerators.ascend)):
-        add(tool, collector)
+    add("nvidia", accelerators.nvidia)
+    add("ascend", accelerators.ascend)
     if request.get("image"):
         add("image", lambda: image.image(request["image"]))
     if request.get("use"):

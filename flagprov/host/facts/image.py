@@ -80,7 +80,8 @@ class Registry:
                 return dict(_answer("missing", [], {}, None), why="%s wants other credentials" % self.host)
             raise Unparsed("%s answers with %d" % (self.host, error.code)) from None
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise Unparsed("registry %s: %s" % (self.host, shown(str(error)))) from None
+            reason = getattr(error, "reason", None) or error
+            raise Unparsed("registry %s: %s" % (self.host, shown(str(reason)))) from None
 
     def _answer(self, arch: str) -> dict[str, Any]:
         manifest = self._json("manifests/" + self.tag)
