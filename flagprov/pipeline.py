@@ -27,6 +27,7 @@ from flagprov.preparation import Job, Request, hosts_of, prepare
 from flagprov.rollout.arrange import arrange
 from flagprov.rollout.move import Rolling
 from flagprov.rollout.options import Options
+from flagprov.scope import left_out
 from flagprov.transport import Connections, Session
 from flagprov.upkeep import logs, status, stop, teardown
 from flagprov.verify.status import completions, of_placement
@@ -99,7 +100,7 @@ def _draw(job: Job, connections: Connections, verb: str, options: Options) -> Pi
     """Survey all hosts, place, and look at what would change; one connection and one exec per host."""
     from flagprov.apply.provision import fingerprint
 
-    left_out: list[LeftOut] = []
+    gone: list[LeftOut] = []
     surveys: dict[str, Survey] = {}
     provision: dict[str, str] = {}
     for name, found in connections.each(job.fleet.hosts, survey).items():
@@ -113,18 +114,18 @@ def _draw(job: Job, connections: Connections, verb: str, options: Options) -> Pi
         elif found.step == "python":
             provision[name] = "it has no python3 yet"
         else:
-            left_out.append(_left_out(found))
+            gone.append(left_out(found))
     placement = place(job.fleet, job.release.name, job.wishes(surveys), job.reserved(surveys))
     for refusal in placement.refusals:
-        left_out.append(LeftOut(refusal.host, Problem("placement", refusal.message, refusal.remedy)))
-    plans, looks = _look_at(job, connections, placement, surveys, provision, left_out)
-    excluded = {left.host for left in left_out}
+        gone.append(LeftOut(refusal.host, Problem("placement", refusal.message, refusal.remedy)))
+    plans, looks = _look_at(job, connections, placement, surveys, provision, gone)
+    excluded = {left.host for left in gone}
     for name, reason in provision.items():
         if name not in plans and name not in excluded:
             plans[name] = host_plan(name, None, reason, "the rest follows once the host is provisioned")
     arranged = arrange(placement, plans, surveys, job.lost(excluded), options)
     notes = (*_taken_back(job, placement, surveys), *arranged.notes)
-    drawn = build(verb, job.release.name, placement, plans, left_out, notes, arranged.groups)
+    drawn = build(verb, job.release.name, placement, plans, gone, notes, arranged.groups)
     return Picture(drawn, placement, surveys, looks, arranged.gated)
 
 
@@ -134,9 +135,9 @@ def _look_at(
     placement: Placement,
     surveys: Mapping[str, Survey],
     provision: Mapping[str, str],
-    left_out: list[LeftOut],
+    gone: list[LeftOut],
 ) -> tuple[dict[str, HostPlan], dict[str, Look]]:
-    """Looks of the hosts that can be looked at; problems go to `left_out`."""
+    """Looks of the hosts that can be looked at; problems go to `gone`."""
     bringing = Bringing(job, placement, None, _ignore)
     pending: dict[str, str] = {}
 
@@ -160,9 +161,9 @@ def _look_at(
     looks: dict[str, Look] = {}
     for name, found in connections.each([host for host in hosts if placement.on(host.name)], look_at).items():
         if isinstance(found, HostError):
-            left_out.append(_left_out(found))
+            gone.append(left_out(found))
         elif problems := _standing(found, name in provision):
-            left_out.extend(LeftOut(name, problem) for problem in problems)
+            gone.extend(LeftOut(name, problem) for problem in problems)
         else:
             looks[name] = found
             plans[name] = host_plan(name, found, provision.get(name, ""), pending[name])
@@ -172,11 +173,6 @@ def _look_at(
 def _standing(seen: Look, provision: bool) -> list[Problem]:
     """Provisioning brings CAs and proxies: what the registry said before it proves nothing."""
     return [problem for problem in seen.problems if not (provision and problem.step == "image")]
-
-
-def _left_out(error: HostError) -> LeftOut:
-    problem = Problem(error.step, error.message, error.remedy)
-    return LeftOut(error.host, problem, isinstance(error, UnreachableError))
 
 
 def _taken_back(job: Job, placement: Placement, surveys: Mapping[str, Survey]) -> list[str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from flagprov.models.chip import Chip
+from flagprov.models.chip import Chip, Detection
 from flagprov.models.desired import Placement, Refusal, Replica
 from flagprov.models.fleet import Fleet, Host
 from flagprov.models.observed import Device, Running, Survey
@@ -76,19 +77,45 @@ def _unusable(wish: Wish) -> Refusal | None:
             f"correct flagprov_chip of {host.name}",
         )
     if not devices:
+        said = (survey.facts.get("device_errors") or {}).get(detection.tool)
         return Refusal(
             host.name,
-            f"no {chip.name} device is visible to {detection.tool}",
+            f"no {chip.name} device is visible to {detection.tool}" + (f": {said}" if said else ""),
             f"is the driver installed, and flagprov_chip of {host.name} right?",
         )
-    others = [d.name for d in devices if not any(re.search(p, d.name) for p in detection.name_patterns)]
-    if others:
+    machine = str(survey.facts.get("machine") or "")
+    found = _another(detection, devices, machine)
+    if found:
         return Refusal(
             host.name,
-            f"the inventory says {chip.name}, but {detection.tool} says {others[0]}",
+            f"the inventory says {chip.name}, but {found}",
             f"correct flagprov_chip of {host.name}",
         )
     return None
+
+
+def _another(detection: Detection, devices: Sequence[Device], machine: str) -> str:
+    """What shows that these are not devices of the chip; empty where nothing does."""
+    for device in devices:
+        if device.health == "lost":  # its name cannot be read any more
+            continue
+        if not any(re.search(pattern, device.name) for pattern in detection.name_patterns):
+            return f"{detection.tool} says {device.name}"
+        numbered = device.phy_id is not None
+        if detection.phy_id_header not in (None, numbered):
+            shape = "with" if numbered else "without"
+            return f"{detection.tool} shows {device.name} {shape} a Phy-ID column"
+    on_a_card = Counter(device.card for device in devices if device.card is not None)
+    if on_a_card and max(on_a_card.values()) > detection.devices_per_card:
+        return f"{detection.tool} shows {max(on_a_card.values())} devices on a card"
+    if machine and not _any(detection.machine_patterns, machine):
+        return f"the machine is {machine}"
+    return ""
+
+
+def _any(patterns: Sequence[str], text: str) -> bool:
+    """Whether one of the patterns fits; no pattern fits anything."""
+    return not patterns or any(re.search(pattern, text) for pattern in patterns)
 
 
 def _kept(wish: Wish, release: str) -> list[Running]:
@@ -158,16 +185,41 @@ def _devices(
     count = wish.variant.devices
     if previous and len(previous.devices) == count and not set(previous.devices) & set(held):
         return previous.devices
-    unclaimed = [device for device in devices if device.index not in held]
-    free = [device.index for device in unclaimed if not device.processes]
-    if len(free) >= count:
-        return tuple(free[:count])
-    if len(unclaimed) >= count:  # named, so that the claim's message says which process is on which device
-        return tuple(device.index for device in unclaimed[:count])
+    unclaimed = [device for device in devices if device.index not in held and is_well(device)]
+    free = [device for device in unclaimed if not device.processes]
+    for some in (free, unclaimed):  # busy ones, so that the claim says which process is on which device
+        if len(some) >= count:
+            return _whole_cards(some, count, wish.chip.detection.devices_per_card)
     holders = sorted({f"{running.replica}" for running in held.values()})
-    by = f"; held by {', '.join(holders)}" if holders else ""
+    reasons = [f"held by {', '.join(holders)}"] if holders else []
+    reasons += [f"device {device.index} is {device.health}" for device in devices if not is_well(device)]
+    counts = wish.chip.device_counts
+    if counts and len(devices) not in counts:
+        reasons.append(f"a host of this chip has {', '.join(map(str, counts[:-1]))} or {counts[-1]} devices")
+    by = f"; {'; '.join(reasons)}" if reasons else ""
     raise _Refused(
         wish.host.name,
         f"{count} devices are needed, {len(unclaimed)} of {len(devices)} are free{by}",
         "stop or tear down what holds them, or ask for fewer: --set devices=N",
     )
+
+
+def is_well(device: Device) -> bool:
+    """A device with an alarm computes wrongly or not at all; one with a warning still works."""
+    return device.health in ("ok", "warning", "unknown", "")
+
+
+def _whole_cards(devices: Sequence[Device], count: int, per_card: int) -> tuple[int, ...]:
+    """Replicas get whole cards where they can; a single device comes from a card that is broken into already."""
+    if per_card == 1:
+        return tuple(device.index for device in devices[:count])
+    cards: dict[int, list[int]] = {}
+    for device in devices:
+        card = device.index // per_card if device.card is None else device.card
+        cards.setdefault(card, []).append(device.index)
+    whole = [indices for indices in cards.values() if len(indices) == per_card]
+    broken = [indices for indices in cards.values() if len(indices) < per_card]
+    full = count - count % per_card
+    chosen = [index for indices in whole for index in indices][:full]
+    rest = [index for indices in broken + whole for index in indices if index not in chosen]
+    return tuple(sorted(chosen + rest[: count - len(chosen)]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from flagprov.apply.converge import OnEvent, converge, failed
 from flagprov.apply.lease import Lease
@@ -13,36 +12,17 @@ from flagprov.desired import absent, emptied, stopped
 from flagprov.errors import HostError, InventoryError, UnreachableError, UsageError
 from flagprov.models.desired import Placement, Resource, Stage
 from flagprov.models.fleet import Fleet, Host
-from flagprov.models.observed import Look, Problem, Running, Survey
+from flagprov.models.observed import Look, Running, Survey
 from flagprov.models.outcome import HostOutcome, Outcome
-from flagprov.models.plan import HostPlan, LeftOut, Plan
+from flagprov.models.plan import HostPlan, Plan
 from flagprov.observe import look, survey
 from flagprov.plan import build, host_plan
 from flagprov.preparation import Request, hosts_of
-from flagprov.site import Site
+from flagprov.scope import Scope, left_out, scope_of
 from flagprov.transport import Connections, Session
 from flagprov.verify.status import merge
 
 Resources = Callable[[Survey], tuple[Resource, ...]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Scope:
-    fleet: Fleet
-    site: Site
-    release: str | None  # a name; None: every release
-
-
-def _scope(request: Request) -> _Scope:
-    from flagprov.fleet import load_fleet
-
-    fleet = load_fleet(request.inventory, request.limit)
-    release = request.release
-    if release and ("/" in release or release.endswith((".yaml", ".yml"))):
-        from flagprov.catalog import load_release
-
-        release = load_release(release).name
-    return _Scope(fleet, Site(fleet.site), release)
 
 
 def _failures(answers: Mapping[str, object]) -> dict[str, HostOutcome]:
@@ -56,7 +36,7 @@ def _failures(answers: Mapping[str, object]) -> dict[str, HostOutcome]:
 def status(request: Request) -> Outcome:
     """Every replica's state; what is unreachable is counted, never dropped."""
     begun = time.monotonic()
-    scope = _scope(request)
+    scope = scope_of(request)
     with Connections(scope.fleet) as connections:
         answers = connections.each(
             scope.fleet.hosts, lambda session: session.ask({"op": "status"})["replicas"]
@@ -71,7 +51,7 @@ def status(request: Request) -> Outcome:
 
 def logs(request: Request, target: str, follow: bool = False, lines: int = 100) -> Iterator[str]:
     """The lines of one replica's log; the target is a replica, or a host that has a single one."""
-    scope = _scope(request)
+    scope = scope_of(request)
     with Connections(scope.fleet) as connections:
         host, container = _find(scope.fleet, connections, target)
         payload = {"op": "logs", "container": container, "follow": follow, "lines": lines}
@@ -104,7 +84,7 @@ def _find(fleet: Fleet, connections: Connections, target: str) -> tuple[Host, st
 def stop(request: Request, *, approve: Callable[[Plan], bool], on_event: OnEvent) -> Outcome | None:
     """Stop replicas; they stay stopped over a reboot until they are deployed again."""
 
-    scope = _scope(request)
+    scope = scope_of(request)
 
     def resources(seen: Survey) -> tuple[Resource, ...]:
         return tuple(r for running in _mine(seen, scope.release) for r in stopped(running))
@@ -117,7 +97,7 @@ def teardown(
 ) -> Outcome | None:
     """Remove replicas, and with the last one everything of flagprov; driver, engine, foreign data stay."""
 
-    scope = _scope(request)
+    scope = scope_of(request)
 
     def resources(seen: Survey) -> tuple[Resource, ...]:
         mine = _mine(seen, scope.release)
@@ -146,7 +126,7 @@ def _weights(seen: Survey, replicas: Sequence[str]) -> list[Resource]:
     ]
 
 
-def _forget(scope: _Scope, outcome: Outcome) -> None:
+def _forget(scope: Scope, outcome: Outcome) -> None:
     gone = {host.host for host in outcome.hosts if host.state in ("changed", "unchanged")}
     known = scope.site.deployed()
     kept = {
@@ -158,7 +138,7 @@ def _forget(scope: _Scope, outcome: Outcome) -> None:
 
 
 def _change(
-    verb: str, scope: _Scope, resources: Resources, approve: Callable[[Plan], bool], on_event: OnEvent
+    verb: str, scope: Scope, resources: Resources, approve: Callable[[Plan], bool], on_event: OnEvent
 ) -> Outcome | None:
     """Survey, look, ask, converge: one batch, all hosts side by side."""
     begun = time.monotonic()
@@ -170,9 +150,9 @@ def _change(
 
     with Connections(scope.fleet) as connections:
         looks = connections.each(scope.fleet.hosts, look_at)
-        left_out = [_left_out(error) for error in looks.values() if isinstance(error, HostError)]
+        gone = [left_out(error) for error in looks.values() if isinstance(error, HostError)]
         plans = {n: host_plan(n, seen, "", "") for n, seen in looks.items() if isinstance(seen, Look)}
-        plan = build(verb, scope.release or "", Placement(()), plans, left_out)
+        plan = build(verb, scope.release or "", Placement(()), plans, gone)
         outcomes = _failures(looks)
         run = ""
         if plan.changes:
@@ -211,8 +191,3 @@ def _apply(
         else failed(result, isinstance(result, UnreachableError))
         for name, result in results.items()
     }
-
-
-def _left_out(error: HostError) -> LeftOut:
-    problem = Problem(error.step, error.message, error.remedy)
-    return LeftOut(error.host, problem, isinstance(error, UnreachableError))

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from flagprov.errors import HostError
 from flagprov.models.fleet import Host
+from flagprov.preparation import Request
 from flagprov.transport import Connections
 
 TTL_S = 60.0
@@ -68,3 +69,25 @@ class Lease:
         give = {"op": "lease", "do": "release", "token": self.wire["token"]}
         hosts = [host for host in self._hosts if host.name not in self.refused]
         self._connections.each(hosts, lambda session: session.ask(give))
+
+
+def held(request: Request) -> tuple[dict[str, dict[str, Any]], dict[str, HostError]]:
+    """Host -> the lease that holds it now, and the hosts that could not be asked."""
+    answers = _ask_all(request, {"op": "lease", "do": "show"})
+    found = {n: a["lease"] for n, a in answers.items() if not isinstance(a, HostError) and a["lease"]}
+    return found, {n: a for n, a in answers.items() if isinstance(a, HostError)}
+
+
+def end(request: Request) -> tuple[list[str], dict[str, HostError]]:
+    """Break the leases of all hosts; returns those that were held."""
+    answers = _ask_all(request, {"op": "lease", "do": "break"})
+    broken = [n for n, a in answers.items() if not isinstance(a, HostError) and a["was"]]
+    return broken, {n: a for n, a in answers.items() if isinstance(a, HostError)}
+
+
+def _ask_all(request: Request, payload: Mapping[str, Any]) -> dict[str, dict[str, Any] | HostError]:
+    from flagprov.scope import scope_of
+
+    fleet = scope_of(request).fleet
+    with Connections(fleet) as connections:
+        return connections.each(fleet.hosts, lambda session: session.ask(payload))

@@ -1,0 +1,59 @@
+"""The options of verbs that change what serves, batch after batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from flagprov.rollout.options import Options
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+OPTIONS = (
+    click.option("--batch", metavar="SIZES", default="25%", show_default=True,
+                 help="How many replicas at once: 1, 25%, or growing, such as 1,5,50%."),
+    click.option("--max-unavailable", metavar="SIZE", default="25%", show_default=True,
+                 help="How many may be out of service, unreachable ones counted in."),
+    click.option("--no-canary", is_flag=True, help="No single replica per chip first."),
+    click.option("--pause", metavar="SECONDS", type=click.FloatRange(0), default=0.0, help="Between batches."),
+    click.option("--soak", metavar="SECONDS", type=click.FloatRange(0), default=3.0, show_default=True,
+                 help="How long a changed replica must stay ready."),
+    click.option("--latency", metavar="SECONDS", type=click.FloatRange(0, min_open=True),
+                 help="Budget of a completion; without it, the replica's own figures from before count."),
+    click.option("--allow-downtime", is_flag=True, help="Also where the only replica is interrupted."),
+    click.option("--all-at-once", is_flag=True, help="Everything in one batch, without gates."),
+)  # fmt: skip
+
+
+def options(command: Decorated) -> Decorated:
+    for option in reversed(OPTIONS):
+        command = option(command)
+    return command
+
+
+def chosen(
+    batch: str,
+    max_unavailable: str,
+    no_canary: bool,
+    pause: float,
+    soak: float,
+    latency: float | None,
+    allow_downtime: bool,
+    all_at_once: bool,
+) -> Options:
+    from flagprov.rollout.options import Options
+    from flagprov.rollout.order import parse_batches, parse_size
+
+    return Options(
+        batches=parse_batches(batch),
+        max_unavailable=parse_size(max_unavailable, "--max-unavailable"),
+        canary=not no_canary,
+        at_once=all_at_once,
+        pause_s=pause,
+        soak_s=soak,
+        latency_s=latency,
+        allow_downtime=allow_downtime or all_at_once,
+    )

@@ -1,0 +1,53 @@
+"""`flagprov rollout`"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from flagprov.cli import options, rolling
+from flagprov.cli.changing import change, request
+from flagprov.cli.screen import Run, require_consent
+
+
+@click.command("rollout")
+@options.inventory
+@options.release
+@options.limit
+@options.sets
+@rolling.options
+@options.yes
+@options.output()
+@options.quiet
+@click.pass_obj
+def command(
+    run: Run,
+    /,
+    inventory: str,
+    release: str,
+    limit: str | None,
+    sets: tuple[str, ...],
+    yes: bool,
+    quiet: bool,
+    **rest: Any,
+) -> int:
+    """Change RELEASE over INVENTORY: staged everywhere, one canary per chip, then batches.
+
+    Each changed replica has to answer, as quickly as before, and to stay ready for the soak time. What fails
+    is put back as it was, the rest is not touched, and the exit code is 1.
+    """
+    from flagprov import pipeline
+    from flagprov.preparation import prepare
+
+    wanted = request(inventory, release, limit, sets)
+    how = rolling.chosen(**rest)
+    require_consent(run, yes, lambda: prepare(wanted))
+    return change(
+        run,
+        lambda approve, on_event: pipeline.deploy(
+            wanted, approve=approve, on_event=on_event, options=how, verb="rollout"
+        ),
+        yes=yes,
+        quiet=quiet,
+    )

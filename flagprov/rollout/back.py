@@ -1,0 +1,190 @@
+"""The way back, and what a fleet has drifted from: both from the history that the hosts keep."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flagprov.apply.bring import Brought
+from flagprov.apply.converge import OnEvent, failed, host_event
+from flagprov.apply.lease import Lease
+from flagprov.apply.record import RunRecord
+from flagprov.errors import HostError, UsageError
+from flagprov.models.desired import Placement, Replica
+from flagprov.models.observed import Look, Survey
+from flagprov.models.outcome import HostOutcome, Outcome
+from flagprov.models.plan import LeftOut, Plan
+from flagprov.observe import read_look, survey
+from flagprov.plan import build, host_plan
+from flagprov.preparation import Request, hosts_of
+from flagprov.rollout.arrange import arrange
+from flagprov.rollout.move import Rolling
+from flagprov.rollout.options import Options
+from flagprov.scope import Scope, left_out, scope_of
+from flagprov.transport import Connections, Session
+from flagprov.verify.status import completions, of_placement
+
+Which = int | str  # a number, `previous` or `last`
+
+
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    surveys: Mapping[str, Survey]
+    looks: Mapping[str, Look]
+    wishes: Mapping[str, list[dict[str, Any]]]
+    left_out: Sequence[LeftOut]
+    placement: Placement
+
+
+def history(request: Request) -> tuple[list[dict[str, Any]], dict[str, HostError]]:
+    """Every deployment that the hosts remember, and the hosts that could not be asked."""
+    scope = scope_of(request)
+    with Connections(scope.fleet) as connections:
+        answers = connections.each(scope.fleet.hosts, lambda session: session.ask({"op": "history"}))
+    entries = []
+    for name, answer in answers.items():
+        if not isinstance(answer, HostError):
+            entries += [{"host": name, **entry} for entry in answer["deployments"]]
+    mine = [entry for entry in entries if scope.release in (None, entry["release"])]
+    mine.sort(key=lambda entry: (entry["at"], entry["host"], entry["number"]))
+    return mine, {name: error for name, error in answers.items() if isinstance(error, HostError)}
+
+
+def drift(request: Request) -> Plan:
+    """What differs from what was deployed last; changes nothing."""
+    scope = scope_of(request)
+    with Connections(scope.fleet) as connections:
+        picture = _look(scope, connections, "last")
+    plans = {name: host_plan(name, seen, "", "") for name, seen in picture.looks.items()}
+    return build("diff", scope.release or "", picture.placement, plans, picture.left_out)
+
+
+def rollback(
+    request: Request,
+    *,
+    to: int | None,
+    approve: Callable[[Plan], bool],
+    on_event: OnEvent,
+    options: Options,
+) -> Outcome | None:
+    """Put an earlier deployment back in place, in the order and with the gates of a rollout."""
+    begun = time.monotonic()
+    scope = scope_of(request)
+    if not scope.release:
+        raise UsageError("rollback needs a release", remedy="flagprov rollback INVENTORY RELEASE")
+    brought: dict[str, Brought] = {}
+    run = ""
+    with Connections(scope.fleet) as connections:
+        picture = _look(scope, connections, to or "previous")
+        plans = {name: host_plan(name, seen, "", "") for name, seen in picture.looks.items()}
+        arranged = arrange(picture.placement, plans, picture.surveys, (), options)
+        plan = build(
+            "rollback",
+            scope.release,
+            picture.placement,
+            plans,
+            picture.left_out,
+            arranged.notes,
+            arranged.groups,
+        )
+        if plan.changes and not approve(plan):
+            return None
+        if plan.changes:
+            hosts = hosts_of(scope.fleet, list(plans))
+            with (
+                RunRecord(scope.site, "rollback", plan, on_event) as record,
+                Lease(connections, hosts, f"rollback {scope.release}") as lease,
+            ):
+                run = str(record.directory)
+                bring = _bringing(picture, lease, scope, record)
+                by_name = {host.name: host for host in scope.fleet.hosts}
+                rolling = Rolling(connections, by_name, picture.surveys, options, lease, record, bring)
+                brought = rolling.roll(plan, {}, arranged.gated)
+    return _outcome(scope, picture, brought, plan, begun, run)
+
+
+def _look(scope: Scope, connections: Connections, which: Which) -> _Picture:
+    surveys: dict[str, Survey] = {}
+    wishes: dict[str, list[dict[str, Any]]] = {}
+
+    def look(session: Session) -> Look | None:
+        host = session.host.name
+        surveys[host] = survey(session)
+        mine = [r for r in surveys[host].running if scope.release in (None, r.release)]
+        if not mine:
+            return None
+        wishes[host] = [{"replica": running.replica, "number": which} for running in mine]
+        return read_look(host, session.ask({"op": "look", "from": wishes[host]}))
+
+    found = connections.each(scope.fleet.hosts, look)
+    gone = [left_out(error) for error in found.values() if isinstance(error, HostError)]
+    looks = {}
+    for name, seen in found.items():
+        if isinstance(seen, Look):
+            if seen.problems:
+                gone += [LeftOut(name, problem) for problem in seen.problems]
+            else:
+                looks[name] = seen
+    replicas = {
+        r.replica: Replica(r.replica, r.release, r.chip, r.hosts, r.devices, r.port)
+        for name in looks
+        for r in surveys[name].running
+        if scope.release in (None, r.release)
+    }
+    return _Picture(surveys, looks, wishes, gone, Placement(tuple(replicas.values())))
+
+
+def _bringing(
+    picture: _Picture, lease: Lease, scope: Scope, on_event: OnEvent
+) -> Callable[[Session], Brought]:
+    deployment = {
+        "command": lease.wire["command"],
+        "by": lease.wire["holder"],
+        "at": lease.wire["since"],
+        "release": scope.release,
+        "set": [],
+    }
+
+    def bring(session: Session) -> Brought:
+        host = session.host.name
+        payload = {
+            "op": "converge",
+            "from": picture.wishes[host],
+            "digest": picture.looks[host].digest,
+            "lease": lease.wire,
+            "deployment": deployment,
+        }
+        answer = session.ask(payload, lambda message: on_event(host_event(host, message)))
+        changes = int(answer["changes"])
+        outcome = HostOutcome(host, "changed" if changes else "unchanged", changes, seconds=answer["seconds"])
+        return Brought(outcome, answer["notes"])
+
+    return bring
+
+
+def _outcome(
+    scope: Scope, picture: _Picture, brought: Mapping[str, Brought], plan: Plan, begun: float, run: str
+) -> Outcome:
+    hosts = {name: found.outcome for name, found in brought.items()}
+    for left in picture.left_out:
+        problem = left.problem
+        error = HostError(left.host, problem.step, problem.message, remedy=problem.remedy)
+        hosts[left.host] = failed(error, left.unreachable)
+    ordered = tuple(hosts.get(h.name, HostOutcome(h.name, "unchanged")) for h in scope.fleet.hosts)
+    notes = {name: found.notes for name, found in brought.items()} or {
+        n: s.notes for n, s in picture.looks.items()
+    }
+    by_name = {host.name: host for host in scope.fleet.hosts}
+    proofs = tuple(proof for name, note in notes.items() for proof in completions(by_name[name], note))
+    return Outcome(
+        verb="rollback",
+        release=scope.release or "",
+        hosts=ordered,
+        replicas=of_placement(scope.fleet, picture.placement, notes),
+        completions=proofs,
+        notes=plan.notes,
+        seconds=round(time.monotonic() - begun, 3),
+        run_directory=run,
+    )

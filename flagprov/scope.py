@@ -1,0 +1,36 @@
+"""What a verb without a release of its own acts on: a fleet, and perhaps one release's replicas."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flagprov.errors import HostError, UnreachableError
+from flagprov.models.fleet import Fleet
+from flagprov.models.observed import Problem
+from flagprov.models.plan import LeftOut
+from flagprov.preparation import Request
+from flagprov.site import Site
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    fleet: Fleet
+    site: Site
+    release: str | None  # a name; None: every release
+
+
+def scope_of(request: Request) -> Scope:
+    from flagprov.fleet import load_fleet
+
+    fleet = load_fleet(request.inventory, request.limit)
+    release = request.release
+    if release and ("/" in release or release.endswith((".yaml", ".yml"))):
+        from flagprov.catalog import load_release
+
+        release = load_release(release).name
+    return Scope(fleet, Site(fleet.site), release)
+
+
+def left_out(error: HostError) -> LeftOut:
+    problem = Problem(error.step, error.message, error.remedy)
+    return LeftOut(error.host, problem, isinstance(error, UnreachableError))
