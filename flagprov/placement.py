@@ -210,7 +210,7 @@ def is_well(device: Device) -> bool:
 
 
 def _whole_cards(devices: Sequence[Device], count: int, per_card: int) -> tuple[int, ...]:
-    """Replicas get whole cards where they can; a single device comes from a card that is broken into already."""
+    """Whole cards where they can be had; a single device comes from a card that is broken into already."""
     if per_card == 1:
         return tuple(device.index for device in devices[:count])
     cards: dict[int, list[int]] = {}
