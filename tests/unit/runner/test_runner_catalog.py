@@ -15,11 +15,10 @@ from flagprov.runner.inputs import LaunchInputs
 from flagprov.runner.render import render
 
 PAIRS = [(release, chip) for release in list_releases() for chip in release.variants]
+NAMES = [f"{release.name}-{chip}" for release, chip in PAIRS]
 
 
-@pytest.mark.parametrize(
-    ("release", "chip"), PAIRS, ids=[f"{release.name}-{chip}" for release, chip in PAIRS]
-)
+@pytest.mark.parametrize(("release", "chip"), PAIRS, ids=NAMES)
 def test_release(release: Release, chip: str) -> None:
     variant = release.variants[chip]
     replica = Replica(f"{release.name}-0", release.name, chip, ("host",), tuple(range(variant.devices)), 9010)
