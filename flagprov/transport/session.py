@@ -88,7 +88,7 @@ class Session:
         """A channel to a port of the host itself, for what its firewall keeps from us."""
         self.open()
         assert self._connection is not None
-        transport = self._connection.client.get_transport()
+        transport: paramiko.Transport = self._connection.client.get_transport()
         return transport.open_channel("direct-tcpip", ("127.0.0.1", port), ("127.0.0.1", 0), timeout=10)
 
     def close(self) -> None:

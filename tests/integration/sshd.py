@@ -60,6 +60,7 @@ class Sshd:
     options: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ("ed25519",)
     port: int = 0
+    environment: str = ""
     process: subprocess.Popen[bytes] | None = None
     user: str = field(default_factory=getpass.getuser)
 
@@ -84,7 +85,7 @@ class Sshd:
             "KbdInteractiveAuthentication no",
             "PermitRootLogin prohibit-password",
             "UseDNS no",
-            f"SetEnv HOME={self.folder}",  # keeps this machine's shell start files out
+            f"SetEnv HOME={self.folder} {self.environment}",  # keeps this machine's shell start files out
             *self.options,
         ]
         (self.folder / "sshd_config").write_text("\n".join(lines) + "\n")

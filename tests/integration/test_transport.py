@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from flagprov.errors import HostError, UnreachableError
-from flagprov.models.fleet import Host
+from flagprov.models.fleet import Host, Secret
 from flagprov.transport import Connections, Program
 from flagprov.transport.auth import forget_agents
 from tests.integration import sshd as real
@@ -384,6 +385,78 @@ class TestReach:
             connections.session(host).ask({"op": "x"})
         error = failure(program, server.host(proxy_command="exit 1"))
         assert "ProxyCommand" in error.message
+
+
+class TestSudo:
+    """With a stand-in for sudo: the real one would need a user of this machine."""
+
+    @pytest.fixture
+    def sudoers(self, tmp_path: Path) -> Iterator[Sshd]:
+        folder = tmp_path / "bin"
+        folder.mkdir()
+        (folder / "sudo").write_text(
+            "#!/bin/sh\n"
+            'how=$(cat "$(dirname "$0")/how")\n'
+            'echo "$@" >> "$0.log"\n'
+            'case "$how $2" in "nobody "*) echo "one is not in the sudoers file." >&2; exit 1;;\n'
+            'password" "-n) echo "sudo: a password is required" >&2; exit 1;; esac\n'
+            'if [ "$how" = password ]; then\n'
+            '  for try in 1 2 3; do printf %s "$4" >&2; read -r said\n'
+            '  [ "$said" = geheim ] && break; printf "\\nSorry, try again.\\n" >&2; done\n'
+            "fi\n"
+            'while [ "$1" != -- ]; do shift; done; shift; exec "$@"\n'
+        )
+        (folder / "sudo").chmod(0o755)
+        server = Sshd(tmp_path / "sshd", environment=f"PATH={folder}:/usr/bin:/bin").start()
+        server.know()
+        yield server
+        server.stop()
+
+    def how(self, server: Sshd, how: str) -> None:
+        (server.folder.parent / "bin/how").write_text(how)
+
+    @pytest.mark.parametrize("how", ["password", "free"])
+    def test_password_goes_only_where_it_is_asked_for(
+        self, sudoers: Sshd, program: Program, how: str
+    ) -> None:
+        self.how(sudoers, how)
+        host = sudoers.host(become=True, become_password=Secret("geheim"))
+        with connect(program, host) as connections:
+            session = connections.session(host)
+            assert session.ask({"op": "x"})["asked"] == {"op": "x"}
+            assert session.ask({"op": "x", "n": 2})["asked"] == {"op": "x", "n": 2}
+        assert "geheim" not in (sudoers.folder.parent / "bin/sudo.log").read_text()
+
+    def test_without_password(self, sudoers: Sshd, program: Program) -> None:
+        self.how(sudoers, "free")
+        host = sudoers.host(become=True)
+        with connect(program, host) as connections:
+            session = connections.session(host)
+            session.ask({"op": "x"})
+            assert session.execs == 2
+
+    @pytest.mark.parametrize(
+        ("how", "password", "said"),
+        [
+            ("password", Secret("falsch"), "the password for sudo is wrong"),
+            ("password", None, "sudo wants a password"),
+            ("nobody", None, "may not use sudo: one is not in the sudoers file."),
+            ("nobody", Secret("geheim"), "may not use sudo"),
+        ],
+    )
+    def test_refused(
+        self, sudoers: Sshd, program: Program, how: str, password: Secret | None, said: str
+    ) -> None:
+        self.how(sudoers, how)
+        error = failure(program, sudoers.host(become=True, become_password=password))
+        assert error.step == "sudo"
+        assert said in error.message
+
+    def test_no_sudo_there(self, sudoers: Sshd, program: Program) -> None:
+        (sudoers.folder.parent / "bin/sudo").unlink()
+        if shutil.which("sudo") is None:
+            error = failure(program, sudoers.host(become=True))
+            assert "there is no sudo on the host" in error.message
 
 
 class TestJumps:
