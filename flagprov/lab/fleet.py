@@ -13,7 +13,7 @@ from pathlib import Path
 from flagprov.errors import LabError
 from flagprov.lab import files_written, hosts, machine, network, rootfs, serving
 from flagprov.lab.hosts import LabHost
-from flagprov.lab.layout import Layout, find_layout
+from flagprov.lab.layout import REGISTRY_PORT, Layout, find_layout
 from flagprov.lab.shell import attempt, lines
 
 Progress = Callable[[str], None]
@@ -50,6 +50,8 @@ def down(on_progress: Progress) -> None:
     with _alone(layout):
         if machine.docker_answers():
             _remove_objects(layout, on_progress)
+            if machine.stop_docker(layout):
+                on_progress("dockerd: stopped")
         for path in (layout.inventory, layout.key, layout.key.with_suffix(".pub"), layout.ca):
             path.unlink(missing_ok=True)
         rootfs.remove(layout.site)
@@ -58,15 +60,19 @@ def down(on_progress: Progress) -> None:
 
 
 def clean(on_progress: Progress) -> None:
-    """down, and everything that was built; dockerd too when the lab started it and nobody else uses it."""
+    """down, and everything that was built."""
     layout = find_layout()
+    with _alone(layout):
+        if machine.docker_answers():
+            for tests in (layout.root / "build" / "molecule").glob("*"):
+                _remove_objects(Layout(tests), on_progress)
+            _remove_objects(layout, on_progress)
+            listed = attempt(
+                ["docker", "images", "--quiet", "--no-trunc", "--filter", f"label={layout.label}"]
+            )
+            for image in dict.fromkeys(lines(listed.stdout.decode())):
+                attempt(["docker", "rmi", "--force", image])
     down(on_progress)
-    if machine.docker_answers():
-        listed = attempt(["docker", "images", "--quiet", "--no-trunc", "--filter", f"label={layout.label}"])
-        for image in dict.fromkeys(lines(listed.stdout.decode())):
-            attempt(["docker", "rmi", "--force", image])
-    if machine.stop_docker(layout):
-        on_progress("dockerd: stopped")
     rootfs.remove(layout.build)
 
 
@@ -75,12 +81,10 @@ def status() -> LabStatus:
     layout = find_layout()
     if not machine.docker_answers():
         return LabStatus((), "", layout.inventory)
-    running = attempt(
-        ["docker", "inspect", layout.registry, "--format"]
-        + ["{{if .State.Running}}{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}{{end}}"]
-    )
+    form = "{{if .State.Running}}{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}{{end}}"
+    running = attempt(["docker", "inspect", layout.registry, "--format", form])
     address = running.stdout.decode().strip() if running.returncode == 0 else ""
-    registry = f"{address}:{network.REGISTRY_PORT}" if address else ""
+    registry = f"{address}:{REGISTRY_PORT}" if address else ""
     return LabStatus(hosts.look(layout), registry, layout.inventory)
 
 

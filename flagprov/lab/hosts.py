@@ -41,8 +41,7 @@ class LabHost:
 def ensure_image(layout: Layout, *, bare: bool, on_progress: Callable[[str], None]) -> str:
     """The docker image that hosts start from, by content."""
     kind = "bare" if bare else "host"
-    content = (Path(rootfs.__file__).read_text(), (rootfs.FILES / "runc").read_text(), kind)
-    key = hashlib.sha256("\0".join(content).encode()).hexdigest()[:12]
+    key = hashlib.sha256(rootfs.host_content(bare=bare).encode()).hexdigest()[:12]
     image = f"flagprov-{layout.id}/{kind}:{key}"
     if attempt(["docker", "image", "inspect", image]).returncode == 0:
         return image

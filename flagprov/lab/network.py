@@ -39,10 +39,8 @@ def ensure_network(layout: Layout) -> ipaddress.IPv4Network:
     said = ""
     for step in range(64):
         subnet = ipaddress.IPv4Network(f"10.213.{(first + step) % 256}.0/24")
-        made = attempt(
-            ["docker", "network", "create", "--label", layout.label, "--subnet", str(subnet)]
-            + ["--opt", f"com.docker.network.bridge.name={layout.bridge}", layout.network]
-        )
+        options = ("--label", layout.label, "--opt", f"com.docker.network.bridge.name={layout.bridge}")
+        made = attempt(["docker", "network", "create", *options, "--subnet", str(subnet), layout.network])
         if made.returncode == 0:
             return subnet
         said = made.stderr.decode(errors="replace").strip()
@@ -79,7 +77,9 @@ def ensure_registry(layout: Layout, subnet: ipaddress.IPv4Network, image: str) -
     """The registry, serving the storage over TLS; returns ADDRESS:PORT."""
     address = registry_address(subnet)
     endpoint = f"{address}:{REGISTRY_PORT}"
-    if not (layout.ca.exists() and _answers(layout, endpoint)):
+    if layout.ca.exists() and not _answers(layout, endpoint):
+        attempt(["docker", "start", layout.registry])
+    if not (layout.ca.exists() and _wait(layout, endpoint, 2)):
         program = fetch_registry(layout)
         attempt(["docker", "rm", "--force", layout.registry])
         tls = _certificates(layout, address)
@@ -97,17 +97,18 @@ def ensure_registry(layout: Layout, subnet: ipaddress.IPv4Network, image: str) -
             ),
             *("/usr/local/bin/docker-registry", "serve", "/etc/docker/registry/config.yml"),
         )
-        for _ in range(100):
-            if _answers(layout, endpoint):
-                break
-            time.sleep(0.1)
-        else:
+        if not _wait(layout, endpoint, 15):
             said = attempt(["docker", "logs", "--tail", "5", layout.registry])
             tail = (said.stdout + said.stderr).decode(errors="replace").strip()
-            raise LabError(
-                f"the lab's registry does not answer at {endpoint}: {tail}", remedy="flagprov lab down"
-            )
+            raise LabError(f"the registry at {endpoint} does not answer: {tail}", remedy="flagprov lab down")
     return endpoint
+
+
+def _wait(layout: Layout, endpoint: str, timeout: float) -> bool:
+    deadline = time.monotonic() + timeout
+    while not (there := _answers(layout, endpoint)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return there
 
 
 def _answers(layout: Layout, endpoint: str) -> bool:
@@ -128,21 +129,22 @@ def _certificates(layout: Layout, address: str) -> Path:
     shutil.rmtree(tls, ignore_errors=True)
     tls.mkdir(parents=True, mode=0o700)
     layout.site.mkdir(parents=True, exist_ok=True)
-    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "3650"]
-    run(
-        ["openssl", "req", "-x509", *curve, "-subj", f"/CN=flagprov lab {layout.id}"]
-        + ["-addext", "keyUsage=critical,keyCertSign,cRLSign"]
-        + ["-keyout", tls / "ca.key", "-out", layout.ca]
-    )
-    run(
-        ["openssl", "req", *curve[:5], "-subj", "/CN=registry", "-keyout", tls / "tls.key"]
-        + ["-out", tls / "tls.csr"]
-    )
+    openssl = _openssl(tls, layout.ca, f"/CN=flagprov lab {layout.id}")
     (tls / "names").write_text(f"subjectAltName=IP:{address},DNS:registry\nextendedKeyUsage=serverAuth\n")
-    run(
-        ["openssl", "x509", "-req", "-in", tls / "tls.csr", "-CA", layout.ca, "-CAkey", tls / "ca.key"]
-        + ["-CAcreateserial", "-CAserial", tls / "serial", "-days", "3650"]
-        + ["-extfile", tls / "names", "-out", tls / "tls.pem"]
-    )
+    for words in openssl:
+        run(["openssl", *words])
     (tls / "ca.key").unlink()
     return tls
+
+
+def _openssl(tls: Path, ca: Path, name: str) -> tuple[tuple[str | Path, ...], ...]:
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    years = ("-days", "3650")
+    usage = ("-addext", "keyUsage=critical,keyCertSign,cRLSign")
+    authority = ("-CA", ca, "-CAkey", tls / "ca.key", "-CAcreateserial", "-CAserial", tls / "serial")
+    signed = ("-in", tls / "tls.csr", "-out", tls / "tls.pem")
+    return (
+        ("req", "-x509", *key, *years, *usage, "-subj", name, "-keyout", tls / "ca.key", "-out", ca),
+        ("req", *key, "-subj", "/CN=registry", "-keyout", tls / "tls.key", "-out", tls / "tls.csr"),
+        ("x509", "-req", *years, *authority, "-extfile", tls / "names", *signed),
+    )

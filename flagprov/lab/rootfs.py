@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -12,44 +13,24 @@ from flagprov.errors import LabError
 from flagprov.lab.shell import attempt, lines, run
 
 SUITE = "bookworm"
-HOST_PACKAGES = [
-    "openssh-server",
-    "python3",
-    "systemd",
-    "systemd-sysv",
-    "dbus",
-    "iproute2",
-    "ca-certificates",
-    "sudo",
-    "procps",
-    "iptables",
-    "kmod",
-    "less",
-    "libpam-systemd",
-]
 DOCKER_PACKAGES = ("docker.io",)
-ENGINE_PACKAGES = [
-    "python3",
-    "libgomp1",
-    "libnuma1",
-    "openssh-server",
-    "iproute2",
-    "ca-certificates",
-    "procps",
-]
-# Not files that anything serving needs; the licences in usr/share/doc/*/copyright stay.
-UNUSED = [
-    "usr/share/man",
-    "usr/share/locale",
-    "usr/share/info",
-    "usr/share/bug",
-    "usr/share/lintian",
-    "var/cache/apt",
-    "var/lib/apt/lists",
-    "var/log/apt",
-    "var/log/dpkg.log",
-]
 FILES = Path(__file__).parent / "files"
+FORMAT = "2"  # raise it when the way of building changes
+
+
+def listed(path: Path) -> tuple[str, ...]:
+    """The lines of a list file, without its comments."""
+    return tuple(line for line in lines(path.read_text()) if not line.startswith("#"))
+
+
+def host_packages(*, bare: bool) -> tuple[str, ...]:
+    return (*listed(FILES / "host.txt"), *(() if bare else DOCKER_PACKAGES))
+
+
+def host_content(*, bare: bool) -> str:
+    """All that decides what a host image holds; another text means another image."""
+    files = (FILES / "runc", FILES / "unused.txt")
+    return "\0".join((FORMAT, *host_packages(bare=bare), *(path.read_text() for path in files)))
 
 
 def sources() -> str:
@@ -69,7 +50,7 @@ def apt_settings() -> str:
         plain.flush()
         default = set(lines(run(["apt-config", "dump"], env={"APT_CONFIG": plain.name})))
     own = [line for line in lines(run(["apt-config", "dump"])) if line not in default]
-    settings = [line for line in own if line.startswith("Acquire::")]
+    settings = [line for line in own if re.match("Acquire::(?!IndexTargets|GzipIndexes)", line)]
     for scheme in ("http", "https"):
         proxy = os.environ.get(f"{scheme}_proxy")
         if proxy and not any(line.startswith(f"Acquire::{scheme}::Proxy") for line in settings):
@@ -85,9 +66,9 @@ def bootstrap(target: Path, packages: Sequence[str]) -> None:
         settings = Path(scratch) / "apt.conf"
         settings.write_text(apt_settings())
         options = [f"--aptopt={settings}"] if settings.stat().st_size else []
+        wanted = f"--include={','.join(packages)}"
         run(
-            ["mmdebstrap", "--mode=root", "--variant=minbase", f"--include={','.join(packages)}"]
-            + [*options, SUITE, str(target), "-"],
+            ["mmdebstrap", "--mode=root", "--variant=minbase", wanted, *options, SUITE, str(target), "-"],
             stdin=sources().encode(),
             log=target.with_suffix(".log"),
             remedy=f"the whole log is {target.with_suffix('.log')}",
@@ -96,7 +77,7 @@ def bootstrap(target: Path, packages: Sequence[str]) -> None:
     if local.is_dir() and any(local.iterdir()):
         shutil.copytree(local, target / "usr/local/share/ca-certificates", dirs_exist_ok=True)
         run(["chroot", target, "update-ca-certificates"])
-    for pattern in UNUSED:
+    for pattern in listed(FILES / "unused.txt"):
         for path in target.glob(pattern):
             remove(path)
     for path in target.glob("usr/share/doc/*/*"):
@@ -109,17 +90,15 @@ def bootstrap(target: Path, packages: Sequence[str]) -> None:
 
 def make_host(target: Path, *, bare: bool) -> None:
     """The root directory of a lab host; without a container engine when bare."""
-    bootstrap(target, (*HOST_PACKAGES, *(() if bare else DOCKER_PACKAGES)))
+    bootstrap(target, host_packages(bare=bare))
     for key in target.glob("etc/ssh/ssh_host_*"):
         key.unlink()
     # Large labs open hundreds of connections at once; sshd's own limit would refuse half of them.
     drop_in = target / "etc/ssh/sshd_config.d/lab.conf"
     drop_in.write_text("MaxStartups 1000:30:2000\nMaxSessions 100\nUseDNS no\n")
     # A diversion holds whether runc is there already or comes later with a role.
-    run(
-        ["chroot", target, "dpkg-divert", "--local", "--rename", "--add"]
-        + ["--divert", "/usr/sbin/runc.distrib", "/usr/sbin/runc"]
-    )
+    divert = ("dpkg-divert", "--local", "--rename", "--divert", "/usr/sbin/runc.distrib")
+    run(["chroot", target, *divert, "--add", "/usr/sbin/runc"])
     shutil.copy(FILES / "runc", target / "usr/sbin/runc")
     (target / "usr/sbin/runc").chmod(0o755)
     for unit in ("apt-daily.timer", "apt-daily-upgrade.timer", "fstrim.timer", "e2scrub_all.timer"):

@@ -17,35 +17,15 @@ from pathlib import Path
 from flagprov.errors import LabError
 from flagprov.lab.layout import Layout
 from flagprov.lab.oci import Blob, Image, Storage
-from flagprov.lab.rootfs import ENGINE_PACKAGES, bootstrap, remove
+from flagprov.lab.rootfs import FORMAT, bootstrap, listed, remove
 from flagprov.lab.shell import lines, run
 
 HERE = Path(__file__).parent
 IMAGES = HERE / "images"
 STANDIN = HERE / "standin"
 PACKAGES = "usr/local/lib/python3.11/dist-packages"
-FORMAT = "1"  # raise it when the way of building changes
 VLLM_VERSION = "0.32.0"
 FLAGSCALE_VERSION = "0.8.0"
-# What serving on the CPU never loads.
-PRUNED = [
-    "torch/test",
-    "torch/include",
-    "torch/share",
-    "ray/jars",
-    "ray/rllib",
-    "ray/dashboard/client/build",
-    "ray/core/src/ray/thirdparty",
-    "flag_scale/third_party",
-    "flag_scale/tests",
-    "flag_scale/examples/aquila",
-    "numba/tests",
-    "numba/cuda/tests",
-    "numpy/*/tests",
-    "pandas/tests",
-    "sympy/*/tests",
-    "sklearn/*/tests",
-]
 BUILT = ("build", "*.egg-info", "__pycache__")
 TORCH_BIN_KEPT = {"torch_shm_manager"}
 ENVIRONMENT = {
@@ -90,7 +70,7 @@ def _layers(
 
     def directory(name: str) -> Path:
         if name == "base":
-            bootstrap(work / name, ENGINE_PACKAGES)
+            bootstrap(work / name, listed(IMAGES / "base.txt"))
         elif name == "standin":
             # A copy, because building leaves files in the source tree.
             shutil.copytree(STANDIN, work / "source", ignore=shutil.ignore_patterns(*BUILT))
@@ -124,7 +104,7 @@ def _install(target: Path, wanted: Sequence[str]) -> None:
             script.write_bytes(b"#!/usr/bin/python3\n" + text.split(b"\n", 1)[1])
         shutil.move(script, binaries / script.name)
     remove(packages / "bin")
-    for pattern in PRUNED:
+    for pattern in listed(IMAGES / "pruned.txt"):
         for path in packages.glob(pattern):
             remove(path)
     _same_times(target)
@@ -141,7 +121,7 @@ def _finish_vllm(packages: Path) -> None:
     if "+cpu" not in version:
         raise LabError(
             "the torch that pip found is no CPU build",
-            remedy="let pip find a CPU build of torch 2.13.0 (find-links or an extra index in pip's settings)",
+            remedy="pip's settings must lead to a CPU build of torch 2.13.0 (find-links or an extra index)",
         )
     for path in (packages / "torch/bin").iterdir():
         if path.name not in TORCH_BIN_KEPT:
@@ -178,15 +158,9 @@ def _make_model(layout: Layout, directories: dict[str, Path]) -> None:
     packages = root / PACKAGES
     made = not packages.exists()
     packages.mkdir(parents=True, exist_ok=True)
-    mounted = (
-        'mount --bind "$2/usr/local/lib/python3.11/dist-packages" "$1/usr/local/lib/python3.11/dist-packages"'
-        ' && mount --bind "$3/usr/local/lib/python3.11/dist-packages" "$1/mnt" && mount -t proc proc "$1/proc"'
-        " && exec env -i PATH=/usr/sbin:/usr/bin:/bin HOME=/root LANG=C.UTF-8 PYTHONPATH=/mnt"
-        ' chroot "$1" /usr/bin/python3 /root/model.py /root/model'
-    )
+    inside = [root, directories["vllm"] / PACKAGES, directories["common"] / PACKAGES]
     run(
-        ["unshare", "--mount", "--propagation", "private", "sh", "-c", mounted, "sh"]
-        + [root, directories["vllm"], directories["common"]],
+        ["unshare", "--mount", "--propagation", "private", "sh", IMAGES / "enter.sh", *inside],
         log=layout.build / "model.log",
     )
     remove(layout.model)
@@ -201,17 +175,12 @@ def _make_model(layout: Layout, directories: dict[str, Path]) -> None:
 
 
 def _keys() -> dict[str, str]:
+    """All that decides what a layer holds."""
+    pruned, script = (IMAGES / "pruned.txt").read_text(), (IMAGES / "model.py").read_text()
     parts = {
-        "base": (FORMAT, *ENGINE_PACKAGES),
-        "common": (FORMAT, (IMAGES / "common.txt").read_text(), *PRUNED),
-        "vllm": (
-            FORMAT,
-            (IMAGES / "vllm.txt").read_text(),
-            (IMAGES / "model.py").read_text(),
-            _kernels(),
-            platform.machine(),
-            *PRUNED,
-        ),
+        "base": (FORMAT, (IMAGES / "base.txt").read_text()),
+        "common": (FORMAT, (IMAGES / "common.txt").read_text(), pruned, script),
+        "vllm": (FORMAT, (IMAGES / "vllm.txt").read_text(), pruned, script, _kernels(), platform.machine()),
     }
     if (STANDIN / "pyproject.toml").exists():
         files = sorted(path for path in STANDIN.rglob("*") if path.is_file() and not _is_built(path))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from flagprov.errors import LabError
 
 
 def run(
-    argv: Sequence[str | Path],
+    argv: Iterable[str | Path],
     *,
     stdin: bytes | None = None,
     env: Mapping[str, str] | None = None,
@@ -20,6 +20,7 @@ def run(
     timeout: float | None = 900,
 ) -> str:
     """Standard output of a program; raises LabError with the end of what it said."""
+    argv = list(argv)
     done = attempt(argv, stdin=stdin, env=env, timeout=timeout)
     said = (done.stderr or done.stdout).decode(errors="replace")
     if log is not None:
@@ -32,7 +33,7 @@ def run(
 
 
 def attempt(
-    argv: Sequence[str | Path],
+    argv: Iterable[str | Path],
     *,
     stdin: bytes | None = None,
     env: Mapping[str, str] | None = None,

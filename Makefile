@@ -1,0 +1,34 @@
+# The two commands that matter: make demo, make test. Both do all the set-up themselves.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo check test test-all molecule clean
+SHELL := /bin/bash
+FLAGPROV := .venv/bin/python -m flagprov
+
+help: ## what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## virtual environment with all that development needs
+	@scripts/bootstrap.sh
+
+demo: ## a small fleet on this machine, and a release deployed to it (Debian 12, root)
+	@scripts/bootstrap.sh lab
+	@$(FLAGPROV) lab up --hosts 2
+	@$(FLAGPROV) deploy inventory/lab.ini qwen3-tiny --yes
+
+check: setup ## linters, types, import rules, unit tests
+	@scripts/test.sh static unit
+
+test: ## everything that continuous integration runs, in a lab of its own (Debian 12, root)
+	@scripts/bootstrap.sh lab
+	@scripts/test.sh
+
+test-all: ## all tests, also those that take longer than an hour
+	@scripts/bootstrap.sh lab
+	@scripts/test.sh all
+
+molecule: ## the roles' own tests: make molecule ROLE=container_engine
+	@scripts/bootstrap.sh lab
+	@scripts/molecule.sh $(ROLE)
+
+clean: ## take everything away again: lab, images, build, virtual environment
+	@scripts/clean.sh
