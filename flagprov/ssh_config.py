@@ -120,7 +120,7 @@ class Resolver:
             self._said[words] = said
         return self._said[words]
 
-    def _defaults(self, address: str, ssh: Mapping[str, Any]) -> Options:
+    def _defaults(self, address: str, ssh: Mapping[str, Any]) -> dict[str, Sequence[str]]:
         known = [str(self.home / ".ssh/known_hosts"), str(self.home / ".ssh/known_hosts2")]
         key = _key_file(ssh)
         return {
@@ -205,7 +205,7 @@ class Resolver:
         name = match["host"].strip("[]")
         if self._plain and not config_file:
             ssh = {"remote_user": match["user"], "port": match["port"]}
-            options = self._defaults(name, ssh)
+            options: Options = self._defaults(name, ssh)
         else:
             options = self._ask(host, (*words, name))
             check_config(host, options)
