@@ -43,5 +43,5 @@ def unit_state(unit: str) -> dict[str, str]:
     """ActiveState, SubState, UnitFileState, NRestarts, Result and LoadState of a systemd unit."""
     keys = "ActiveState,SubState,UnitFileState,NRestarts,Result,LoadState"
     answer = run(["systemctl", "show", "-p", keys, unit], timeout=20)
-    pairs = (line.split("=", 1) for line in answer.out.splitlines() if "=" in line)
-    return {key: value for key, value in pairs}
+    pairs = (line.partition("=") for line in answer.out.splitlines())
+    return {key: value for key, equals, value in pairs if equals}

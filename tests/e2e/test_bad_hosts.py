@@ -120,14 +120,11 @@ def test_an_engine_that_dies_at_start(clean_hosts: Lab) -> None:
 def test_a_user_without_sudo(clean_hosts: Lab, tmp_path: Path) -> None:
     lab = clean_hosts
     inventory = tmp_path / "hosts.ini"
-    text = lab.inventory.read_text()
-    inventory.write_text(
-        text.replace("lab1 ansible_host", "lab1 ansible_user=nobody1 ansible_become=true ansible_host", 1)
-    )
+    plain = "lab1 ansible_user=nobody1 ansible_become=true ansible_host"
+    inventory.write_text(lab.inventory.read_text().replace("lab1 ansible_host", plain, 1))
     shutil.copytree(lab.inventory.parent / ".flagprov", tmp_path / ".flagprov")
     lab.on(
-        "lab1",
-        "useradd -m -s /bin/bash nobody1 && mkdir -p ~nobody1/.ssh && cp ~/.ssh/authorized_keys ~nobody1/.ssh/ && chown -R nobody1: ~nobody1/.ssh",
+        "lab1", "useradd -m -s /bin/bash nobody1 && cp -r ~/.ssh ~nobody1/ && chown -R nobody1: ~nobody1/.ssh"
     )
     try:
         check(lab, "lab1", "sudo", inventory)

@@ -49,7 +49,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
 def test_a_directory(tmp_path: Path) -> None:
     spec = {"path": str(tmp_path / "a" / "b"), "mode": "0755"}
     settle(directory, spec)
-    os.chmod(spec["path"], 0o700)
+    Path(spec["path"]).chmod(0o700)
     settle(directory, spec)
     settle(directory, {"path": spec["path"], "absent": True})
 
