@@ -1,4 +1,4 @@
-"""One change at a time: who holds this host, judged by its own clock, fenced by a lock of the running program."""
+"""One change at a time: who holds this host, judged by the host's own clock."""
 
 from __future__ import annotations
 

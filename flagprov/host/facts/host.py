@@ -113,8 +113,8 @@ def _path(path: str, table: list[dict[str, str]], boot: dict[str, str]) -> dict[
     found.update(exists=not said.code, answers=said.code != 124, empty=None, free_mib=None, total_mib=None)
     if not said.code and len(words) == 3:
         found.update(free_mib=words[0] * words[2] >> 20, total_mib=words[1] * words[2] >> 20)
-        said = run(["find", path, "-maxdepth", "1", "-mindepth", "1", "-print", "-quit"], timeout=PATIENCE_S)
-        found["empty"] = None if said.code else not said.out
+        said = run(["find", path, "-maxdepth", "0", "-type", "d", "-empty"], timeout=PATIENCE_S)
+        found["empty"] = None if said.code else bool(said.out)
     return found
 
 

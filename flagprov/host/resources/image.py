@@ -47,7 +47,7 @@ def diff(spec: dict[str, Any], observed: dict[str, Any], changed: set[str]) -> l
             (
                 "block",
                 "image %s: %s" % (spec["reference"], observed["registry"]),
-                "check the registry and its name: flagprov_registries maps the release's registry to the site's",
+                "check the name, and flagprov_registries, which maps the release's registry to the site's",
             )
         ]
     if observed["free_mib"] < spec["need_mib"]:

@@ -1,0 +1,97 @@
+"""A configuration change over replicas that serve: gated, put back when it fails, reversible."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from .conftest import Lab
+
+pytestmark = pytest.mark.lab
+RELEASE = "qwen3-tiny-standin"
+ORDER = "/srv/models/Qwen3-Tiny/standin.json"
+ROLLOUT = ("--batch", "1", "--max-unavailable", "1", "--soak", "1", "--yes", "--output", "json")
+
+
+@pytest.fixture(scope="module")
+def serving(lab: Lab) -> Iterator[Lab]:
+    lab.teardown()
+    lab.deploy(RELEASE)
+    yield lab
+    for host in lab.hosts:
+        lab.on(host, f"rm -f {ORDER}")
+    lab.teardown()
+
+
+def rollout(lab: Lab, *more: str, expect: int = 0) -> Any:
+    result = lab.flagprov("rollout", lab.inventory, RELEASE, *ROLLOUT, *more)
+    assert result.code == expect, result
+    return result.json
+
+
+def setting(lab: Lab, host: str) -> str:
+    """max_num_seqs of the configuration that the container on a host was made with."""
+    name = lab.on(host, "docker ps --filter label=io.flagprov.replica --format '{{.Names}}'").strip()
+    config = lab.on(
+        host, f"""docker inspect -f '{{{{index .Config.Labels "io.flagprov.config"}}}}' {name}"""
+    ).strip()
+    found = lab.on(host, f"grep -h max_num_seqs /var/lib/flagprov/configs/{config}/conf/serve/*.yaml")
+    return found.split(":")[1].strip()
+
+
+def test_a_change_goes_batch_after_batch_and_back(serving: Lab) -> None:
+    plan = serving.flagprov(
+        "plan", serving.inventory, RELEASE, "--set", "serve.max_num_seqs=3", "--output", "json"
+    )
+    assert plan.code == 3, plan
+    assert len(plan.json["batches"]) == 2
+    rollout(serving, "--set", "serve.max_num_seqs=3")
+    assert [setting(serving, host) for host in serving.hosts] == ["3", "3"]
+    assert serving.flagprov("diff", serving.inventory).code == 0
+    back = serving.flagprov("rollback", serving.inventory, RELEASE, *ROLLOUT)
+    assert back.code == 0, back
+    assert [setting(serving, host) for host in serving.hosts] == ["4", "4"]
+    history = serving.flagprov("history", serving.inventory, "--output", "json").json["deployments"]
+    commands = [entry["command"] for entry in history if entry["host"] == "lab1"]
+    assert commands[-2:] == [f"rollout {RELEASE} --set serve.max_num_seqs=3", f"rollback {RELEASE}"]
+
+
+def test_a_failed_canary_is_put_back_and_the_rest_is_not_touched(serving: Lab) -> None:
+    before = {
+        host: serving.on(host, "docker ps -q --filter label=io.flagprov.replica") for host in serving.hosts
+    }
+    serving.on("lab1", f"""echo '{{"fail": "on order"}}' > {ORDER}.later""")
+    # The order is there when the new engine starts, and gone when the old one is put back.
+    watch = f"""until docker inspect flagprov-{RELEASE}-0 --format '{{{{.State.Running}}}}' | grep -q false; do :; done
+    mv {ORDER}.later {ORDER}; sleep 8; rm -f {ORDER}"""
+    serving.on("lab1", f"systemd-run --quiet --unit order bash -c '{watch}'")
+    found = rollout(serving, "--set", "serve.max_num_seqs=2", expect=1)
+    hosts = {entry["host"]: entry for entry in found["hosts"]}
+    assert hosts["lab1"]["state"] == "failed"
+    assert "put back" in hosts["lab1"]["message"], found
+    assert hosts["lab2"]["state"] == "unchanged"
+    assert serving.on("lab2", "docker ps -q --filter label=io.flagprov.replica") == before["lab2"]
+    serving.until(lambda: serving.states(RELEASE) == dict.fromkeys(serving.hosts, "ready"), 60, "both serve")
+    assert [setting(serving, host) for host in serving.hosts] == ["4", "4"]
+
+
+def test_two_controllers_at_once(serving: Lab) -> None:
+    """A lease that another run holds keeps this one away, and says who has it."""
+    held = (
+        '{"op":"lease","do":"take","lease":{"token":"t","holder":"ann@desk","command":"rollout x",'
+        '"since":"2026-01-01 00:00:00 UTC","ttl_s":300}}'
+    )
+    program = serving.on("lab2", "ls -td /var/lib/flagprov/programs/*/ | head -1").strip()
+    run = f'import sys; sys.path.insert(0, \\"{program}\\"); from flagprov.host.main import main; main()'
+    serving.on("lab2", f"echo '{held}' | python3 -I -S -c \"{run}\"")
+    result = serving.flagprov(
+        "rollout", serving.inventory, RELEASE, *ROLLOUT, "--set", "serve.max_num_seqs=2"
+    )
+    assert result.code == 1, result
+    assert "ann@desk" in result.err
+    shown = serving.flagprov("lock", "show", serving.inventory, "--output", "json").json
+    assert [lease["host"] for lease in shown["leases"]] == ["lab2"]
+    assert serving.flagprov("lock", "break", serving.inventory, "--yes").code == 0
+    assert serving.flagprov("lock", "show", serving.inventory, "--output", "json").json["leases"] == []
