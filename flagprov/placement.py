@@ -84,7 +84,7 @@ def _unusable(wish: Wish) -> Refusal | None:
             f"is the driver installed, and flagprov_chip of {host.name} right?",
         )
     machine = str(survey.facts.get("machine") or "")
-    found = _another(detection, devices, machine)
+    found = mismatch(detection, devices, machine)
     if found:
         return Refusal(
             host.name,
@@ -94,7 +94,7 @@ def _unusable(wish: Wish) -> Refusal | None:
     return None
 
 
-def _another(detection: Detection, devices: Sequence[Device], machine: str) -> str:
+def mismatch(detection: Detection, devices: Sequence[Device], machine: str) -> str:
     """What shows that these are not devices of the chip; empty where nothing does."""
     for device in devices:
         if device.health == "lost":  # its name cannot be read any more

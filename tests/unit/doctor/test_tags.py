@@ -1,4 +1,4 @@
-"""Names of images against tests/cases/tags: a new name is a new .txt, FLAGPROV_UPDATE_CASES=1 makes its .json."""
+"""Names of images against tests/cases/tags: a name is a .txt, FLAGPROV_UPDATE_CASES=1 makes its .json."""
 
 import json
 import os

@@ -1,0 +1,148 @@
+"""Checks of NVIDIA GPUs, from what nvidia-smi and the kernel say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from flagprov.doctor.subject import Subject, Verdict, failed, numbers, ok, unknown, warning, worst
+from flagprov.models.chip import Interconnect
+from flagprov.models.facts import Gpu, GpuReport
+
+
+def _gpus(check: Callable[[Subject, GpuReport], Verdict | None]) -> Callable[[Subject], Verdict | None]:
+    """A check of what `nvidia-smi -q` says; unknown where it says nothing."""
+
+    def checked(subject: Subject) -> Verdict | None:
+        found = subject.facts.nvidia
+        if subject.chip is None or subject.chip.detection.tool != "nvidia-smi" or found is None:
+            return None
+        if found.report is None:
+            return unknown(found.errors.get("report", "there is no nvidia-smi"))
+        return check(subject, found.report) if found.report.gpus else None
+
+    return checked
+
+
+def _interconnect(subject: Subject, gpu: Gpu) -> Interconnect | None:
+    kinds = subject.chip.health.interconnects if subject.chip else ()
+    return next((kind for kind in kinds if re.search(kind.name_pattern, gpu.name)), None)
+
+
+@_gpus
+def fabric(subject: Subject, report: GpuReport) -> Verdict | None:
+    """NVSwitch machines: until the fabric is completed, CUDA cannot start."""
+    found = []
+    switched = 0
+    for gpu in report.gpus:
+        kind = _interconnect(subject, gpu)
+        if not (kind and kind.fabric) and not (subject.facts.bus or {}).get("nvswitch"):
+            continue
+        switched += 1
+        if gpu.fabric_state is None:
+            found.append(unknown(f"GPU {gpu.index} does not say"))
+        elif (gpu.fabric_state, gpu.fabric_status) != ("Completed", "Success"):
+            said = f"GPU {gpu.index}: {gpu.fabric_state}, {gpu.fabric_status or 'no status'}"
+            found.append(failed(said, "systemctl restart nvidia-fabricmanager; see its journal"))
+    if not switched:
+        return None
+    manager = subject.facts.nvidia and subject.facts.nvidia.fabric_manager
+    if manager and manager.version and report.driver and manager.version != report.driver:
+        said = f"Fabric Manager {manager.version} beside driver {report.driver}"
+        found.append(failed(said, f"install nvidia-fabricmanager {report.driver}"))
+    elif manager and manager.active != "active":
+        found.append(warning(f"Fabric Manager is {manager.active}", "systemctl start nvidia-fabricmanager"))
+    return worst(found, f"completed on {switched} GPUs")
+
+
+@_gpus
+def links(subject: Subject, report: GpuReport) -> Verdict | None:
+    kinds = {gpu.index: _interconnect(subject, gpu) for gpu in report.gpus}
+    wanted = {index: kind.links for index, kind in kinds.items() if kind}
+    nvidia = subject.facts.nvidia
+    if not wanted or nvidia is None:
+        return None
+    if nvidia.links is None:
+        said = nvidia.errors.get("links", "nvidia-smi nvlink says nothing")
+        return unknown(said) if any(wanted.values()) else None
+    found, up = [], 0
+    for entry in nvidia.links:
+        up += entry.up
+        if entry.down or entry.up < wanted.get(entry.index, 0):
+            said = f"GPU {entry.index}: {entry.up} of {max(wanted.get(entry.index, 0), entry.up)} NVLinks up"
+            remedy = "nvidia-smi nvlink -s; reset the GPU; NVSwitch or baseboard if it stays"
+            found.append(failed(said, remedy) if wanted.get(entry.index) else warning(said, remedy))
+    silent = [i for i in wanted if wanted[i] and i not in {entry.index for entry in nvidia.links}]
+    if silent:
+        found.append(unknown(f"GPU {numbers(silent)} names no links"))
+    return worst(found, f"{up} NVLinks up")
+
+
+@_gpus
+def mig(subject: Subject, report: GpuReport) -> Verdict:
+    on = [gpu.index for gpu in report.gpus if gpu.mig == "Enabled"]
+    if on:
+        return failed(f"GPU {numbers(on)} is partitioned (MIG)", "stop what runs there; nvidia-smi -mig 0")
+    return ok("off")
+
+
+@_gpus
+def compute_mode(subject: Subject, report: GpuReport) -> Verdict:
+    odd = {gpu.index: gpu.compute_mode for gpu in report.gpus if gpu.compute_mode not in (None, "Default")}
+    if odd:
+        modes = ", ".join(sorted({str(mode) for mode in odd.values()}))
+        return failed(
+            f"GPU {numbers(list(odd))} is {modes}; an engine has several processes", "nvidia-smi -c DEFAULT"
+        )
+    return ok("default")
+
+
+@_gpus
+def persistence(subject: Subject, report: GpuReport) -> Verdict:
+    off = [gpu.index for gpu in report.gpus if gpu.persistence == "Disabled"]
+    if off:
+        return warning(f"off on GPU {numbers(off)}", "systemctl enable --now nvidia-persistenced")
+    return ok("on")
+
+
+@_gpus
+def memory_errors(subject: Subject, report: GpuReport) -> Verdict:
+    """ECC and remapped rows."""
+    found = []
+    off = [gpu.index for gpu in report.gpus if gpu.ecc == "Disabled"]
+    if off:
+        found.append(warning(f"ECC is off on GPU {numbers(off)}", "nvidia-smi -e 1, then reset the GPU"))
+    for gpu in report.gpus:
+        name = f"GPU {gpu.index}"
+        if gpu.rows_failed:
+            found.append(failed(f"{name}: remapping a row has failed", "have the GPU replaced"))
+        if gpu.rows_pending or gpu.reset_required or gpu.recovery not in (None, "None"):
+            why = "a remapped row waits for" if gpu.rows_pending else "it wants"
+            remedy = f"stop what runs there, then nvidia-smi --gpu-reset -i {gpu.index}, or reboot"
+            found.append(failed(f"{name}: {why} a reset", remedy))
+        if gpu.ecc_uncorrected:
+            remedy = f"nvidia-smi --gpu-reset -i {gpu.index}; have it replaced if they come again"
+            found.append(failed(f"{name}: {gpu.ecc_uncorrected} uncorrected ECC errors", remedy))
+    return worst(found, "no uncorrected error")
+
+
+@_gpus
+def xids(subject: Subject, report: GpuReport) -> Verdict:
+    """Xid messages of the driver since boot; which ones matter is data of the chip."""
+    assert subject.chip is not None and subject.facts.nvidia is not None
+    seen = subject.facts.nvidia.xids
+    if seen is None:
+        return unknown(subject.facts.nvidia.errors.get("xids", "the kernel log cannot be read"))
+    health = subject.chip.health
+    found = []
+    for xid in seen:
+        said = f"Xid {xid.xid} on {xid.bus}" + (f", {xid.count} times" if xid.count > 1 else "")
+        said += f" ({xid.text})" if xid.text else ""
+        if xid.xid in health.fatal_xids:
+            found.append(failed(said, "reset the GPU or reboot (drained first); see NVIDIA's Xid catalog"))
+        elif xid.xid not in health.harmless_xids:
+            found.append(warning(said, "NVIDIA's Xid catalog says what it means"))
+    harmless = len(seen) - len(found)
+    return worst(
+        found, f"none that matters since boot ({harmless} of programs)" if harmless else "none since boot"
+    )

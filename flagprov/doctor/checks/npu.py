@@ -1,0 +1,66 @@
+"""Checks of Ascend NPUs."""
+
+from __future__ import annotations
+
+from flagprov.doctor.subject import Subject, Verdict, failed, numbers, ok, unknown, warning, worst
+from flagprov.placement import is_well
+
+
+def health(subject: Subject) -> Verdict | None:
+    """What npu-smi says of each device; an alarm on a device that would serve is a failure."""
+    if subject.chip is None or subject.chip.detection.tool != "npu-smi" or not subject.devices:
+        return None
+    used = set(_used(subject))
+    found = []
+    for device in subject.devices:
+        if device.health == "ok":
+            continue
+        said = f"NPU {device.index} is {device.health}"
+        remedy = f"npu-smi info -t health -i {device.index if device.card is None else device.card} says why"
+        bad = not is_well(device) and (not used or device.index in used)
+        found.append(failed(said, remedy) if bad else warning(said, remedy))
+    return worst(found, f"all {len(subject.devices)} ok")
+
+
+def _used(subject: Subject) -> list[int]:
+    """Devices that the release would use or uses; empty where that is not known."""
+    replicas = subject.serving.replicas if subject.serving else ()
+    return [index for replica in replicas for index in replica.devices]
+
+
+def numbering(subject: Subject) -> Verdict | None:
+    """Processes count NPUs in their own way; where the two ways differ, a process gets another device."""
+    if subject.facts.ascend is None or not subject.facts.ascend.table:
+        return None
+    mapping = subject.facts.ascend.mapping
+    if mapping is None:
+        return unknown(subject.facts.ascend.errors.get("mapping", "npu-smi info -m says nothing"))
+    ordered = [entry.logic_id for entry in sorted(mapping, key=lambda entry: (entry.card, entry.chip))]
+    indices = [device.index for device in subject.facts.ascend.table.devices]
+    if ordered != indices:
+        return warning(
+            f"devices {numbers(indices)} have the logical numbers {', '.join(map(str, ordered))}",
+            "ASCEND_RT_VISIBLE_DEVICES takes logical numbers: have the missing NPU back before serving",
+        )
+    return ok("logical and physical numbers agree")
+
+
+def network(subject: Subject) -> Verdict | None:
+    """The NPUs' own network ports, which replicas over several hosts need."""
+    if subject.facts.ascend is None or not subject.facts.ascend.table:
+        return None
+    ports = subject.facts.ascend.network
+    if ports is None:
+        return unknown(subject.facts.ascend.errors.get("network", "there is no hccn_tool"))
+    several = bool(subject.serving and subject.serving.variant.nodes > 1)
+    down = [port.index for port in ports if (port.link or "").upper() != "UP"]
+    ill = [port.index for port in ports if port.health not in (None, "Success") and port.index not in down]
+    found = []
+    for indices, what in ((down, "no link"), (ill, "cannot reach the network")):
+        if indices:
+            said, remedy = (
+                f"NPU {numbers(indices)}: {what}",
+                "hccn_tool -i N -link -g; cable, switch, address",
+            )
+            found.append(failed(said, remedy) if several else warning(said, remedy))
+    return worst(found, f"{len(ports)} links up")
