@@ -11,7 +11,6 @@ from .conftest import Lab
 
 pytestmark = pytest.mark.lab
 RELEASE = "qwen3-tiny-standin"
-ORDER = "/srv/models/Qwen3-Tiny/standin.json"
 ROLLOUT = ("--batch", "1", "--max-unavailable", "1", "--soak", "1", "--yes", "--output", "json")
 
 
@@ -20,8 +19,6 @@ def serving(lab: Lab) -> Iterator[Lab]:
     lab.teardown()
     lab.deploy(RELEASE)
     yield lab
-    for host in lab.hosts:
-        lab.on(host, f"rm -f {ORDER}")
     lab.teardown()
 
 
@@ -58,21 +55,26 @@ def test_a_change_goes_batch_after_batch_and_back(serving: Lab) -> None:
     assert commands[-2:] == [f"rollout {RELEASE} --set serve.max_num_seqs=3", f"rollback {RELEASE}"]
 
 
-def test_a_failed_canary_is_put_back_and_the_rest_is_not_touched(serving: Lab) -> None:
-    before = {
-        host: serving.on(host, "docker ps -q --filter label=io.flagprov.replica") for host in serving.hosts
-    }
-    serving.on("lab1", f"""echo '{{"fail": "on order"}}' > {ORDER}.later""")
-    # The order is there when the new engine starts, and gone when the old one is put back.
-    watch = f"""until docker inspect flagprov-{RELEASE}-0 --format '{{{{.State.Running}}}}' | grep -q false; do :; done
-    mv {ORDER}.later {ORDER}; sleep 8; rm -f {ORDER}"""
-    serving.on("lab1", f"systemd-run --quiet --unit order bash -c '{watch}'")
-    found = rollout(serving, "--set", "serve.max_num_seqs=2", expect=1)
+@pytest.mark.parametrize(
+    ("order", "reason"),
+    [
+        ("env.STANDIN_FAIL_AT_START=on order", "on order"),
+        ("""env.STANDIN_ORDERS='{"hang": true}'""", "did not answer"),
+    ],
+    ids=["dies at start", "hangs while /health says 200"],
+)
+def test_a_failed_canary_is_put_back_and_the_rest_is_not_touched(
+    serving: Lab, order: str, reason: str
+) -> None:
+    containers = "docker ps -q --filter label=io.flagprov.replica"
+    before = serving.on("lab2", containers)
+    found = rollout(serving, "--set", order, "--set", "deadline_s=25", expect=1)
     hosts = {entry["host"]: entry for entry in found["hosts"]}
     assert hosts["lab1"]["state"] == "failed"
+    assert reason in hosts["lab1"]["message"], found
     assert "put back" in hosts["lab1"]["message"], found
     assert hosts["lab2"]["state"] == "unchanged"
-    assert serving.on("lab2", "docker ps -q --filter label=io.flagprov.replica") == before["lab2"]
+    assert serving.on("lab2", containers) == before
     serving.until(lambda: serving.states(RELEASE) == dict.fromkeys(serving.hosts, "ready"), 60, "both serve")
     assert [setting(serving, host) for host in serving.hosts] == ["4", "4"]
 
