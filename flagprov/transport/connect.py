@@ -141,7 +141,7 @@ class Opener:
             connection.address,
             user=connection.user,
             port=connection.port,
-            config=_CONFIG,
+            config=_CONFIG.clone(),  # a Connection writes into its config: threads must not share one
             connect_timeout=max(15, int(connection.connect_timeout_s)),
             connect_kwargs={
                 "sock": stream,

@@ -18,6 +18,7 @@ from flagprov.errors import HostError, UnreachableError
 from flagprov.models.fleet import Host, Secret
 from flagprov.transport import Connections, Program
 from flagprov.transport.auth import forget_agents
+from flagprov.transport.connect import Opener
 from tests.integration import sshd as real
 from tests.integration.sshd import Sshd, fleet
 
@@ -340,6 +341,17 @@ class TestReach:
             outcome = connections.each(hosts, lambda session: session.ask({"op": "x"}))
         assert list(outcome) == ["a", "dead", "b"]
         assert [isinstance(x, HostError) for x in outcome.values()] == [False, True, False]
+
+    def test_connections_share_no_state_of_fabric(self, program: Program, server: Sshd) -> None:
+        opener = Opener()
+        try:
+            first, second = (opener.open("one", server.connection()) for _ in range(2))
+            assert first.config is not second.config
+            first.close()
+            assert second.is_connected
+            second.close()
+        finally:
+            opener.close()
 
     def test_more_hosts_than_max_startups(self, tmp_path: Path, program: Program) -> None:
         server = Sshd(tmp_path / "busy", options=("MaxStartups 3:60:10",)).start()
