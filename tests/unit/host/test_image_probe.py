@@ -149,7 +149,11 @@ def test_a_part_that_hangs_has_a_limit() -> None:
 
 
 def test_options_in_the_text_of_help() -> None:
-    text = "  --host HOST  Host, see --port\n  --enforce-eager, --no-enforce-eager\n -tp N, --tensor-parallel-size N (a--b)"
+    text = """
+  --host HOST  Host, see --port
+  --enforce-eager, --no-enforce-eager
+  -tp N, --tensor-parallel-size N (a--b)
+"""
     assert image_probe.options_in(text) == [
         "enforce-eager", "host", "no-enforce-eager", "port", "tensor-parallel-size",
     ]  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,7 @@ def test_an_engine_that_ends_at_once_is_never_missed(tmp_path: Path) -> None:
 
 
 def test_a_stop_is_forwarded_and_clean(tmp_path: Path) -> None:
-    with launched(tmp_path, argv=["python3", "-u", "-c", STOPPABLE]) as running:
+    with launched(tmp_path, argv=[sys.executable, "-u", "-c", STOPPABLE]) as running:
         running.until(READY)
         running.process.terminate()
         assert running.finish() == 0
@@ -67,7 +68,7 @@ signal.pause()
 
 def test_what_ignores_the_stop_is_killed_after_the_grace(tmp_path: Path) -> None:
     deaf = STOPPABLE.replace("sys.exit(0)", "signal.pause()").replace('print("bye")', "")
-    with launched(tmp_path, argv=["python3", "-u", "-c", deaf], stop_grace_s=1) as running:
+    with launched(tmp_path, argv=[sys.executable, "-u", "-c", deaf], stop_grace_s=1) as running:
         running.until(READY)
         engine = running.state()["engine_pid"]
         running.process.terminate()
@@ -94,7 +95,7 @@ def test_orphans_of_a_dead_engine_are_ended(tmp_path: Path) -> None:
 
 def test_the_environment_reaches_the_engine_unchanged(tmp_path: Path) -> None:
     value = """two words; $HOME & "quotes" 'more' `x` \\ ${y}"""
-    argv = ["python3", "-c", "import os; print(os.environ['TRICKY'])"]
+    argv = [sys.executable, "-c", "import os; print(os.environ['TRICKY'])"]
     with launched(tmp_path, argv=argv, env={"TRICKY": value}) as running:
         assert running.finish() == 1
         assert running.lines[0] == value
