@@ -69,9 +69,13 @@ def site_reference(reference: str, registries: Mapping[str, str]) -> str:
 
 def site_path(path: str, serving: Serving) -> str:
     """A path of the card on this site: its weights root may be mounted elsewhere."""
-    root = serving.release.weights.root.rstrip("/")
-    if serving.host.weights_root and (path == root or path.startswith(root + "/")):
-        return serving.host.weights_root.rstrip("/") + path[len(root) :]
+    return host_path(path, serving.release, serving.host)
+
+
+def host_path(path: str, release: Release, host: Host) -> str:
+    root = release.weights.root.rstrip("/")
+    if host.weights_root and (path == root or path.startswith(root + "/")):
+        return host.weights_root.rstrip("/") + path[len(root) :]
     return path
 
 

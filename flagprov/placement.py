@@ -82,6 +82,7 @@ def _unusable(wish: Wish) -> Refusal | None:
             host.name,
             f"no {chip.name} device is visible to {detection.tool}" + (f": {said}" if said else ""),
             f"is the driver installed, and flagprov_chip of {host.name} right?",
+            no_device=True,
         )
     machine = str(survey.facts.get("machine") or "")
     found = mismatch(detection, devices, machine)

@@ -28,6 +28,7 @@ class Request:
     release: str | None = None
     limit: str | None = None
     sets: tuple[str, ...] = ()
+    force: tuple[str, ...] = ()  # checks whose failures do not leave a host out
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ class Job:
     replicas: int | None
     sets: tuple[str, ...]
     settings_keys: Mapping[str, frozenset[str]]  # host -> serve keys that its settings brought
+    force: tuple[str, ...] = ()  # names of checks
 
     def wishes(self, surveys: Mapping[str, Survey]) -> list[Wish]:
         return [
@@ -87,6 +89,10 @@ def prepare(request: Request) -> Job:
     """Raises UsageErrors only, all of them before any host is touched."""
     from flagprov.fleet import start_loading
 
+    if request.force:
+        from flagprov.doctor.examine import check_forced
+
+        check_forced(request.force)
     loading = start_loading(request.inventory, request.limit)  # a child process: it works while we import
     from flagprov.catalog import load_release, variant_for, with_lock
     from flagprov.chips import load_chips
@@ -116,7 +122,7 @@ def prepare(request: Request) -> Job:
             "flagprov_settings.replicas differs between hosts", remedy="set it for the whole fleet"
         )
     count = next(iter(replicas), None)
-    return Job(fleet, site, release, load_chips(), variants, count, tuple(request.sets), keys)
+    return Job(fleet, site, release, load_chips(), variants, count, tuple(request.sets), keys, request.force)
 
 
 def _served(variant: Variant, release: Release) -> Variant:

@@ -18,11 +18,15 @@ if TYPE_CHECKING:
 
 
 def request(
-    inventory: str, release: str | None = None, limit: str | None = None, sets: tuple[str, ...] = ()
+    inventory: str,
+    release: str | None = None,
+    limit: str | None = None,
+    sets: tuple[str, ...] = (),
+    force: tuple[str, ...] = (),
 ) -> Request:
     from flagprov import pipeline
 
-    return pipeline.Request(inventory=Path(inventory), release=release, limit=limit, sets=sets)
+    return pipeline.Request(inventory=Path(inventory), release=release, limit=limit, sets=sets, force=force)
 
 
 def change(run: Run, act: Act, *, yes: bool, quiet: bool) -> int:

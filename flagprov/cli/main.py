@@ -29,6 +29,8 @@ VERBS = {
     "history": "List what was deployed, when and by whom.",
     "diff": "Show what differs from what was deployed last.",
     "lock": "Show or break the leases of runs.",
+    "facts": "Show what the hosts are, from their own tools.",
+    "doctor": "Check whether hosts are fit, for a release or at all.",
     "trust": "Write the hosts' SSH keys into the site's known_hosts.",
     "releases": "List the catalog, or show a release.",
     "lab": "Build, look at and take down the embedded fleet on this machine.",

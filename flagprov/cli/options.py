@@ -36,6 +36,10 @@ sets = click.option(
     "--set", "sets", multiple=True, metavar="KEY=VALUE", callback=_pairs,
     help="A setting for this run, such as serve.max_model_len=4096; may be given several times.",
 )  # fmt: skip
+force = click.option(
+    "--force", multiple=True, metavar="CHECK",
+    help="Go on although CHECK failed (see `flagprov doctor`); may be given several times.",
+)  # fmt: skip
 yes = click.option("--yes", "-y", is_flag=True, help="Do it without asking.")
 quiet = click.option("--quiet", "-q", is_flag=True, help="No progress.")
 

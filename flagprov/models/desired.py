@@ -42,6 +42,7 @@ class Refusal:
     host: str
     message: str
     remedy: str = ""
+    no_device: bool = False  # a driver that provisioning brings may change that
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,6 +110,8 @@ def mounts(subject: Subject) -> Verdict | None:
     found: list[Verdict] = []
     shown: list[str] = []
     for path in subject.facts.paths or ():
+        if subject.serving and path.path not in [each.rstrip("/") for each in subject.serving.sources]:
+            continue
         verdict = _path(subject, path)
         if verdict:
             found.append(verdict)

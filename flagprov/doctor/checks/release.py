@@ -150,6 +150,10 @@ def weights(subject: Subject) -> Verdict | None:
     container = subject.serving.variant.container
     if not any(path.is_relative_to(mount.target) for mount in container.mounts):
         return failed(f"{path} lies under none of the container's mounts", "correct weights or mounts")
+    found = subject.facts.path(subject.serving.weights)
+    if found and not found.exists:
+        source = subject.serving.release.weights.source
+        return warning(f"{subject.serving.weights} is not there yet", f"bring {source} there")
     return ok(f"{subject.serving.weights} is mounted as {path}")
 
 

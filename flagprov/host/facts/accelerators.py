@@ -142,11 +142,14 @@ def _network(devices: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
     return found
 
 
-def use(wanted: dict[str, list[int]], devices: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Allocate and compute on devices that nobody uses; `error` is None where that went well."""
+def use(
+    wanted: dict[str, list[int] | None], devices: dict[str, list[dict[str, Any]]]
+) -> list[dict[str, Any]]:
+    """Allocate and compute on devices (None: all) that nobody uses; `error` is None where that went well."""
     found: list[dict[str, Any]] = []
-    for tool, indices in wanted.items():
+    for tool, named in wanted.items():
         known = {device["index"]: device for device in devices.get(tool, ())}
+        indices = sorted(known) if named is None else named
         free = [index for index in indices if index in known and not known[index]["processes"]]
         for index in indices:
             if index not in free:

@@ -22,6 +22,7 @@ class Request:
     release: str | None = None
     limit: str | None = None
     sets: tuple[str, ...] = ()
+    force: tuple[str, ...] = ()
 
 
 class FakePipeline(ModuleType):

@@ -1,0 +1,105 @@
+"""Asking hosts for facts: what to ask, and the answers of a whole fleet together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from flagprov.desired import host_path, image_key, site_reference
+from flagprov.doctor.examine import examine
+from flagprov.doctor.read import read_facts
+from flagprov.doctor.subject import Serving, Subject
+from flagprov.models.chip import Chip
+from flagprov.models.desired import Placement
+from flagprov.models.facts import HostFacts
+from flagprov.models.finding import Finding
+from flagprov.models.fleet import Host
+from flagprov.models.observed import Look, Survey
+from flagprov.models.release import Release, Variant
+from flagprov.preparation import Job, probe_version
+from flagprov.transport import Session
+
+NEW = {("image", "pull"), ("container", "create"), ("unit", "start")}
+
+
+def ask(session: Session, payload: Mapping[str, Any]) -> HostFacts:
+    """One request; the host's clock is compared with ours when the answer comes in."""
+    answer = session.ask({"op": "facts", **payload})
+    offset = float(answer.get("time") or 0) - time.time()
+    return read_facts(session.host.name, {**answer, "clock_offset_s": round(offset, 3)})
+
+
+def roots(host: Host, chip: Chip | None, releases: Sequence[Release]) -> list[str]:
+    """Where weights lie on this host: what the site says, else what releases for its chip mount."""
+    if host.weights_root:
+        return [host.weights_root]
+    return sorted({each.weights.root for each in releases if chip and chip.name in each.variants})
+
+
+def is_new(look: Look) -> bool:
+    """Whether something is to run that does not run there now; what serves has shown that its host works."""
+    return any((change.kind, change.action) in NEW for change in look.changes)
+
+
+class Examination:
+    """The checks of one run: facts of its hosts, and what they mean for the release there."""
+
+    def __init__(self, job: Job, placement: Placement) -> None:
+        self.job = job
+        self.placement = placement
+        self.facts: dict[str, HostFacts] = {}
+
+    def ask(self, session: Session, survey: Survey) -> None:
+        """Keep the facts of a host; may be called from several threads."""
+        self.facts[session.host.name] = ask(session, self._payload(session.host, survey))
+
+    def findings(self, host: Host, before_provisioning: bool = False) -> tuple[Finding, ...]:
+        """Nothing for a host that was not asked."""
+        facts = self.facts.get(host.name)
+        if facts is None:
+            return ()
+        subject = Subject(
+            host=host,
+            facts=facts,
+            chip=self.job.chips[str(host.chip)],
+            chips=self.job.chips,
+            serving=self._serving(host),
+            peers={name: other for name, other in self.facts.items() if name != host.name},
+            before_provisioning=before_provisioning,
+        )
+        return examine(subject, self.job.force)
+
+    def _serving(self, host: Host) -> Serving:
+        release, variant = self.job.release, self.job.variants[host.name]
+        refusal = next((each for each in self.placement.refusals if each.host == host.name), None)
+        return Serving(
+            release=release,
+            variant=variant,
+            reference=site_reference(variant.image.reference, host.registries),
+            weights=host_path(release.weights.path.rstrip("/"), release, host),
+            sources=_sources(release, variant, host, self.job.chips[str(host.chip)]),
+            replicas=self.placement.on(host.name),
+            refusal=refusal,
+            image=self.job.site.facts(f"{image_key(variant.image)}-{probe_version()}"),
+        )
+
+    def _payload(self, host: Host, survey: Survey) -> dict[str, Any]:
+        serving = self._serving(host)
+        running = {each.replica for each in survey.running if each.state == "running"}
+        starting = [replica for replica in serving.replicas if replica.name not in running]
+        tool = self.job.chips[str(host.chip)].detection.tool
+        devices = sorted({index for replica in starting for index in replica.devices})
+        return {
+            "paths": [*serving.sources, serving.weights],
+            "ports": [replica.port for replica in starting],
+            "image": {"reference": serving.reference, "digests": list(serving.variant.image.digests)},
+            "use": {tool: devices} if devices and tool != "cpuinfo" else {},
+        }
+
+
+def _sources(release: Release, variant: Variant, host: Host, chip: Chip) -> tuple[str, ...]:
+    """What the release mounts and no role brings."""
+    brought = {mount.source for mount in chip.mounts}
+    mounts = [mount for mount in variant.container.mounts if not mount.optional]
+    return tuple(dict.fromkeys(host_path(m.source, release, host) for m in mounts if m.source not in brought))
