@@ -60,6 +60,7 @@ def engine(model: Path, *options: str, env: dict[str, str] | None = None) -> Ite
             yield Engine(port, process)
         finally:
             process.terminate()
+            process.wait()
 
 
 def refusal(model: Path, *options: str, env: dict[str, str] | None = None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -18,8 +19,10 @@ START_S = 0.5
 
 
 def log(text: str) -> None:
-    sys.stdout.write("INFO {} [standin] {}\n".format(time.strftime("%m-%d %H:%M:%S"), text))
-    sys.stdout.flush()
+    # A reader that is gone is no reason to leave an engine behind.
+    with contextlib.suppress(OSError):
+        sys.stdout.write("INFO {} [standin] {}\n".format(time.strftime("%m-%d %H:%M:%S"), text))
+        sys.stdout.flush()
 
 
 def main() -> None:
@@ -52,15 +55,13 @@ def serve(words: list[str]) -> int:
 
 
 def run(server: Server, orders: Any, shutdown_timeout: int) -> int:
-    asked, dead = threading.Event(), threading.Event()
-    over = threading.Event()
+    asked, over = threading.Event(), threading.Event()
 
     def on_signal(*_: object) -> None:
         asked.set()
         over.set()
 
     def on_death(_: int) -> None:
-        dead.set()
         over.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
