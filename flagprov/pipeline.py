@@ -14,6 +14,7 @@ from flagprov.apply.bring import Bringing, Brought
 from flagprov.apply.converge import OnEvent, failed
 from flagprov.apply.lease import Lease
 from flagprov.apply.record import RunRecord
+from flagprov.doctor.gather import Examination, is_new
 from flagprov.errors import HostError, UnreachableError
 from flagprov.models.desired import Placement
 from flagprov.models.event import Event
@@ -117,14 +118,16 @@ def _draw(job: Job, connections: Connections, verb: str, options: Options) -> Pi
             gone.append(left_out(found))
     placement = place(job.fleet, job.release.name, job.wishes(surveys), job.reserved(surveys))
     for refusal in placement.refusals:
-        gone.append(LeftOut(refusal.host, Problem("placement", refusal.message, refusal.remedy)))
-    plans, looks = _look_at(job, connections, placement, surveys, provision, gone)
+        if not (refusal.no_device and refusal.host in provision):
+            gone.append(LeftOut(refusal.host, Problem("placement", refusal.message, refusal.remedy)))
+    examination = Examination(job, placement)
+    plans, looks = _look_at(job, connections, examination, surveys, provision, gone)
     excluded = {left.host for left in gone}
     for name, reason in provision.items():
         if name not in plans and name not in excluded:
             plans[name] = host_plan(name, None, reason, "the rest follows once the host is provisioned")
     arranged = arrange(placement, plans, surveys, job.lost(excluded), options)
-    notes = (*_taken_back(job, placement, surveys), *arranged.notes)
+    notes = (*_taken_back(job, placement, surveys), *arranged.notes, *examination.notes())
     drawn = build(verb, job.release.name, placement, plans, gone, notes, arranged.groups)
     return Picture(drawn, placement, surveys, looks, arranged.gated)
 
@@ -132,12 +135,16 @@ def _draw(job: Job, connections: Connections, verb: str, options: Options) -> Pi
 def _look_at(
     job: Job,
     connections: Connections,
-    placement: Placement,
+    examination: Examination,
     surveys: Mapping[str, Survey],
     provision: Mapping[str, str],
     gone: list[LeftOut],
 ) -> tuple[dict[str, HostPlan], dict[str, Look]]:
-    """Looks of the hosts that can be looked at; problems go to `gone`."""
+    """Looks of the hosts that can be looked at; problems go to `gone`.
+
+    Hosts where something new is to run are examined too: that takes seconds where there are accelerators.
+    """
+    placement = examination.placement
     bringing = Bringing(job, placement, None, _ignore)
     pending: dict[str, str] = {}
 
@@ -149,6 +156,8 @@ def _look_at(
             host = bringing.desired(session, survey)
             seen = look(session, host.resources)
         pending[host.host] = host.pending
+        if is_new(seen):
+            examination.ask(session, survey)
         return seen
 
     refused = {refusal.host for refusal in placement.refusals}
@@ -159,10 +168,17 @@ def _look_at(
     ]
     plans: dict[str, HostPlan] = {}
     looks: dict[str, Look] = {}
-    for name, found in connections.each([host for host in hosts if placement.on(host.name)], look_at).items():
+    bare = [h for h in job.fleet.hosts if h.name in surveys and h.name in provision and h not in hosts]
+    gone.extend(left_out(error) for error in examination.ask_all(connections, bare, surveys).values())
+    answers = connections.each([host for host in hosts if placement.on(host.name)], look_at)
+    for host in bare:
+        gone.extend(LeftOut(host.name, problem) for problem in examination.problems(host.name, True))
+    for name, found in answers.items():
         if isinstance(found, HostError):
             gone.append(left_out(found))
-        elif problems := _standing(found, name in provision):
+            continue
+        problems = _standing(found, name in provision) or examination.problems(name, name in provision)
+        if problems:
             gone.extend(LeftOut(name, problem) for problem in problems)
         else:
             looks[name] = found
@@ -230,6 +246,14 @@ def _look_again(
         if refusal.host in names:
             error = HostError(refusal.host, "placement", refusal.message, remedy=refusal.remedy)
             brought[refusal.host] = _failure(error)
+    examination = Examination(job, placement)
+    able = [host for host in hosts_of(job.fleet, names) if host.name not in brought]
+    errors = examination.ask_all(connections, able, surveys)
+    brought.update({name: _failure(error) for name, error in errors.items()})
+    for host in able:
+        for problem in examination.problems(host.name):
+            error = HostError(host.name, problem.step, problem.message, remedy=problem.remedy)
+            brought[host.name] = _failure(error)
     return replace(picture, placement=placement, surveys=surveys)
 
 

@@ -14,12 +14,20 @@ from flagprov.cli.screen import Run, require_consent
 @options.release
 @options.limit
 @options.sets
+@options.force
 @options.yes
 @options.output()
 @options.quiet
 @click.pass_obj
 def command(
-    run: Run, inventory: str, release: str, limit: str | None, sets: tuple[str, ...], yes: bool, quiet: bool
+    run: Run,
+    inventory: str,
+    release: str,
+    limit: str | None,
+    sets: tuple[str, ...],
+    force: tuple[str, ...],
+    yes: bool,
+    quiet: bool,
 ) -> int:
     """Bring RELEASE to the hosts of INVENTORY and prove that it serves.
 
@@ -29,7 +37,7 @@ def command(
     from flagprov import pipeline
     from flagprov.preparation import prepare
 
-    wanted = request(inventory, release, limit, sets)
+    wanted = request(inventory, release, limit, sets, force)
     require_consent(run, yes, lambda: prepare(wanted))
     return change(
         run, lambda approve, on_event: pipeline.deploy(wanted, approve=approve, on_event=on_event),

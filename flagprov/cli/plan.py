@@ -16,11 +16,18 @@ CHANGES = 3  # exit code
 @options.release
 @options.limit
 @options.sets
+@options.force
 @options.output()
 @options.quiet
 @click.pass_obj
 def command(
-    run: Run, inventory: str, release: str, limit: str | None, sets: tuple[str, ...], quiet: bool
+    run: Run,
+    inventory: str,
+    release: str,
+    limit: str | None,
+    sets: tuple[str, ...],
+    force: tuple[str, ...],
+    quiet: bool,
 ) -> int:
     """Show what `deploy` would do to the hosts of INVENTORY, each step with its reason; change nothing.
 
@@ -32,7 +39,7 @@ def command(
 
     screen = Screen(run, quiet=quiet)
     with screen.busy("looking at the hosts") as progress:
-        found = pipeline.plan(request(inventory, release, limit, sets), progress)
+        found = pipeline.plan(request(inventory, release, limit, sets, force), progress)
     screen.show(lambda width: plan_lines(found, width=width), lambda: of_plan(found))
     if found.left_out:
         return 1

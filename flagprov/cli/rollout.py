@@ -16,6 +16,7 @@ from flagprov.cli.screen import Run, require_consent
 @options.release
 @options.limit
 @options.sets
+@options.force
 @rolling.options
 @options.yes
 @options.output()
@@ -28,6 +29,7 @@ def command(
     release: str,
     limit: str | None,
     sets: tuple[str, ...],
+    force: tuple[str, ...],
     yes: bool,
     quiet: bool,
     **rest: Any,
@@ -40,7 +42,7 @@ def command(
     from flagprov import pipeline
     from flagprov.preparation import prepare
 
-    wanted = request(inventory, release, limit, sets)
+    wanted = request(inventory, release, limit, sets, force)
     how = rolling.chosen(**rest)
     require_consent(run, yes, lambda: prepare(wanted))
     return change(

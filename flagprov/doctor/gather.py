@@ -7,20 +7,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flagprov.desired import host_path, image_key, site_reference
-from flagprov.doctor.examine import examine
+from flagprov.doctor.examine import examine, standing
 from flagprov.doctor.read import read_facts
 from flagprov.doctor.subject import Serving, Subject
+from flagprov.errors import HostError
 from flagprov.models.chip import Chip
 from flagprov.models.desired import Placement
 from flagprov.models.facts import HostFacts
 from flagprov.models.finding import Finding
 from flagprov.models.fleet import Host
-from flagprov.models.observed import Look, Survey
+from flagprov.models.observed import Look, Problem, Survey
 from flagprov.models.release import Release, Variant
 from flagprov.preparation import Job, probe_version
-from flagprov.transport import Session
+from flagprov.report.text import count
+from flagprov.transport import Connections, Session
 
-NEW = {("image", "pull"), ("container", "create"), ("unit", "start")}
+NEW = {("image", "pull"), ("image_facts", "probe"), ("container", "create"), ("unit", "start")}
 
 
 def ask(session: Session, payload: Mapping[str, Any]) -> HostFacts:
@@ -49,10 +51,18 @@ class Examination:
         self.job = job
         self.placement = placement
         self.facts: dict[str, HostFacts] = {}
+        self._warned: set[tuple[str, str]] = set()
 
     def ask(self, session: Session, survey: Survey) -> None:
         """Keep the facts of a host; may be called from several threads."""
         self.facts[session.host.name] = ask(session, self._payload(session.host, survey))
+
+    def ask_all(
+        self, connections: Connections, hosts: Sequence[Host], surveys: Mapping[str, Survey]
+    ) -> dict[str, HostError]:
+        """Ask many hosts; the errors of those that did not answer."""
+        answers = connections.each(hosts, lambda session: self.ask(session, surveys[session.host.name]))
+        return {name: error for name, error in answers.items() if isinstance(error, HostError)}
 
     def findings(self, host: Host, before_provisioning: bool = False) -> tuple[Finding, ...]:
         """Nothing for a host that was not asked."""
@@ -69,6 +79,21 @@ class Examination:
             before_provisioning=before_provisioning,
         )
         return examine(subject, self.job.force)
+
+    def problems(self, name: str, before_provisioning: bool = False) -> list[Problem]:
+        """Why the host is to be left out: failures that nobody has overruled."""
+        host = next(host for host in self.job.fleet.hosts if host.name == name)
+        findings = self.findings(host, before_provisioning)
+        self._warned.update((each.check, name) for each in findings if each.state == "warning" or each.forced)
+        return [Problem(each.check, each.message, _way_out(each)) for each in standing(findings)]
+
+    def notes(self) -> list[str]:
+        """What did not stop anything, in one line."""
+        hosts: dict[str, list[str]] = {}
+        for check, host in sorted(self._warned):
+            hosts.setdefault(check, []).append(host)
+        told = ", ".join(f"{check} on {count(len(on), 'host')}" for check, on in hosts.items())
+        return [f"warnings of checks: {told}; `flagprov doctor` says more"] if told else []
 
     def _serving(self, host: Host) -> Serving:
         release, variant = self.job.release, self.job.variants[host.name]
@@ -96,6 +121,10 @@ class Examination:
             "image": {"reference": serving.reference, "digests": list(serving.variant.image.digests)},
             "use": {tool: devices} if devices and tool != "cpuinfo" else {},
         }
+
+
+def _way_out(finding: Finding) -> str:
+    return f"{finding.remedy}\nto go on all the same: --force {finding.check}".lstrip()
 
 
 def _sources(release: Release, variant: Variant, host: Host, chip: Chip) -> tuple[str, ...]:
