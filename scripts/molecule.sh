@@ -6,6 +6,7 @@ cd "$(dirname "$0")/.."
 PATH=$PWD/.venv/bin:$PATH
 export PATH
 
+export MOLECULE_GLOB="molecule/*/molecule.yml"
 scenarios=
 for role in "${@:-}"; do
     found=$(cd molecule && ls -d "$role"*/molecule.yml 2>/dev/null | cut -d / -f 1) || true

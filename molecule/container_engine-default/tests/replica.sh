@@ -19,14 +19,17 @@ mkdir -p /var/lib/flagprov/replicas/t-0
 echo 'exit 0' >/var/lib/flagprov/replicas/t-0/wait
 
 systemctl enable --quiet --no-reload $unit
+systemctl daemon-reload # as the next boot does: only then docker knows of whom to start with it
 systemctl start $unit
 wait_for up
 before=$(get StartedAt)
 docker kill $container >/dev/null
 wait_for up_again && echo "killed"
+systemctl reset-failed docker # three starts a minute are all that it allows itself
 before=$(get StartedAt)
 systemctl restart docker
 wait_for up_again && echo "docker restarted"
+systemctl reset-failed docker
 before=$(get StartedAt)
 systemctl stop docker.socket docker
 systemctl start docker
