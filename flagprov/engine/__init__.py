@@ -1,1 +1,1 @@
-"""What is loaded inside serving processes; stdlib only, imports nothing else of flagprov."""
+"""What is loaded inside the serving processes; it imports nothing of ours. Empty until the FlagGems plugin comes."""
