@@ -8,6 +8,7 @@ import click
 
 from flagprov.cli import options
 from flagprov.cli.screen import Run, Screen, ask, can_ask, complain, print_lines, width_of_output
+from flagprov.errors import UsageError
 
 
 @click.command("trust")
@@ -43,12 +44,17 @@ def command(
         contacts = trust.inspect(fleet, expected)
     if not screen.json:
         print_lines(contact_lines(contacts, width=width_of_output()))
-        news = any(is_settled(each, replaced=replace) and each.state != "same" for each in contacts)
-        if news and expected is None and not yes and can_ask():
-            complain(COMPARE, style="")
-            if not ask("trust these keys?"):
-                complain("nothing was written", style="warn")
-                return 1
+    news = any(is_settled(each, replaced=replace) and each.state != "same" for each in contacts)
+    if news and expected is None and not yes:
+        if screen.json or not can_ask():
+            raise UsageError(
+                "nothing was written: nobody can be asked here",
+                remedy="Compare the fingerprints, then give --yes, or the expected ones by --expect FILE.",
+            )
+        complain(COMPARE, style="")
+        if not ask("trust these keys?"):
+            complain("nothing was written", style="warn")
+            return 1
     written = trust.accept(fleet, contacts, replace_changed=replace)
     screen.show(
         lambda width: result_lines(contacts, file, written, replaced=replace),

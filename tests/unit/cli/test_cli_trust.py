@@ -40,16 +40,25 @@ def known(tmp_path: Path) -> str:
 
 @pytest.mark.usefixtures("contacts")
 def test_new_keys_are_shown_and_written(invoke: Any, tmp_path: Path) -> None:
-    result = invoke("trust", "lab.ini")
+    result = invoke("trust", "lab.ini", "--yes")
     assert result.exit_code == 0
     assert NEW.fingerprint in result.stdout
     assert "1 key written to " in result.stdout
     assert known(tmp_path).startswith("10.0.0.1 ssh-ed25519 ")
 
 
+@pytest.mark.usefixtures("contacts")
+def test_without_a_terminal_the_keys_are_shown_and_nothing_is_written(invoke: Any, tmp_path: Path) -> None:
+    result = invoke("trust", "lab.ini")
+    assert result.exit_code == 2
+    assert NEW.fingerprint in result.stdout
+    assert "--expect FILE" in result.stderr
+    assert not known(tmp_path)
+
+
 def test_nothing_is_written_twice(contacts: list[trust.Contact], invoke: Any) -> None:
-    invoke("trust", "lab.ini")
-    assert "nothing to write" in invoke("trust", "lab.ini").stdout
+    invoke("trust", "lab.ini", "--yes")
+    assert "nothing to write" in invoke("trust", "lab.ini", "--yes").stdout
 
 
 @pytest.mark.usefixtures("contacts", "terminal")
@@ -73,19 +82,19 @@ def test_a_changed_key_is_not_trusted_unasked(
     contacts: list[trust.Contact], invoke: Any, tmp_path: Path
 ) -> None:
     contacts[:] = [CONTACTS["changed"]]
-    result = invoke("trust", "lab.ini")
+    result = invoke("trust", "lab.ini", "--yes")
     assert result.exit_code == 1
     assert "CHANGED" in result.stdout
     assert OLD.fingerprint in result.stdout
     assert "--replace" in result.stdout
     assert not known(tmp_path)
-    assert invoke("trust", "lab.ini", "--replace").exit_code == 0
+    assert invoke("trust", "lab.ini", "--replace", "--yes").exit_code == 0
     assert NEW.text in known(tmp_path)
 
 
 def test_one_silent_host_hides_no_other(contacts: list[trust.Contact], invoke: Any, tmp_path: Path) -> None:
     contacts.append(CONTACTS["failed"])
-    result = invoke("trust", "lab.ini", "--output", "json")
+    result = invoke("trust", "lab.ini", "--yes", "--output", "json")
     assert result.exit_code == 1
     found = json.loads(result.stdout)
     assert (found["schema_version"], found["written"]) == (1, 1)
