@@ -1,1 +1,1 @@
-"""What is loaded inside the serving processes; imports nothing of ours. Empty until the FlagGems plugin comes."""
+"""What is loaded inside the serving processes; imports nothing of ours. Empty until its plugin comes."""
