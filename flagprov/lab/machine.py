@@ -65,6 +65,8 @@ def missing_packages() -> tuple[str, ...]:
 
 
 def install_packages(packages: tuple[str, ...]) -> None:
+    if not packages:
+        return
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
     remedy = f"check apt's sources, or install by hand: apt-get install {' '.join(packages)}"
     run(["apt-get", "-qq", "update"], env=quiet, remedy=remedy)
