@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 LINGER_S = 30.0  # serves on for so long after the last one behind it was seen
 GIVE_UP_S = 120.0
 REPORT_S = 1.0
+LAST_WORDS_S = 5.0
 
 
 def transfer(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -70,6 +71,7 @@ def _source(spec: dict[str, Any], layout: Layout) -> Iterator[dict[str, Any]]:
     try:
         store.hash()
         if store.fault:
+            _last_words()
             raise Blocked(STEP, store.fault, "bring the right files there, or lock the release anew")
         assert store.sums is not None
         if not manifest.read(spec["path"]) and os.access(spec["path"], os.W_OK):
@@ -90,6 +92,7 @@ def _arrive(node: Node, store: Incoming) -> None:
         if node.broken:
             raise node.broken
         if store.fault:
+            _last_words()
             raise Blocked(STEP, store.fault, "bring the right files to the source, or lock the release anew")
         with store.changed:
             store.changed.wait(0.05)
@@ -119,6 +122,11 @@ def _report(node: Node, store: Incoming, rates: list[tuple[float, int]]) -> None
     if node.note:
         data["note"] = node.note
     progress(text, data)
+
+
+def _last_words() -> None:
+    """The ones behind us hear why nothing comes, instead of nothing."""
+    threading.Event().wait(LAST_WORDS_S)
 
 
 def _linger(spec: dict[str, Any], node: Node) -> None:

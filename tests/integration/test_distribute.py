@@ -1,0 +1,144 @@
+"""Real nodes over real TLS: what arrives is what was sent, whoever dies meanwhile."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flagprov.distribute.certificates import new_authority, tls_name
+from flagprov.host.transfer import manifest
+
+from tests.integration.transfer_nodes import Hosts
+
+SIZE = 12 << 20
+CAP = 6 << 20  # slow enough that something can happen half-way
+
+
+@pytest.fixture
+def hosts(tmp_path: Path) -> Iterator[Hosts]:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port = sock.getsockname()[1]
+    made = Hosts(tmp_path, 20000 + port % 9000)
+    (made.source / "model.bin").write_bytes(os.urandom(SIZE))
+    (made.source / "sub").mkdir()
+    for number in range(30):
+        (made.source / "sub" / f"{number}.txt").write_bytes(os.urandom(100 * number))
+    yield made
+    made.close()
+
+
+def test_a_chain_brings_every_file_and_a_manifest(hosts: Hosts) -> None:
+    hosts.start_source()
+    first, second = hosts.start("h1", "origin"), hosts.start("h2", "h1", "origin")
+    assert first.result()["changed"] == 31
+    assert second.result()["damaged"] == 0
+    assert hosts.same(first) and hosts.same(second)
+    entries = manifest.read(str(second.path))
+    assert len(entries) == 31 and all(manifest.unchanged(str(second.path), e) for e in entries.values())
+    assert [p.name for p in second.path.parent.iterdir()] == ["model"]
+    assert not manifest.deep_faults(str(second.path), [])
+
+
+def test_the_second_run_moves_nothing(hosts: Hosts) -> None:
+    hosts.start_source()
+    hosts.start("h1", "origin").result()
+    hosts.nodes["h1"].kill()
+    assert hosts.start("h1", "origin").result() == {"changed": 0, "bytes": 0}
+
+
+def test_nodes_end_by_themselves_when_they_are_released(hosts: Hosts) -> None:
+    source, node = hosts.start_source(), hosts.start("h1", "origin")
+    node.result()
+    for each in (source, node):
+        each.release.touch()
+        assert each.process.wait(timeout=10) == 0
+
+
+def test_a_dead_host_is_stepped_over(hosts: Hosts) -> None:
+    hosts.start_source(cap=CAP)
+    middle = hosts.start("h1", "origin")
+    last = hosts.start("h2", "h1", "origin")
+    last.arrived(SIZE // 4)
+    middle.kill()
+    last.result()
+    assert hosts.same(last)
+
+
+def test_a_killed_host_takes_up_where_it_was(hosts: Hosts) -> None:
+    hosts.start_source(cap=CAP)
+    node = hosts.start("h1", "origin")
+    node.arrived(SIZE // 3)
+    node.kill()
+    assert not node.path.exists()  # nothing half is ever seen at its place
+    again = hosts.start("h1", "origin")
+    assert again.result()["bytes"] < SIZE * 3 / 4
+    assert hosts.same(again)
+
+
+def test_after_a_reboot_every_kept_chunk_is_looked_at(hosts: Hosts) -> None:
+    hosts.start_source(cap=CAP)
+    node = hosts.start("h1", "origin")
+    node.arrived(SIZE // 3)
+    node.kill()
+    folder = next(path for path in node.path.parent.iterdir() if ".flagprov-" in path.name)
+    map_ = folder / ".flagprov-map"
+    head, _, rest = map_.read_bytes().partition(b"\n")
+    map_.write_bytes(json.dumps({**json.loads(head), "boot": "another"}).encode() + b"\n" + rest)
+    with (folder / "model.bin").open("r+b") as stream:
+        stream.write(b"lost in a power cut")
+    again = hosts.start("h1", "origin")
+    again.result()
+    assert hosts.same(again)
+
+
+def test_a_late_host_needs_no_source(hosts: Hosts) -> None:
+    source = hosts.start_source()
+    hosts.start("h1", "origin").result()
+    source.kill()
+    late = hosts.start("h2", "h1", "origin")
+    late.result()
+    assert hosts.same(late)
+
+
+def test_only_what_differs_is_brought_anew(hosts: Hosts) -> None:
+    source = hosts.start_source()
+    node = hosts.start("h1", "origin")
+    sums = source.result()["sums"]
+    node.result()
+    node.kill()
+    files = [(path, size, sums[path]) for path, size, _ in hosts.content().files]
+    (node.path / "sub" / "29.txt").write_bytes(b"short")
+    again = hosts.start("h1", "origin", files=files)
+    assert again.result()["changed"] == 1
+    assert hosts.same(again)
+
+
+def test_a_source_that_differs_from_the_lock_is_refused_everywhere(hosts: Hosts) -> None:
+    files = [(path, size, "0" * 64) for path, size, _ in hosts.content().files]
+    hosts.start_source(files=files)
+    node = hosts.start("h1", "origin", files=files)
+    assert "the lock says" in node.error()["message"]
+    assert not node.path.exists()
+
+
+def test_what_does_not_fit_is_refused_before_the_first_byte(hosts: Hosts) -> None:
+    files = [("model.bin", 1 << 60, "")]
+    error = hosts.start("h1", files=files, chunk=1 << 50).error()
+    assert "MiB free" in error["message"] and error["remedy"]
+
+
+def test_a_certificate_of_another_run_or_address_is_turned_away(hosts: Hosts) -> None:
+    hosts.start_source()
+    spec = hosts.spec("h1", ["origin"])
+    stranger = new_authority().issue(tls_name("h1"), ["127.0.0.1"])
+    moved = hosts.authority.issue(tls_name("h1"), ["192.0.2.9"])
+    for tls in ({**stranger, "ca": spec["tls"]["ca"]}, moved):
+        node = hosts.start("h1", "origin", tls=tls)
+        node.until(lambda event: event.get("event", {}).get("data", {}).get("orphan"))
+        assert node.events[-1]["event"]["data"]["bytes"] == 0
+        node.kill()
