@@ -193,7 +193,7 @@ def _devices(
             return _whole_cards(some, count, wish.chip.detection.devices_per_card)
     holders = sorted({f"{running.replica}" for running in held.values()})
     reasons = [f"held by {', '.join(holders)}"] if holders else []
-    reasons += [f"device {device.index} is {device.health}" for device in devices if not is_well(device)]
+    reasons += [f"device {device.index}: {device.health}" for device in devices if not is_well(device)]
     counts = wish.chip.device_counts
     if counts and len(devices) not in counts:
         reasons.append(f"a host of this chip has {', '.join(map(str, counts[:-1]))} or {counts[-1]} devices")

@@ -69,7 +69,7 @@ def test_the_old_910_has_no_column_of_physical_numbers() -> None:
 def test_an_npu_with_an_alarm_is_passed_over() -> None:
     seen = survey("npu-smi", npus("a2-one-alarm"))
     assert run("ascend-a2", seen, 7).replicas[0].devices == (0, 1, 2, 3, 4, 6, 7)
-    assert refusal(run("ascend-a2", seen, 8)) == "8 devices are needed, 7 of 8 are free; device 5 is alarm"
+    assert refusal(run("ascend-a2", seen, 8)) == "8 devices are needed, 7 of 8 are free; device 5: alarm"
 
 
 def test_devices_keep_their_numbers_where_one_is_missing() -> None:
@@ -127,4 +127,4 @@ def test_a_lost_gpu_is_no_other_chip() -> None:
     good, lost = Device(0, "NVIDIA H100 80GB HBM3", 81559), Device(1, "unknown", None, health="lost")
     seen = survey("nvidia-smi", (good, lost), "x86_64")
     assert run("nvidia-h100", seen).replicas[0].devices == (0,)
-    assert "device 1 is lost" in refusal(run("nvidia-h100", seen, 2))
+    assert "device 1: lost" in refusal(run("nvidia-h100", seen, 2))

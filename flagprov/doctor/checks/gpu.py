@@ -143,6 +143,5 @@ def xids(subject: Subject, report: GpuReport) -> Verdict:
         elif xid.xid not in health.harmless_xids:
             found.append(warning(said, "NVIDIA's Xid catalog says what it means"))
     harmless = len(seen) - len(found)
-    return worst(
-        found, f"none that matters since boot ({harmless} of programs)" if harmless else "none since boot"
-    )
+    fine = f"none that matters since boot, {harmless} of programs" if harmless else "none since boot"
+    return worst(found, fine)

@@ -15,7 +15,7 @@ def health(subject: Subject) -> Verdict | None:
     for device in subject.devices:
         if device.health == "ok":
             continue
-        said = f"NPU {device.index} is {device.health}"
+        said = f"NPU {device.index}: {device.health}"
         remedy = f"npu-smi info -t health -i {device.index if device.card is None else device.card} says why"
         bad = not is_well(device) and (not used or device.index in used)
         found.append(failed(said, remedy) if bad else warning(said, remedy))

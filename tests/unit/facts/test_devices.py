@@ -21,7 +21,10 @@ def only_our_tools(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "NPU_SMI", ("npu-smi",))
 
 
-def test_a_machine_without_accelerators_has_its_processors() -> None:
+def test_a_machine_without_accelerators_has_its_processors(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
     found, errors = probe()
     assert set(found) == {"cpuinfo"}
     assert errors == {}
