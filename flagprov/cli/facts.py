@@ -26,6 +26,9 @@ def command(run: Run, inventory: str, limit: str | None, quiet: bool) -> int:
 
     screen = Screen(run, quiet=quiet)
     with screen.busy("asking the hosts"):
-        answers = verbs.facts(request(inventory, limit=limit))
-    screen.show(lambda width: facts_lines(answers, width=width), lambda: of_facts(answers))
-    return 1 if any(isinstance(found, HostError) for found in answers.values()) else 0
+        found = verbs.facts(request(inventory, limit=limit))
+    screen.show(
+        lambda width: facts_lines(found.answers, found.words(), width=width),
+        lambda: of_facts(found.answers, found.chips),
+    )
+    return 1 if any(isinstance(answer, HostError) for answer in found.answers.values()) else 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from flagprov.doctor.checks import device, gpu, machine, npu, release
@@ -81,8 +81,3 @@ def examine(subject: Subject, forced: Collection[str] = ()) -> tuple[Finding, ..
                 )
             )
     return tuple(found)
-
-
-def standing(findings: Sequence[Finding]) -> tuple[Finding, ...]:
-    """Failures that nobody has overruled."""
-    return tuple(finding for finding in findings if finding.state == "failed" and not finding.forced)

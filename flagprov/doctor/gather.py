@@ -1,20 +1,18 @@
-"""Asking hosts for facts: what to ask, and the answers of a whole fleet together."""
+"""Asking hosts for facts: what to ask, and the answers of a whole fleet together.
+
+Checks are imported when a host is examined: a pass that changes nothing examines none.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flagprov.desired import host_path, image_key, site_reference
-from flagprov.doctor.examine import examine, standing
-from flagprov.doctor.read import read_facts
-from flagprov.doctor.subject import Serving, Subject
 from flagprov.errors import HostError
 from flagprov.models.chip import Chip
 from flagprov.models.desired import Placement
-from flagprov.models.facts import HostFacts
-from flagprov.models.finding import Finding
 from flagprov.models.fleet import Host
 from flagprov.models.observed import Look, Problem, Survey
 from flagprov.models.release import Release, Variant
@@ -22,11 +20,18 @@ from flagprov.preparation import Job, probe_version
 from flagprov.report.text import count
 from flagprov.transport import Connections, Session
 
+if TYPE_CHECKING:
+    from flagprov.doctor.subject import Serving
+    from flagprov.models.facts import HostFacts
+    from flagprov.models.finding import Finding
+
 NEW = {("image", "pull"), ("image_facts", "probe"), ("container", "create"), ("unit", "start")}
 
 
 def ask(session: Session, payload: Mapping[str, Any]) -> HostFacts:
     """One request; the host's clock is compared with ours when the answer comes in."""
+    from flagprov.doctor.read import read_facts
+
     answer = session.ask({"op": "facts", **payload})
     offset = float(answer.get("time") or 0) - time.time()
     return read_facts(session.host.name, {**answer, "clock_offset_s": round(offset, 3)})
@@ -69,6 +74,9 @@ class Examination:
         facts = self.facts.get(host.name)
         if facts is None:
             return ()
+        from flagprov.doctor.examine import examine
+        from flagprov.doctor.subject import Subject
+
         subject = Subject(
             host=host,
             facts=facts,
@@ -85,7 +93,8 @@ class Examination:
         host = next(host for host in self.job.fleet.hosts if host.name == name)
         findings = self.findings(host, before_provisioning)
         self._warned.update((each.check, name) for each in findings if each.state == "warning" or each.forced)
-        return [Problem(each.check, each.message, _way_out(each)) for each in standing(findings)]
+        standing = (each for each in findings if each.state == "failed" and not each.forced)
+        return [Problem(each.check, each.message, _way_out(each)) for each in standing]
 
     def notes(self) -> list[str]:
         """What did not stop anything, in one line."""
@@ -96,6 +105,8 @@ class Examination:
         return [f"warnings of checks: {told}; `flagprov doctor` says more"] if told else []
 
     def _serving(self, host: Host) -> Serving:
+        from flagprov.doctor.subject import Serving
+
         release, variant = self.job.release, self.job.variants[host.name]
         refusal = next((each for each in self.placement.refusals if each.host == host.name), None)
         return Serving(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from flagprov.doctor.detect import detected
 from flagprov.doctor.examine import check_forced, examine
 from flagprov.doctor.gather import Examination, ask, roots
 from flagprov.doctor.subject import Subject
@@ -22,14 +24,35 @@ from flagprov.transport import Connections, Session
 ACCELERATORS = ("nvidia-smi", "npu-smi")
 
 
-def facts(request: Request) -> Mapping[str, HostFacts | HostError]:
+@dataclass(frozen=True, slots=True)
+class FleetFacts:
+    answers: Mapping[str, HostFacts | HostError]
+    chips: Mapping[str, tuple[str, ...]]  # host -> chips that its tools do not contradict
+    expected: Mapping[str, str | None]  # host -> what the inventory says
+
+    def words(self) -> dict[str, str]:
+        """What there is to say of each host's chip."""
+        told = {}
+        for name, fitting in self.chips.items():
+            seen, wanted = " or ".join(fitting) or "none that is known", self.expected[name]
+            agrees = wanted in fitting
+            told[name] = seen if agrees else f"{seen}; the inventory says {wanted or 'nothing'}"
+        return told
+
+
+def facts(request: Request) -> FleetFacts:
     """Facts of every host of the inventory; one connection and one exec each."""
+    from flagprov.chips import load_chips
     from flagprov.fleet import load_fleet
 
     fleet = load_fleet(request.inventory, request.limit)
     payloads = _payloads(fleet.hosts)
     with Connections(fleet) as connections:
-        return connections.each(fleet.hosts, lambda session: ask(session, payloads[session.host.name]))
+        answers = connections.each(fleet.hosts, lambda session: ask(session, payloads[session.host.name]))
+    chips = load_chips()
+    known = {name: found for name, found in answers.items() if isinstance(found, HostFacts)}
+    fitting = {name: detected(found, chips) for name, found in known.items()}
+    return FleetFacts(answers, fitting, {host.name: host.chip for host in fleet.hosts})
 
 
 def doctor(request: Request) -> Diagnosis:

@@ -16,7 +16,8 @@ from flagprov.report.text import Line, Span, count, line, names, natural, table
 Answers = Mapping[str, HostFacts | HostError]
 
 
-def facts_lines(answers: Answers, *, width: int | None = None) -> list[Line]:
+def facts_lines(answers: Answers, chips: Mapping[str, str], *, width: int | None = None) -> list[Line]:
+    """`chips`: what is to be said of each host's chip."""
     lines: list[Line] = []
     for name in sorted(answers, key=natural):
         found = answers[name]
@@ -25,7 +26,8 @@ def facts_lines(answers: Answers, *, width: int | None = None) -> list[Line]:
             what = "unreachable" if isinstance(found, UnreachableError) else found.step
             lines += problem_lines(name, what, found.message, found.remedy, found.log)
         else:
-            rows: list[list[str | Span]] = [[Span(title, "faint"), text] for title, text in _rows(found)]
+            rows: list[list[str | Span]] = [[Span("chip", "faint"), chips.get(name, "unknown")]]
+            rows += [[Span(title, "faint"), text] for title, text in _rows(found)]
             lines += [line(Span(name, "strong")), *table(rows, indent=2, width=width)]
     known = {name: found for name, found in answers.items() if isinstance(found, HostFacts)}
     different = list(_differences(known))
@@ -34,8 +36,13 @@ def facts_lines(answers: Answers, *, width: int | None = None) -> list[Line]:
     return lines
 
 
-def of_facts(answers: Answers) -> dict[str, Any]:
-    known = {name: plain(found) for name, found in answers.items() if isinstance(found, HostFacts)}
+def of_facts(answers: Answers, chips: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """`chips`: those that nothing contradicts."""
+    known = {
+        name: {"chips": list(chips.get(name, ())), **plain(found)}
+        for name, found in answers.items()
+        if isinstance(found, HostFacts)
+    }
     silent = {
         name: {
             "step": found.step,

@@ -6,6 +6,7 @@ from flagprov.doctor.subject import Subject, Verdict, failed, gib, ok, unknown, 
 from flagprov.doctor.versions import older
 from flagprov.models.facts import PathFacts
 from flagprov.placement import mismatch
+from flagprov.report.text import duration
 
 OFF_S, FAR_OFF_S = 1.0, 30.0
 NETWORK_DELAY_S = 0.5  # the controller's comparison is no better than this
@@ -94,7 +95,7 @@ def clock(subject: Subject) -> Verdict:
     remedy = "set up chrony or systemd-timesyncd (role host_baseline), and see what it says"
     ahead = subject.facts.clock_offset_s
     if ahead is not None and abs(ahead) > OFF_S + NETWORK_DELAY_S:
-        said = f"{abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} this controller"
+        said = f"{duration(abs(ahead))} {'ahead of' if ahead > 0 else 'behind'} this controller"
         found.append(failed(said, remedy) if abs(ahead) > FAR_OFF_S else warning(said, remedy))
     if kept is None:
         found.append(unknown(subject.unknown("clock"), remedy))

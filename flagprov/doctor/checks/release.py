@@ -166,7 +166,7 @@ def parallel(subject: Subject) -> Verdict | None:
         failed(message, f"--set {'.'.join(key)}=N")
         for key, message in misfits(serving.variant, serving.release.model)
     ]
-    if serving.refusal:
+    if serving.refusal and not (serving.refusal.no_device and subject.before_provisioning):
         found.append(failed(serving.refusal.message, serving.refusal.remedy))
     placed = ", ".join(f"{len(replica.devices)} for {replica.name}" for replica in serving.replicas)
     return worst(found, f"devices: {placed}" if placed else "it fits")
