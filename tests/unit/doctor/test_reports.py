@@ -15,7 +15,7 @@ from doctor_values import CHIPS, answer, ascend, h100, path, subject
 from flagprov.cli.main import cli
 from flagprov.doctor import verbs
 from flagprov.doctor.detect import detected
-from flagprov.doctor.examine import examine
+from flagprov.doctor.examine import NAMES, examine
 from flagprov.doctor.read import read_facts
 from flagprov.doctor.verbs import FleetFacts
 from flagprov.errors import HostError, UnreachableError
@@ -151,3 +151,8 @@ def test_an_unknown_check_is_wrong_usage(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli, ["doctor", str(tmp_path / "hosts.ini"), "--force", "fabrik", "--quiet"])
     assert result.exit_code == 2
     assert "did you mean fabric?" in result.stderr
+
+
+def test_every_check_is_documented() -> None:
+    docs = (Path(__file__).parents[3] / "docs" / "doctor.md").read_text()
+    assert [name for name in NAMES if f"| `{name}` |" not in docs] == []
