@@ -13,7 +13,7 @@ from flagprov.models.outcome import HostOutcome
 
 STAGE = Stage.PROVISION.label
 STEP = "provision"
-_REMEDY = "\nremedy: "  # how our roles end a message; see docs/roles.md
+_REMEDY, _LOG = "\nremedy: ", "\nlog:\n"  # the parts of our roles' messages; see docs/roles.md
 
 
 @dataclass(slots=True)
@@ -87,7 +87,7 @@ class Listener:
             progress.step, progress.message = step, message_of(result)
         elif name == "runner_on_unreachable":
             progress.unreachable = True
-            progress.step, progress.message = step, message_of(result)
+            progress.step, progress.message = "connect", message_of(result)
 
     def _stats(self, data: Mapping[str, Any]) -> None:
         """Only the end tells whether a failure was rescued."""
@@ -95,6 +95,8 @@ class Listener:
             progress.finished = host in (data.get("processed") or {})
             progress.failed = host in (data.get("failures") or {})
             progress.unreachable = host in (data.get("dark") or {})
+            # Tasks whose result is kept secret do not say that they changed something; the count knows.
+            progress.changes = max(progress.changes, int((data.get("changed") or {}).get(host, 0)))
 
     def _outcome(self, host: str, progress: _Progress) -> HostOutcome:
         seconds = {STAGE: round(progress.ended - progress.began, 3)}
@@ -102,14 +104,16 @@ class Listener:
             return HostOutcome(
                 host, "changed" if progress.changes else "unchanged", progress.changes, seconds=seconds
             )
-        message, _, remedy = progress.message.partition(_REMEDY)
+        message, _, log = progress.message.partition(_LOG)
+        message, _, remedy = message.partition(_REMEDY)
         return HostOutcome(
             host,
             "unreachable" if progress.unreachable else "failed",
             progress.changes,
             step=progress.step or STEP,
-            message=message,
+            message=" ".join(message.split()),
             remedy=" ".join(remedy.split()) or self._remedy(message),
+            log=log.strip(),
             seconds=seconds,
         )
 
@@ -141,6 +145,7 @@ def message_of(result: Mapping[str, Any]) -> str:
         if isinstance(item, Mapping) and item.get("failed"):
             return message_of(item)
     message = str(result.get("msg") or "it failed without a message").strip()
+    message = message.removeprefix("Task failed: ").removeprefix("Action failed: ").replace("\r\n", "; ")
     said = str(result.get("stderr") or result.get("module_stderr") or "").strip()
     if said and said not in message:
         message = f"{message}: {' / '.join(said.splitlines()[-3:])}"

@@ -28,6 +28,7 @@ esac
 echo "enabled: $(systemctl is-enabled --quiet docker.service 2>/dev/null && echo true || echo false)"
 active=$(systemctl is-active --quiet docker.service 2>/dev/null && echo true || echo false)
 echo "active: $active"
+echo "failed: $(systemctl is-failed --quiet docker.service 2>/dev/null && echo true || echo false)"
 
 # A docker that is down is not asked: its socket would start it.
 server=$([ $active = false ] || seconds docker version --format '{{.Server.Version}}')

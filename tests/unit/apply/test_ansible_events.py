@@ -48,6 +48,11 @@ def test_changes_are_counted_and_told() -> None:
     assert {event.stage for event in events} == {"provision"}
 
 
+def test_secret_changes_are_counted() -> None:
+    outcomes, _ = run(("runner_on_ok", task(censored="hidden")), stats(changed={"one": 1}))
+    assert (outcomes["one"].state, outcomes["one"].changes) == ("changed", 1)
+
+
 def test_no_change() -> None:
     outcomes, events = run(("runner_on_ok", task()), stats())
     assert outcomes["one"].state == "unchanged"
@@ -55,13 +60,14 @@ def test_no_change() -> None:
 
 
 def test_a_refusal_of_a_role_has_its_own_remedy() -> None:
-    message = "docker on one must be restarted\nremedy: run again\nwith --allow-disruption"
+    message = "docker on one\nmust be restarted\nremedy: run again\nwith --allow-disruption\nlog:\n1\n2\n"
     outcomes, events = run(("runner_on_failed", task(msg=message)), stats(failures={"one": 1}))
     outcome = outcomes["one"]
     assert outcome.state == "failed"
     assert outcome.step == "container_engine: Set daemon.json"
     assert outcome.message == "docker on one must be restarted"
     assert outcome.remedy == "run again with --allow-disruption"
+    assert outcome.log == "1\n2"
     assert events[-1].kind == "failed"
 
 
@@ -84,6 +90,8 @@ def test_one_dead_host_does_not_hide_the_other() -> None:
         hosts=("one", "two"),
     )
     assert outcomes["one"].state == "unreachable"
+    assert outcomes["one"].step == "connect"
+    assert outcomes["one"].message.startswith("Failed to connect")
     assert outcomes["one"].remedy == "flagprov trust hosts.ini"
     assert outcomes["two"].state == "unchanged"
 
