@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flagprov.container import create_body, merged_environment, optional_sources
@@ -38,6 +38,7 @@ class Serving:
     probe_version: str  # names the image probe, so that a newer one looks again
     sets: tuple[str, ...] = ()
     settings_keys: frozenset[str] = frozenset()  # serve keys that settings brought, for the right error
+    files: tuple[tuple[str, int, str], ...] = ()  # of the weights, where the site has locked them
 
 
 def host_desired(host: str, servings: Sequence[Serving]) -> HostDesired:
@@ -102,13 +103,22 @@ def _image(serving: Serving) -> dict[str, Any]:
 
 
 def _weights(serving: Serving) -> Resource:
-    weights = serving.release.weights
-    path = site_path(weights.path.rstrip("/"), serving)
+    resource = weights_resource(serving.release, serving.host, serving.files)
+    return replace(resource, replica=serving.replica.name)
+
+
+def weights_resource(release: Release, host: Host, files: Sequence[tuple[str, int, str]] = ()) -> Resource:
+    """Weights on a host; `files` where the site has locked them."""
+    weights = release.weights
+    path = host_path(weights.path.rstrip("/"), release, host)
     remedy = f"bring {weights.source} to {path} on this host"
     if weights.source.startswith("modelscope://"):
         model = weights.source.removeprefix("modelscope://")
         remedy = f"on this host: modelscope download --model {model} --local_dir {path}"
-    return Resource("weights", path, Stage.WEIGHTS, {"path": path, "remedy": remedy}, serving.replica.name)
+    spec: dict[str, Any] = {"path": path, "remedy": remedy, "fetch": True}
+    if files:
+        spec["files"] = [list(entry) for entry in files]
+    return Resource("weights", path, Stage.WEIGHTS, spec)
 
 
 def _claim(serving: Serving) -> Resource:

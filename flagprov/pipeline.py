@@ -14,6 +14,7 @@ from flagprov.apply.bring import Bringing, Brought
 from flagprov.apply.converge import OnEvent, failed
 from flagprov.apply.lease import Lease
 from flagprov.apply.record import RunRecord
+from flagprov.distribute import weights
 from flagprov.doctor.gather import Examination, is_new
 from flagprov.errors import HostError, UnreachableError
 from flagprov.models.desired import Placement
@@ -173,10 +174,12 @@ def _look_at(
     answers = connections.each([host for host in hosts if placement.on(host.name)], look_at)
     for host in bare:
         gone.extend(LeftOut(host.name, problem) for problem in examination.problems(host.name, True))
+    supplied = weights.answerable(job, {n: s for n, s in answers.items() if isinstance(s, Look)})
     for name, found in answers.items():
         if isinstance(found, HostError):
             gone.append(left_out(found))
             continue
+        found = supplied[name]
         problems = _standing(found, name in provision) or examination.problems(name, name in provision)
         if problems:
             gone.extend(LeftOut(name, problem) for problem in problems)
@@ -215,6 +218,9 @@ def _apply(
         picture = _look_again(job, picture, connections, [n for n in needy if n not in brought], brought)
         digests.update(dict.fromkeys(needy, ""))
     surveys = picture.surveys
+    fetched = weights.bring(job, connections, picture.looks, needy, brought, record)
+    brought.update({name: _failure(error) for name, error in fetched.failures.items()})
+    digests.update(dict.fromkeys(fetched.touched, ""))
     bringing = Bringing(job, picture.placement, lease, record, _deployment(lease, job))
     if picture.gated:
         able = [host.host for host in picture.plan.hosts() if host.host not in brought]
@@ -224,6 +230,7 @@ def _apply(
     def bring(session: Session) -> Brought:
         name = session.host.name
         found = bringing.bring(session, surveys[name], digests[name])
+        found = found.after(fetched.outcomes[name]) if name in fetched.outcomes else found
         return found.after(provisioned[name]) if name in provisioned else found
 
     hosts = {host.name: host for host in job.fleet.hosts}

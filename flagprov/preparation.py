@@ -44,6 +44,7 @@ class Job:
     sets: tuple[str, ...]
     settings_keys: Mapping[str, frozenset[str]]  # host -> serve keys that its settings brought
     force: tuple[str, ...] = ()  # names of checks
+    files: tuple[tuple[str, int, str], ...] = ()  # of the weights, where the site has locked them
 
     def wishes(self, surveys: Mapping[str, Survey]) -> list[Wish]:
         return [
@@ -73,7 +74,9 @@ class Job:
         chip = self.chips[str(host.chip)]
         keys = self.settings_keys[host.name]
         return [
-            Serving(self.release, variant, chip, replica, host, survey, facts, probe, self.sets, keys)
+            Serving(
+                self.release, variant, chip, replica, host, survey, facts, probe, self.sets, keys, self.files
+            )
             for replica in placement.on(host.name)
         ]
 
@@ -94,7 +97,7 @@ def prepare(request: Request) -> Job:
 
         check_forced(request.force)
     loading = start_loading(request.inventory, request.limit)  # a child process: it works while we import
-    from flagprov.catalog import load_release, variant_for, with_lock
+    from flagprov.catalog import load_release, locked_files, variant_for, with_lock
     from flagprov.chips import load_chips
     from flagprov.settings import apply_settings, merge_settings, parse_sets
 
@@ -103,6 +106,7 @@ def prepare(request: Request) -> Job:
     fleet = loading.result()
     site = Site(fleet.site)
     release = with_lock(release, site.lock_file(release.name))
+    files = locked_files(release, site.lock_file(release.name))
     variants: dict[str, Variant] = {}
     replicas: set[int | None] = set()
     keys: dict[str, frozenset[str]] = {}
@@ -122,7 +126,9 @@ def prepare(request: Request) -> Job:
             "flagprov_settings.replicas differs between hosts", remedy="set it for the whole fleet"
         )
     count = next(iter(replicas), None)
-    return Job(fleet, site, release, load_chips(), variants, count, tuple(request.sets), keys, request.force)
+    return Job(
+        fleet, site, release, load_chips(), variants, count, tuple(request.sets), keys, request.force, files
+    )
 
 
 def _served(variant: Variant, release: Release) -> Variant:

@@ -8,12 +8,13 @@ if TYPE_CHECKING:
     from flagprov.catalog.loader import (
         list_releases,
         load_release,
+        locked_files,
         release_names,
         variant_for,
         with_lock,
     )
 
-__all__ = ["list_releases", "load_release", "release_names", "variant_for", "with_lock"]
+__all__ = ["list_releases", "load_release", "locked_files", "release_names", "variant_for", "with_lock"]
 
 
 def __getattr__(name: str) -> Any:

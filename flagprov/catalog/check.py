@@ -23,7 +23,9 @@ _PATTERNS = {  # of the models' types, in words; a test sees to it that none is 
     r"^/[^\x00\n]*$": "an absolute path",
     r"^[A-Za-z_][A-Za-z0-9_]*$": "a variable's name: letters, digits and underscores",
     r"^[A-Za-z][A-Za-z0-9_]*$": "an engine argument with underscores, such as max_num_seqs",
-    r"^(modelscope|hf|https|file)://[^\s]+$": "modelscope://ID, hf://ID, https://... or file:///PATH",
+    r"^((modelscope|hf|https?|file)://[^\s]+|[A-Za-z0-9][A-Za-z0-9_.-]*:/[^\s/]+[^\s]*)$": (
+        "modelscope://ID, hf://ID, https://..., file:///PATH or HOST:/PATH"
+    ),
     r"^[^\s]+$": "a name without spaces",
     r"^([0-9]+[bkmgBKMG]?)?$": "a size such as 32g",
     r"^[0-9]+[bkmgBKMG]?$": "a size such as 32g",

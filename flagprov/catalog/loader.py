@@ -60,6 +60,16 @@ def with_lock(release: Release, path: Path) -> Release:
     return release.model_copy(update={"variants": variants})
 
 
+def locked_files(release: Release, path: Path) -> tuple[tuple[str, int, str], ...]:
+    """Path, size and sha256 of the weights' files as the site has locked them; empty without a lock."""
+    if not path.exists():
+        return ()
+    lock = read_model(read(path), Lock, f"Remove {path} and lock the release again.")
+    if lock.weights is None or lock.weights.source != release.weights.source:
+        return ()
+    return tuple((file.path, file.size, file.sha256) for file in lock.weights.files)
+
+
 def _load(path: Path) -> Release:
     if not path.is_file():
         what = "is a directory" if path.is_dir() else "there is no such file"

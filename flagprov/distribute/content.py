@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from flagprov.host.transfer.layout import chunk_size, content_id, is_safe
+from flagprov.models.fleet import Host
 
 Listed = tuple[str, int, str]  # path, size, sha256 (empty: not known before it was read)
 
@@ -43,3 +45,18 @@ def content_of(listed: Sequence[Sequence[Any]], origin: Mapping[str, Any] | None
         raise ValueError(f"not a path of a model's file: {bad[0]!r}")
     ordered = sorted(files, key=lambda entry: (entry[1] > 64 << 20, entry[0]))
     return Content(tuple(ordered), dict(origin or {}))
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """The source is a directory on the controller."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class There:
+    """The source is a directory on a host of the fleet."""
+
+    host: Host
+    path: str

@@ -6,13 +6,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from flagprov.apply.converge import host_event
 from flagprov.distribute.certificates import CONTROLLER, tls_name
 from flagprov.distribute.chain import Member, before, ordered
-from flagprov.distribute.content import Content
+from flagprov.distribute.content import Content, Here, There
 from flagprov.distribute.offer import Dial, Offering, direct, through
 from flagprov.distribute.run import Run, open_run
 from flagprov.errors import HostError
@@ -25,20 +24,7 @@ from flagprov.transport import Connections, Session
 
 OnEvent = Callable[[Event], None]
 
-
-@dataclass(frozen=True, slots=True)
-class Here:
-    """The source is a directory on the controller."""
-
-    path: Path
-
-
-@dataclass(frozen=True, slots=True)
-class There:
-    """The source is a directory on a host of the fleet."""
-
-    host: Host
-    path: str
+__all__ = ["Here", "Target", "There", "Transfer"]
 
 
 @dataclass(frozen=True, slots=True)

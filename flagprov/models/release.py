@@ -17,7 +17,10 @@ Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 AbsolutePath = Annotated[str, Field(pattern=r"^/[^\x00\n]*$")]
 EnvName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 ServeName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]  # underscores, never dashes
-WeightsSource = Annotated[str, Field(pattern=r"^(modelscope|hf|https|file)://[^\s]+$")]
+WeightsSource = Annotated[
+    str,
+    Field(pattern=r"^((modelscope|hf|https?|file)://[^\s]+|[A-Za-z0-9][A-Za-z0-9_.-]*:/[^\s/]+[^\s]*)$"),
+]
 
 
 class Strict(BaseModel):
@@ -175,8 +178,23 @@ class LockedImage(Strict):
     digests: tuple[Digest, ...]
 
 
+class LockedFile(Strict):
+    path: str
+    size: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class LockedWeights(Strict):
+    """The files of one revision of the weights."""
+
+    source: str
+    revision: str
+    files: tuple[LockedFile, ...]
+
+
 class Lock(Strict):
-    """Digests that a site has locked for a release, by chip; written by flagprov, read with the release."""
+    """Digests and files that a site has locked for a release; written by flagprov, read with the release."""
 
     schema_version: Literal[1] = 1
-    variants: dict[Name, LockedImage]
+    variants: dict[Name, LockedImage] = {}
+    weights: LockedWeights | None = None

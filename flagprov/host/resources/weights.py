@@ -1,9 +1,17 @@
-"""Weights that are complete: every shard of the index is there, with the size that its header says."""
+"""Weights that are complete: every shard of the index is there, with the size that its header says.
+
+Where a lock or a manifest lists the files, their sizes hold too. Nothing is hashed here: a file that was
+written since its hash was taken is hashed again when the resource is applied. What is missing is brought by
+a transfer, before hosts converge.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+
+from flagprov.host.transfer import manifest
+from flagprov.host.wire import Blocked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,7 +23,7 @@ UNFINISHED = (".incomplete", ".part", ".tmp")
 def observe(spec: dict[str, Any]) -> dict[str, Any]:
     path = spec["path"]
     if not os.path.isdir(path):
-        return {"exists": False}
+        return _missing(path)
     names = sorted(os.listdir(path))
     shards = [name for name in names if name.endswith(".safetensors")]
     faults = [fault for name in shards for fault in [shard_fault(os.path.join(path, name))] if fault]
@@ -29,7 +37,27 @@ def observe(spec: dict[str, Any]) -> dict[str, Any]:
         faults.append("config.json: missing")
     if not shards and not any(name.endswith((".bin", ".gguf", ".pt")) for name in names):
         faults.append("no weight files")
-    return {"exists": True, "faults": faults}
+    wanted = [tuple(entry) for entry in spec.get("files", ())]
+    known = manifest.read(path)
+    listed = wanted or [(name, entry["size"], "") for name, entry in sorted(known.items())]
+    differ = manifest.differences(path, listed)
+    faults.extend(fault for fault in differ["faults"] if fault.split(":")[0] not in _named(faults))
+    found = {"exists": True, "faults": faults}
+    if differ["written"]:
+        found["written"] = differ["written"]
+    return found
+
+
+def _named(faults: list[str]) -> set[str]:
+    return {fault.split(":")[0] for fault in faults}
+
+
+def _missing(path: str) -> dict[str, Any]:
+    """A share that is not mounted is no empty directory to be filled."""
+    from flagprov.host.transfer.mounts import unmounted
+
+    share = unmounted(path)
+    return {"exists": False, "unmounted": share} if share else {"exists": False}
 
 
 def _indexed(path: str) -> list[str]:
@@ -43,7 +71,7 @@ def _indexed(path: str) -> list[str]:
 
 
 def shard_fault(path: str) -> str:
-    """Empty for a whole safetensors file: 8 bytes of header length, the header, then the data it announces."""
+    """Empty for a whole safetensors file: 8 bytes of header length, the header, then its data."""
     name = os.path.basename(path)
     size = os.path.getsize(path)
     try:
@@ -62,15 +90,36 @@ def shard_fault(path: str) -> str:
 
 
 def diff(spec: dict[str, Any], observed: dict[str, Any], changed: set[str]) -> list[tuple[str, str, str]]:
+    if observed.get("unmounted"):
+        point = observed["unmounted"]
+        return [("block", "%s is in /etc/fstab and not mounted" % point, "mount %s on this host" % point)]
     if not observed["exists"]:
-        return [("block", "weights are missing: %s" % spec["path"], spec["remedy"])]
+        return [_fetch_or_block(spec, "weights are missing: %s" % spec["path"])]
     faults = observed["faults"]
     if faults:
         more = " (and %d more)" % (len(faults) - 3) if len(faults) > 3 else ""
         message = "weights in %s are not whole: %s%s" % (spec["path"], "; ".join(faults[:3]), more)
-        return [("block", message, spec["remedy"])]
+        return [_fetch_or_block(spec, message)]
+    if observed.get("written"):
+        names = ", ".join(observed["written"][:3])
+        return [("check", "written since its sha256 was taken: %s" % names, "nothing")]
     return []
 
 
+def _fetch_or_block(spec: dict[str, Any], message: str) -> tuple[str, str, str]:
+    if spec.get("fetch"):
+        return ("fetch", message, "nothing")
+    return ("block", message, spec["remedy"])
+
+
 def apply(spec: dict[str, Any], observed: dict[str, Any]) -> None:
-    """Nothing to do: incomplete weights block the host before anything changes."""
+    """Hash again what was written since; what is missing has been brought before, or it ends here."""
+    if not observed["exists"] or observed["faults"]:
+        raise Blocked("weights", diff(spec, observed, set())[0][1], spec["remedy"])
+    wrong = manifest.check_again(spec["path"], observed["written"])
+    if wrong:
+        raise Blocked(
+            "weights",
+            "%s in %s is not what was brought: its sha256 differs" % (wrong, spec["path"]),
+            "remove that file and run again: it is brought anew",
+        )

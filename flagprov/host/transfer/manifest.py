@@ -51,9 +51,16 @@ def unchanged(folder: str, entry: dict[str, Any]) -> bool:
 
 
 def faults(folder: str, wanted: list[tuple[str, int, str]]) -> list[str]:
-    """What is missing or differs, by sizes and by the manifest; reads no file."""
+    """What is missing, differs, or was written since it was hashed; reads no file."""
+    found = differences(folder, wanted)
+    return found["faults"] + ["%s: written since it was hashed" % path for path in found["written"]]
+
+
+def differences(folder: str, wanted: list[Any]) -> dict[str, list[str]]:
+    """`faults` by sizes and by the manifest, and the files that were `written` since they were hashed."""
     known = read(folder)
-    found = []
+    found: list[str] = []
+    written: list[str] = []
     for path, size, digest in wanted:
         try:
             real = os.path.getsize(os.path.join(folder, path))
@@ -65,8 +72,23 @@ def faults(folder: str, wanted: list[tuple[str, int, str]]) -> list[str]:
         elif digest and path in known and known[path]["sha256"] != digest:
             found.append("%s: another version" % path)
         elif path in known and not unchanged(folder, known[path]):
-            found.append("%s: changed since it was checked" % path)
-    return found
+            written.append(path)
+    return {"faults": found, "written": written}
+
+
+def check_again(folder: str, paths: list[str]) -> str:
+    """Hash files that were written; the manifest takes them up. Returns the first that differs."""
+    stored = read_json(os.path.join(folder, NAME))
+    for entry in stored["files"]:
+        if entry["path"] not in paths:
+            continue
+        full = os.path.join(folder, entry["path"])
+        size, mtime, inode = stamp(full)
+        if size != entry["size"] or file_digest(full) != entry["sha256"]:
+            return str(entry["path"])
+        entry.update(mtime_ns=mtime, inode=inode)
+    replace(os.path.join(folder, NAME), (json.dumps(stored, indent=1) + "\n").encode(), 0o644)
+    return ""
 
 
 def deep_faults(

@@ -10,6 +10,7 @@ from flagprov.host.files import replace
 from flagprov.host.shell import run, unit_state
 from flagprov.host.transfer import manifest
 from flagprov.host.transfer.layout import listing
+from flagprov.host.transfer.mounts import storage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,27 +62,6 @@ def addresses() -> list[str]:
         if len(words) > 3 and words[2] in ("inet", "inet6") and not words[1].startswith(INNER):
             found.append(words[3].split("/")[0])
     return [address for address in dict.fromkeys(found) if not address.startswith(("127.", "::1", "fe80"))]
-
-
-def storage(path: str) -> str:
-    """The network share that a path lies on; empty for this host's own disks."""
-    path = os.path.realpath(path)
-    best, share = "", ""
-    try:
-        with open("/proc/self/mounts", encoding="utf-8", errors="replace") as stream:
-            for line in stream:
-                source, point, kind = line.split()[:3]
-                point = point.encode().decode("unicode_escape")
-                inside = path == point or path.startswith(point.rstrip("/") + "/")
-                if inside and len(point) >= len(best):
-                    shared = kind.startswith("nfs") or kind in SHARED
-                    best, share = point, "%s %s" % (kind, source) if shared else ""
-    except OSError:
-        return ""
-    return share and "%s %s" % (share, os.path.relpath(path, best))
-
-
-SHARED = ("lustre", "ceph", "glusterfs", "fuse.glusterfs", "gpfs", "beegfs", "cifs", "smb3", "fuse.juicefs")
 
 
 def transfer(spec: dict[str, Any]) -> dict[str, Any]:

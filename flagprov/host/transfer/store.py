@@ -103,7 +103,7 @@ class Source(Store):
             for index in range(self.layout.count):
                 self.got(index, None)
             self.vouch({path: str(known[path]["sha256"]) for path, _, _ in files})
-            return None
+            return
         before = [manifest.stamp(self.place(number)) for number in range(len(files))]
         shas = [hashlib.sha256() for _ in files]
         for index in range(self.layout.count):

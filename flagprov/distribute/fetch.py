@@ -1,0 +1,99 @@
+"""Fetching from a hub on the controller, with the hub's own client in a child process."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from flagprov.errors import FlagprovError
+from flagprov.host import fetch as client
+from flagprov.host.transfer import manifest
+from flagprov.host.transfer.layout import listing
+from flagprov.models.event import Event
+
+OnEvent = Callable[[Event], None]
+_PACKAGES = {"modelscope": "modelscope", "hf": "huggingface_hub"}
+
+
+def python_for(source: str) -> str:
+    """The Python that has the hub's client: this one, or the one that FLAGPROV_FETCH_PYTHON names."""
+    return os.environ.get("FLAGPROV_FETCH_PYTHON") or sys.executable
+
+
+def ask_source(
+    operation: str,
+    source: str,
+    revision: str | None,
+    folder: Path | None = None,
+    report: Callable[[int], None] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """`list`: revision and files of a source; `get`: the same after everything was downloaded."""
+    request: dict[str, Any] = {"op": operation, "source": source, "revision": revision}
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        request["folder"] = str(folder)
+    try:
+        return client.ask(python_for(source), request, dict(environment or os.environ), report)
+    except client.FetchError as error:
+        raise FlagprovError(f"{source}: {error}", remedy=_remedy(source, str(error))) from None
+
+
+def fetch_here(
+    source: str, revision: str | None, folder: Path, on_event: OnEvent
+) -> list[tuple[str, int, str]]:
+    """Download into a directory of the controller; resumed, checked, and listed with every sha256."""
+    step = f"fetch {source}"
+
+    def say(kind: Any, text: str, data: Mapping[str, Any] | None = None) -> None:
+        on_event(Event(time.time(), "", kind, "weights", step, text, data=dict(data or {})))
+
+    say("started", "")
+    answer = ask_source(
+        "get",
+        source,
+        revision,
+        folder,
+        lambda have: say("progress", f"{have >> 20} MiB downloaded", {"bytes": have}),
+    )
+    files = checked(folder, answer)
+    say("done", "")
+    return files
+
+
+def checked(folder: Path, answer: Mapping[str, Any]) -> list[tuple[str, int, str]]:
+    """Every file of the list is there with the hub's sha256; hashed once, then kept in a manifest."""
+    known = manifest.read(str(folder))
+    sums: dict[str, str] = {}
+    files = []
+    for path, size, digest in answer["files"]:
+        entry = known.get(path)
+        full = folder / path
+        if entry and manifest.unchanged(str(folder), entry):
+            found = str(entry["sha256"])
+        elif not full.is_file() or full.stat().st_size != size:
+            raise FlagprovError(f"{full}: the download is not whole", remedy="run the command again")
+        else:
+            found = manifest.file_digest(str(full))
+        if digest and digest != found:
+            full.unlink()
+            raise FlagprovError(
+                f"{full}: its sha256 is {found}, the hub says {digest}; it was removed",
+                remedy="run the command again",
+            )
+        sums[path] = found
+        files.append((path, int(size), found))
+    there = {path for path, _, _ in listing(str(folder))}
+    manifest.write(str(folder), {p: s for p, s in sums.items() if p in there}, {})
+    return files
+
+
+def _remedy(source: str, error: str) -> str:
+    package = _PACKAGES.get(client.scheme_of(source), "")
+    if package and f"No module named '{package}" in error:
+        return "pip install 'flagprov[fetch]', or let FLAGPROV_FETCH_PYTHON name a Python that has it"
+    return "check network, proxies (HTTPS_PROXY), mirrors (MODELSCOPE_ENDPOINT, HF_ENDPOINT) and token"

@@ -1,0 +1,230 @@
+"""Weights for the hosts that lack them: from a host that has them, from here, or from a hub."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from flagprov.apply.converge import OnEvent
+from flagprov.desired import host_path, weights_resource
+from flagprov.distribute.content import Content, Here, There, content_of
+from flagprov.errors import FlagprovError, HostError
+from flagprov.host.transfer.layout import listing
+from flagprov.models.fleet import Host
+from flagprov.models.observed import Look, Problem
+from flagprov.models.outcome import HostOutcome
+from flagprov.models.release import Release
+from flagprov.observe import look
+from flagprov.preparation import Job
+from flagprov.transport import Connections, Session
+
+HUBS = ("modelscope://", "hf://", "https://", "http://")
+
+
+@dataclass(frozen=True, slots=True)
+class Supply:
+    """Where the weights of this run come from."""
+
+    text: str  # for people
+    source: Here | There | None = None  # None: a hub, which fetches into `cache` first
+    cache: Path | None = None
+
+
+@dataclass(slots=True)
+class Weights:
+    """What one run does about weights."""
+
+    job: Job
+    connections: Connections
+    on_event: OnEvent
+    failures: dict[str, HostError] = field(default_factory=dict)
+    outcomes: dict[str, HostOutcome] = field(default_factory=dict)
+    touched: tuple[str, ...] = ()  # hosts that are no longer as the plan saw them
+
+    def bring(self, lacking: Sequence[Host], holding: Sequence[Host]) -> None:
+        """Outcomes of the hosts that have got them, failures of those that have not."""
+        from flagprov.distribute.fan_out import Target, Transfer
+
+        self.touched = tuple(host.name for host in lacking)
+        reached = self.connections.each([*lacking, *holding], self._reach)
+        self._note(reached, [host.name for host in lacking])
+        wanting = [host for host in lacking if host.name not in self.failures]
+        if not wanting:
+            return
+        try:
+            source, content = self._supply(reached, [h for h in holding if _has(reached, h)])
+        except FlagprovError as error:
+            for host in wanting:
+                self.failures[host.name] = HostError(host.name, "weights", error.message, remedy=error.remedy)
+            return
+        targets = [
+            Target(host, weights_path(self.job.release, host), tuple(_known(reached, host)["addresses"]))
+            for host in _one_per_share(wanting, reached)
+        ]
+        transfer = Transfer(self.connections, self.job.site, content, source, targets, self.on_event)
+        found = transfer.run()
+        self._note(found, list(found))
+        for name, answer in found.items():
+            if not isinstance(answer, HostError):
+                seconds = {"weights": float(answer["seconds"])}
+                changes = 1 if answer["changed"] else 0
+                self.outcomes[name] = HostOutcome(name, "changed", changes, seconds=seconds)
+
+    def _note(self, answers: Mapping[str, Any], names: Sequence[str]) -> None:
+        for name in names:
+            if isinstance(answers[name], HostError):
+                self.failures[name] = answers[name]
+
+    def _reach(self, session: Session) -> dict[str, Any]:
+        return session.ask({"op": "reach", "path": weights_path(self.job.release, session.host)})
+
+    def _supply(self, reached: Mapping[str, Any], holding: Sequence[Host]) -> tuple[Here | There, Content]:
+        release = self.job.release
+        supply = find_supply(self.job, holding)
+        if supply is None:
+            raise FlagprovError(f"no source of {release.weights.source} can be reached")
+        origin = {"source": release.weights.source, "revision": release.weights.revision}
+        locked = self.job.files
+        if isinstance(supply.source, There):
+            there = supply.source
+            if there.host not in holding:
+                ask = {"op": "reach", "path": there.path}
+                reached = {**reached, there.host.name: self.connections.session(there.host).ask(ask)}
+            files = locked or _known(reached, there.host).get("files")
+            if not files:
+                raise FlagprovError(f"{there.host.name}: nothing lies in {there.path}")
+            return there, content_of(files, origin)
+        if supply.source is not None:
+            return supply.source, content_of(locked or listing(str(supply.source.path)), origin)
+        from flagprov.distribute.fetch import fetch_here
+
+        assert supply.cache is not None
+        fetched = fetch_here(release.weights.source, release.weights.revision, supply.cache, self.on_event)
+        return Here(supply.cache), content_of(locked or fetched, origin)
+
+
+def weights_path(release: Release, host: Host) -> str:
+    """Where a host has, or wants, the release's weights."""
+    return host_path(release.weights.path.rstrip("/"), release, host)
+
+
+def find_supply(job: Job, holding: Sequence[Host]) -> Supply | None:
+    """The nearest source: a host that has the weights, a directory here, the hub."""
+    release = job.release
+    source = release.weights.source
+    if holding:
+        first = holding[0]
+        path = weights_path(release, first)
+        return Supply(f"from {first.name}, which has them", There(first, path))
+    if source.startswith("file://"):
+        path = source.removeprefix("file://")
+        if Path(path, "config.json").is_file():
+            return Supply(f"from {path} on this controller", Here(Path(path)))
+        return None
+    name, colon, path = source.partition(":/")
+    if colon and "//" not in source:
+        for host in job.fleet.hosts:
+            if host.name == name:
+                return Supply(f"from {source}", There(host, f"/{path}"))
+        return None
+    if source.startswith(HUBS):
+        return Supply(f"from {source}, once, then host to host", None, cache_of(job))
+    return None
+
+
+def cache_of(job: Job) -> Path:
+    """Where the controller keeps what it fetched; large, so it may be elsewhere."""
+    base = os.environ.get("FLAGPROV_WEIGHTS_CACHE")
+    folder = Path(base) if base else job.site.root / "weights"
+    return folder / job.release.name
+
+
+def lacking(looks: Mapping[str, Look]) -> list[str]:
+    """Hosts whose look says that weights have to be fetched."""
+    return [name for name, seen in looks.items() if any(_is_fetch(change) for change in seen.changes)]
+
+
+def holding(looks: Mapping[str, Look]) -> list[str]:
+    """Hosts whose look found the weights whole."""
+    without = set(lacking(looks))
+    return [
+        name
+        for name, seen in looks.items()
+        if name not in without and not any(change.kind == "weights" for change in seen.changes)
+    ]
+
+
+def _is_fetch(change: Any) -> bool:
+    return bool(change.kind == "weights" and change.action == "fetch")
+
+
+def _known(reached: Mapping[str, Any], host: Host) -> dict[str, Any]:
+    answer = reached.get(host.name)
+    return answer if isinstance(answer, dict) else {"addresses": [], "files": [], "storage": ""}
+
+
+def _has(reached: Mapping[str, Any], host: Host) -> bool:
+    return bool(_known(reached, host).get("files"))
+
+
+def _one_per_share(hosts: Sequence[Host], reached: Mapping[str, Any]) -> list[Host]:
+    """Hosts that mount the same share have one copy, brought by one of them."""
+    chosen: dict[str, Host] = {}
+    for host in hosts:
+        chosen.setdefault(_known(reached, host).get("storage") or f"host {host.name}", host)
+    return list(chosen.values())
+
+
+def answerable(job: Job, looks: Mapping[str, Look]) -> dict[str, Look]:
+    """The looks, where a host's missing weights are a step if there is a source, and a problem if not."""
+    without = lacking(looks)
+    if not without:
+        return dict(looks)
+    hosts = {host.name: host for host in job.fleet.hosts}
+    supply = find_supply(job, [hosts[name] for name in holding(looks)])
+    return {
+        name: _answered(job.release, hosts[name], seen, supply) if name in without else seen
+        for name, seen in looks.items()
+    }
+
+
+def _answered(release: Release, host: Host, seen: Look, supply: Supply | None) -> Look:
+    changes, problems = [], list(seen.problems)
+    for change in seen.changes:
+        if not _is_fetch(change):
+            changes.append(change)
+        elif supply:
+            changes.append(replace(change, reason=f"{change.reason}; {supply.text}"))
+        else:
+            remedy = str(weights_resource(release, host).spec["remedy"])
+            problems.append(Problem("weights", change.reason, remedy, change.replica))
+    return replace(seen, changes=tuple(changes), problems=tuple(problems))
+
+
+def bring(
+    job: Job,
+    connections: Connections,
+    looks: Mapping[str, Look],
+    provisioned: Sequence[str],
+    excluded: Collection[str],
+    on_event: OnEvent,
+) -> Weights:
+    """Fan the weights out to the hosts that lack them; those provisioned just now are asked first."""
+    work = Weights(job, connections, on_event)
+    fresh = [host for host in job.fleet.hosts if host.name in provisioned and host.name not in excluded]
+    looks = dict(looks)
+    for name, found in connections.each(fresh, lambda session: _look(job, session)).items():
+        if isinstance(found, Look):
+            looks[name] = found
+    without, having = lacking(looks), holding(looks)
+    needing = [host for host in job.fleet.hosts if host.name in without and host.name not in excluded]
+    if needing:
+        work.bring(needing, [host for host in job.fleet.hosts if host.name in having])
+    return work
+
+
+def _look(job: Job, session: Session) -> Look:
+    return look(session, [weights_resource(job.release, session.host, job.files)])
