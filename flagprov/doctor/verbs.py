@@ -36,6 +36,8 @@ class FleetFacts:
         for name, fitting in self.chips.items():
             seen, wanted = " or ".join(fitting) or "none that is known", self.expected[name]
             agrees = wanted in fitting
+            facts = self.answers[name]
+            seen += " (emulated)" if isinstance(facts, HostFacts) and facts.emulated else ""
             told[name] = seen if agrees else f"{seen}; the inventory says {wanted or 'nothing'}"
         return told
 

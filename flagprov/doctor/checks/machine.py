@@ -55,7 +55,8 @@ def chip(subject: Subject) -> Verdict | None:
             f"the inventory says {subject.chip.name}, but {other}{hint}",
             f"correct flagprov_chip of {subject.host.name}",
         )
-    return ok(f"{len(subject.devices)} x {subject.devices[0].name}")
+    made_up = ", emulated" if subject.facts.emulated else ""
+    return ok(f"{len(subject.devices)} x {subject.devices[0].name}{made_up}")
 
 
 def processor(subject: Subject) -> Verdict | None:

@@ -143,7 +143,7 @@ def _network(devices: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
 
 
 def use(
-    wanted: dict[str, list[int] | None], devices: dict[str, list[dict[str, Any]]]
+    wanted: dict[str, list[int] | None], devices: dict[str, list[dict[str, Any]]], emulated: bool = False
 ) -> list[dict[str, Any]]:
     """Allocate and compute on devices (None: all) that nobody uses; `error` is None where that went well."""
     found: list[dict[str, Any]] = []
@@ -153,16 +153,18 @@ def use(
         free = [index for index in indices if index in known and not known[index]["processes"]]
         for index in indices:
             if index not in free:
-                state = "in use" if index in known else "not there"
-                found.append({"tool": tool, "index": index, "tried": False, "error": None, "why": state})
-        if tool == "nvidia-smi" and free:
+                found.extend(_untried(tool, [index], "in use" if index in known else "not there"))
+        if emulated:
+            found.extend(_untried(tool, free, "emulated"))
+        elif tool == "nvidia-smi" and free:
             found.extend(_cuda(free))
-        else:
-            why = (
-                "only an image with torch_npu can do that" if tool == "npu-smi" else "there is nothing to try"
-            )
-            found.extend({"tool": tool, "index": i, "tried": False, "error": None, "why": why} for i in free)
+        elif tool == "npu-smi":
+            found.extend(_untried(tool, free, "only an image with torch_npu can do that"))
     return found
+
+
+def _untried(tool: str, indices: list[int], why: str) -> list[dict[str, Any]]:
+    return [{"tool": tool, "index": i, "tried": False, "error": None, "why": why} for i in indices]
 
 
 def _cuda(indices: list[int]) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 from flagprov.host.facts import Unparsed, devices
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 SCHEMA_VERSION = 1
+EMULATED = "/etc/flagprov-emulated"  # there where the devices are made up, such as in a lab
 
 
 class Gathering:
@@ -43,7 +45,10 @@ def facts(request: dict[str, Any]) -> dict[str, Any]:
     found, errors = devices.devices()
     gathering = Gathering()
     add = gathering.add
-    gathering.facts.update(schema_version=SCHEMA_VERSION, devices=found, device_errors=errors)
+    emulated = os.path.exists(EMULATED)
+    gathering.facts.update(
+        schema_version=SCHEMA_VERSION, devices=found, device_errors=errors, emulated=emulated
+    )
     add("system", host.system)
     add("processor", host.processor)
     add("docker", host.docker)
@@ -58,6 +63,6 @@ def facts(request: dict[str, Any]) -> dict[str, Any]:
     if request.get("image"):
         add("image", lambda: image.image(request["image"]))
     if request.get("use"):
-        add("use", lambda: accelerators.use(dict(request["use"]), found))
+        add("use", lambda: accelerators.use(dict(request["use"]), found, emulated))
     # Last: the controller compares it with its own clock when the answer comes in.
     return dict(gathering.facts, unknown=gathering.unknown, time=time.time())
