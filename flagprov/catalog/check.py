@@ -20,6 +20,7 @@ _MOST_SHOWN = 12
 _PATTERNS = {  # of the models' types, in words; a test sees to it that none is missing
     r"^[a-z0-9][a-z0-9.-]{0,62}$": "small letters, digits, dots and dashes",
     r"^sha256:[0-9a-f]{64}$": "sha256: and 64 hexadecimal digits",
+    r"^[0-9a-f]{64}$": "64 hexadecimal digits",
     r"^/[^\x00\n]*$": "an absolute path",
     r"^[A-Za-z_][A-Za-z0-9_]*$": "a variable's name: letters, digits and underscores",
     r"^[A-Za-z][A-Za-z0-9_]*$": "an engine argument with underscores, such as max_num_seqs",

@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import time
+from importlib import import_module
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,12 +48,11 @@ def script() -> None:
 
 
 def _modelscope(request: dict[str, Any]) -> dict[str, Any]:
-    from modelscope.hub.api import HubApi  # type: ignore[import-not-found,unused-ignore]
-    from modelscope.hub.snapshot_download import snapshot_download  # type: ignore[import-not-found,unused-ignore]
-
+    hub = import_module("modelscope.hub.api")
+    downloads = import_module("modelscope.hub.snapshot_download")
     name, revision = request["source"].split("://", 1)[1], request.get("revision") or "master"
     token = os.environ.get("MODELSCOPE_API_TOKEN")
-    api = HubApi()
+    api = hub.HubApi()
     if token:
         api.login(token)
     found = api.get_model_files(name, revision=revision, recursive=True)
@@ -63,7 +63,7 @@ def _modelscope(request: dict[str, Any]) -> dict[str, Any]:
     ]
     exact = request.get("revision") or _common(entry.get("Revision") for entry in found) or revision
     if request["op"] == "get":
-        snapshot_download(name, revision=revision, local_dir=request["folder"])
+        downloads.snapshot_download(name, revision=revision, local_dir=request["folder"])
     return {"revision": exact, "files": files}
 
 
@@ -73,16 +73,15 @@ def _common(revisions: Any) -> str:
 
 
 def _hugging_face(request: dict[str, Any]) -> dict[str, Any]:
-    from huggingface_hub import HfApi, snapshot_download  # type: ignore[import-not-found,unused-ignore]
-
+    hub = import_module("huggingface_hub")
     name, revision = request["source"].split("://", 1)[1], request.get("revision")
-    info = HfApi().model_info(name, revision=revision, files_metadata=True)
+    info = hub.HfApi().model_info(name, revision=revision, files_metadata=True)
     files = [
         [entry.rfilename, int(entry.size or 0), entry.lfs.sha256 if entry.lfs else ""]
         for entry in info.siblings or ()
     ]
     if request["op"] == "get":
-        snapshot_download(name, revision=info.sha, local_dir=request["folder"])
+        hub.snapshot_download(name, revision=info.sha, local_dir=request["folder"])
     return {"revision": info.sha, "files": files}
 
 
