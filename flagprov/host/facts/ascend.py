@@ -67,7 +67,7 @@ def _device(head: list[str], cells: list[str], second: list[str], memory: str) -
     first, ids = head[0].split(None, 1), cells[0].split()
     if len(head) != 3 or len(cells) != 3 or len(first) != 2 or len(ids) != len(second):
         raise Unparsed("npu-smi info: %s" % shown(" | ".join(head + cells)))
-    if not first[0].isdigit() or not all(each.isdigit() for each in ids):
+    if not first[0].isdecimal() or not all(each.isdecimal() for each in ids):
         raise Unparsed("npu-smi info: a number was expected: %s" % shown(" | ".join(head + cells)))
     pairs = PAIR.findall(cells[2])
     columns = len(re.findall(r"\S+-Usage\(MB\)", memory))
@@ -91,7 +91,7 @@ def _process(cells: list[str], processes: dict[tuple[int, int], list[str]]) -> N
     if len(cells) == 1 and cells[0].startswith("No running processes"):
         return
     ids = cells[0].split()
-    if len(cells) < 4 or len(ids) != 2 or not all(each.isdigit() for each in ids + [cells[1]]):
+    if len(cells) < 4 or len(ids) != 2 or not all(each.isdecimal() for each in ids + [cells[1]]):
         raise Unparsed("npu-smi info: a row about a process is not understood: %s" % shown(" | ".join(cells)))
     processes.setdefault((int(ids[0]), int(ids[1])), []).append("%s (pid %s)" % (cells[2], cells[1]))
 

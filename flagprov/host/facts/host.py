@@ -109,7 +109,7 @@ def _path(path: str, table: list[dict[str, str]], boot: dict[str, str]) -> dict[
     }
     # In a process of its own that can be given up: a network file system may hang.
     said = run(["stat", "-f", "-c", "%a %b %S", path], timeout=PATIENCE_S)
-    words = [int(word) for word in said.out.split() if word.isdigit()]
+    words = [int(word) for word in said.out.split() if word.isdecimal()]
     found.update(exists=not said.code, answers=said.code != 124, empty=None, free_mib=None, total_mib=None)
     if not said.code and len(words) == 3:
         found.update(free_mib=words[0] * words[2] >> 20, total_mib=words[1] * words[2] >> 20)
@@ -156,8 +156,8 @@ def interfaces() -> list[dict[str, Any]]:
             {
                 "name": name,
                 "state": read(folder + "/operstate").strip() or None,
-                "mtu": int(mtu) if mtu.isdigit() else None,
-                "speed_mbps": int(speed) if speed.isdigit() and speed != "0" else None,
+                "mtu": int(mtu) if mtu.isdecimal() else None,
+                "speed_mbps": int(speed) if speed.isdecimal() and speed != "0" else None,
                 "addresses": addresses.get(name, []) if not said.code else None,
             }
         )

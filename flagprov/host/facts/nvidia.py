@@ -38,7 +38,7 @@ def _number(text: str | None, unit: str = "") -> int | None:
     if value is None:
         return None
     words = value.split()
-    if not words[0].isdigit() or words[1:] not in ([], [unit]):
+    if not words[0].isdecimal() or words[1:] not in ([], [unit]):
         raise Unparsed(
             "nvidia-smi: a number%s was expected: %s" % (" of " + unit if unit else "", shown(value))
         )
@@ -50,7 +50,7 @@ def devices(gpus: str, apps: str) -> tuple[list[dict[str, Any]], list[str]]:
     processes: dict[str, list[str]] = {}
     for line in apps.splitlines():
         cells = [cell.strip() for cell in line.split(", ", 2)]
-        if len(cells) == 3 and cells[1].isdigit():
+        if len(cells) == 3 and cells[1].isdecimal():
             processes.setdefault(cells[0], []).append("%s (pid %s)" % (cells[2], cells[1]))
         elif line.strip():
             raise Unparsed("nvidia-smi: a row about a process is not understood: %s" % shown(line))
@@ -64,7 +64,7 @@ def devices(gpus: str, apps: str) -> tuple[list[dict[str, Any]], list[str]]:
         cells = [cell.strip() for cell in line.split(", ")]
         if not line.strip():
             continue
-        if len(cells) != 5 or not cells[0].isdigit():
+        if len(cells) != 5 or not cells[0].isdecimal():
             raise Unparsed("nvidia-smi: %s" % shown(line))
         index, uuid, name, total, used = cells
         found.append(

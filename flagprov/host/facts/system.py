@@ -52,7 +52,7 @@ def lscpu(text: str) -> dict[str, Any]:
         raise Unparsed("lscpu: %s" % shown(text or "it said nothing"))
 
     def number(*keys: str) -> int | None:
-        values = [pairs[key] for key in keys if pairs.get(key, "").isdigit()]
+        values = [pairs[key] for key in keys if pairs.get(key, "").isdecimal()]
         return int(values[0]) if values else None
 
     return {
