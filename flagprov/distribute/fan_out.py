@@ -110,12 +110,14 @@ class Transfer:
             data = message.get("data") or {}
             if data.get("orphan") and offering:
                 self._offer(offering, run, name)
-            self._heard(name, data)
+            if not spec["source"]:
+                self._heard(name, data)
             event = host_event(name, {**message, "stage": "weights", "step": _step(self.content.id)})
             self.on_event(event)
 
         answer = session.ask({"op": "transfer", "spec": spec}, on_event)
-        self._heard(name, {"bytes": self.content.total, "rate": 0})
+        if not spec["source"]:
+            self._heard(name, {"bytes": self.content.total, "rate": 0})
         seconds = {"seconds": round(time.monotonic() - begun, 3)}
         self.on_event(_event(name, "done", "", self.content.id, seconds))
         return {**answer, **seconds}

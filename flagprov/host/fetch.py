@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-CLIENTS = {"modelscope": "modelscope>=1.30,<2", "hf": "huggingface_hub>=0.30,<2"}
+CLIENTS = {"modelscope": "modelscope>=1.30,<2", "hf": "huggingface_hub>=0.30,<3"}
 HOME = "/var/lib/flagprov/clients"
 TRIES = 5
 BLOCK = 1 << 20

@@ -85,8 +85,10 @@ def diff(spec: dict[str, Any], observed: dict[str, Any], changed: set[str]) -> l
         return [("block", "a container %s is not flagprov's" % spec["name"], "rename or remove it")]
     if spec.get("absent"):
         return [("remove", "it is there", "restart")] if observed["exists"] else []
-    if observed["missing"]:
-        missing = ", ".join(observed["missing"])
+    brought = tuple(changed)  # weights that are on their way make the directory they lie in
+    lost = [path for path in observed["missing"] if not any(name.startswith(path + "/") for name in brought)]
+    if lost:
+        missing = ", ".join(lost)
         return [
             ("block", "mount sources are missing: %s" % missing, "is the driver installed, and /nfs mounted?")
         ]
