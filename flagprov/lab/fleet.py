@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flagprov.errors import LabError
-from flagprov.lab import files_written, hosts, machine, network, rootfs, serving
+from flagprov.lab import files_written, hosts, machine, network, serving
 from flagprov.lab.hosts import LabHost
 from flagprov.lab.layout import REGISTRY_PORT, Layout, find_layout
+from flagprov.lab.leftovers import end_processes, remove
 from flagprov.lab.shell import attempt, lines
 
 Progress = Callable[[str], None]
@@ -39,6 +40,7 @@ def up(hosts: int = 2, *, bare: bool = False, on_progress: Progress) -> LabStatu
         on_progress(f"[{time.monotonic() - started:5.1f} s] {text}")
 
     with _alone(layout):
+        _remove_leftovers(layout)
         _prepare_machine(layout, say)
         _build_and_start(layout, hosts, bare, say)
     return status()
@@ -48,15 +50,16 @@ def down(on_progress: Progress) -> None:
     """Remove hosts, registry, network, keys and inventory, also of a lab that is half up."""
     layout = find_layout()
     with _alone(layout):
+        end_processes(layout)
         if machine.docker_answers():
             _remove_objects(layout, on_progress)
             if machine.stop_docker(layout):
                 on_progress("dockerd: stopped")
         for path in (layout.inventory, layout.key, layout.key.with_suffix(".pub"), layout.ca):
             path.unlink(missing_ok=True)
-        rootfs.remove(layout.site)
-        for name in ("work", "tls", "host-root", "bare-root", "registry-package"):
-            rootfs.remove(layout.build / name)
+        remove(layout.site)
+        _remove_leftovers(layout)
+        remove(layout.build / "tls")
 
 
 def clean(on_progress: Progress) -> None:
@@ -73,7 +76,7 @@ def clean(on_progress: Progress) -> None:
             for image in dict.fromkeys(lines(listed.stdout.decode())):
                 attempt(["docker", "rmi", "--force", image])
     down(on_progress)
-    rootfs.remove(layout.build)
+    remove(layout.build)
 
 
 def status() -> LabStatus:
@@ -133,6 +136,13 @@ def _build_and_start(layout: Layout, count: int, bare: bool, say: Progress) -> N
     files_written.write_locks(layout, images)
     files_written.write_inventory(layout, addresses, registry)
     say(f"{len(names)} hosts answer; {layout.inventory.relative_to(layout.root)} is written")
+
+
+def _remove_leftovers(layout: Layout) -> None:
+    """Of a command that was killed half-way."""
+    end_processes(layout)
+    for name in ("work", "host-root", "bare-root", "registry-package"):
+        remove(layout.build / name)
 
 
 def _remove_objects(layout: Layout, on_progress: Progress) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from flagprov.errors import LabError
 from flagprov.lab import rootfs
 from flagprov.lab.layout import MODEL, WEIGHTS_ROOT, Layout
+from flagprov.lab.leftovers import remove
 from flagprov.lab.machine import missing_capabilities
 from flagprov.lab.network import host_address
 from flagprov.lab.shell import attempt, docker, lines, run
@@ -52,7 +53,7 @@ def ensure_image(layout: Layout, *, bare: bool, on_progress: Callable[[str], Non
         packed = 'tar --directory "$1" --numeric-owner --create . | docker import --change "$2" - "$3"'
         run(["bash", "-o", "pipefail", "-c", packed, "bash", target, f"LABEL {layout.label}", image])
     finally:
-        rootfs.remove(target)
+        remove(target)
     on_progress(f"{kind} image: there")
     return image
 

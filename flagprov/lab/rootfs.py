@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flagprov.errors import LabError
-from flagprov.lab.shell import attempt, lines, run
+from flagprov.lab.leftovers import remove
+from flagprov.lab.shell import lines, run
 
 SUITE = "bookworm"
 DOCKER_PACKAGES = ("docker.io",)
@@ -67,8 +68,20 @@ def bootstrap(target: Path, packages: Sequence[str]) -> None:
         settings.write_text(apt_settings())
         options = [f"--aptopt={settings}"] if settings.stat().st_size else []
         wanted = f"--include={','.join(packages)}"
+        # In a mount namespace of its own: what it mounts goes when it goes.
+        alone = ("unshare", "--mount", "--propagation", "private")
         run(
-            ["mmdebstrap", "--mode=root", "--variant=minbase", wanted, *options, SUITE, str(target), "-"],
+            [
+                *alone,
+                "mmdebstrap",
+                "--mode=root",
+                "--variant=minbase",
+                wanted,
+                *options,
+                SUITE,
+                str(target),
+                "-",
+            ],
             stdin=sources().encode(),
             log=target.with_suffix(".log"),
             remedy=f"the whole log is {target.with_suffix('.log')}",
@@ -122,11 +135,3 @@ def _add_people(target: Path) -> None:
             rule.write_text(f"{name} ALL=(ALL:ALL) {sudo}\n")
             rule.chmod(0o440)
     run(["chroot", target, "chpasswd"], stdin=b"keeper:keeper\n")
-
-
-def remove(path: Path) -> None:
-    """Remove a file or tree, but never through a mount."""
-    if path.is_dir() and not path.is_symlink():
-        attempt(["rm", "--recursive", "--force", "--one-file-system", path])
-    else:
-        path.unlink(missing_ok=True)

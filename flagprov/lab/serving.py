@@ -16,8 +16,9 @@ from pathlib import Path
 
 from flagprov.errors import LabError
 from flagprov.lab.layout import Layout
+from flagprov.lab.leftovers import remove
 from flagprov.lab.oci import Blob, Image, Storage
-from flagprov.lab.rootfs import FORMAT, bootstrap, listed, remove
+from flagprov.lab.rootfs import FORMAT, bootstrap, listed
 from flagprov.lab.shell import lines, run
 
 HERE = Path(__file__).parent

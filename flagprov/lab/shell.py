@@ -8,6 +8,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from flagprov.errors import LabError
+from flagprov.lab.layout import find_layout
+
+MARK = "FLAGPROV_LAB"  # in the environment of whatever a lab command starts, so that `down` finds it again
 
 
 def run(
@@ -41,10 +44,11 @@ def attempt(
 ) -> subprocess.CompletedProcess[bytes]:
     """Like run, but what a failure means is the caller's business."""
     words = [str(word) for word in argv]
+    surroundings = {**os.environ, **(env or {}), MARK: str(find_layout().root)}
     source: dict[str, object] = {"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}
     try:
         return subprocess.run(  # type: ignore[call-overload, no-any-return]
-            words, capture_output=True, env={**os.environ, **(env or {})}, timeout=timeout, **source
+            words, capture_output=True, env=surroundings, timeout=timeout, **source
         )
     except FileNotFoundError:
         return subprocess.CompletedProcess(words, 127, b"", f"{words[0]}: not found".encode())
