@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from flagprov.cli import options
-from flagprov.cli.screen import Run, Screen, print_text
+from flagprov.cli.screen import Run, Screen, complain, print_text
+from flagprov.report.text import line
 
 if TYPE_CHECKING:
     from flagprov.models.release import Release
@@ -53,6 +54,48 @@ def show(run: Run, name: str) -> int:
         Screen(run).show(
             lambda width: show_lines(release, width=width), lambda: release.model_dump(mode="json")
         )
+    return 0
+
+
+@command.command("lock")
+@click.argument("name")
+@click.option("-i", "--inventory", metavar="INVENTORY", help="The site whose lock file is written.")
+@click.option("--no-images", is_flag=True, help="Lock the weights only.")
+@options.output()
+@click.pass_obj
+def lock(run: Run, name: str, inventory: str | None, no_images: bool) -> int:
+    """Pin the weights' revision, files and sha256, and the images' digests, of release NAME.
+
+    What is locked is what every host gets, whatever the hub or the registry say later. Weights on hosts are
+    held against it.
+    """
+    from pathlib import Path
+
+    from flagprov import catalog
+    from flagprov.distribute.lock import lock_weights, save
+    from flagprov.distribute.registry import digests_of
+    from flagprov.errors import InventoryError
+    from flagprov.models.fleet import Fleet
+    from flagprov.site import Site
+
+    release = catalog.load_release(name)
+    path = Path(inventory or "inventory")
+    if not path.exists():
+        raise InventoryError(f"{path}: no such inventory", remedy="Name the site's: --inventory INVENTORY")
+    file = Site(Fleet(path, ()).site).lock_file(release.name)
+    weights = lock_weights(release, lambda text: complain(text, style=""))
+    images = {}
+    for chip, variant in ({} if no_images else release.variants).items():
+        architecture = "arm64" if chip.startswith("graviton") else "amd64"
+        images[chip] = variant.image.digests or digests_of(variant.image.reference, architecture)
+    save(file, weights, images)
+    Screen(run).show(
+        lambda width: [
+            line(f"{release.name}: {len(weights['files'])} files of revision {weights['revision']}"),
+            line(f"written to {file}"),
+        ],
+        lambda: {"lock": str(file), "weights": weights, "images": {k: list(v) for k, v in images.items()}},
+    )
     return 0
 
 

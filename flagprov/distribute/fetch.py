@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,10 @@ def ask_source(
     folder: Path | None = None,
     report: Callable[[int], None] | None = None,
     environment: Mapping[str, str] | None = None,
+    only: Sequence[str] = (),
 ) -> dict[str, Any]:
     """`list`: revision and files of a source; `get`: the same after everything was downloaded."""
-    request: dict[str, Any] = {"op": operation, "source": source, "revision": revision}
+    request: dict[str, Any] = {"op": operation, "source": source, "revision": revision, "only": list(only)}
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         request["folder"] = str(folder)

@@ -48,28 +48,29 @@ def script() -> None:
 
 
 def _modelscope(request: dict[str, Any]) -> dict[str, Any]:
-    hub = import_module("modelscope.hub.api")
     downloads = import_module("modelscope.hub.snapshot_download")
     name, revision = request["source"].split("://", 1)[1], request.get("revision") or "master"
-    token = os.environ.get("MODELSCOPE_API_TOKEN")
-    api = hub.HubApi()
-    if token:
-        api.login(token)
-    found = api.get_model_files(name, revision=revision, recursive=True)
-    files = [
-        [entry["Path"], int(entry["Size"]), entry.get("Sha256") or ""]
-        for entry in found
-        if entry.get("Type") != "tree"
-    ]
-    exact = request.get("revision") or _common(entry.get("Revision") for entry in found) or revision
+    found = [entry for entry in _modelscope_files(name, revision) if entry.get("Type") != "tree"]
+    files = [[entry["Path"], int(entry["Size"]), entry.get("Sha256") or ""] for entry in found]
+    newest = max(found, key=lambda entry: entry.get("CommittedDate") or 0, default={})
     if request["op"] == "get":
-        downloads.snapshot_download(name, revision=revision, local_dir=request["folder"])
-    return {"revision": exact, "files": files}
+        downloads.snapshot_download(
+            name, revision=revision, local_dir=request["folder"], allow_patterns=request.get("only") or None
+        )
+    return {"revision": request.get("revision") or newest.get("Revision") or revision, "files": files}
 
 
-def _common(revisions: Any) -> str:
-    found = {str(revision) for revision in revisions if revision}
-    return found.pop() if len(found) == 1 else ""
+def _modelscope_files(name: str, revision: str) -> list[dict[str, Any]]:
+    """As the server lists them; the client's own method leaves the sha256 out since 1.40."""
+    try:
+        api = import_module("modelscope_hub.api").HubApi()
+        found = api.legacy.list_repo_files(repo_id=name, repo_type="model", revision=revision, recursive=True)
+    except (ImportError, AttributeError, TypeError):
+        api = import_module("modelscope.hub.api").HubApi()
+        if os.environ.get("MODELSCOPE_API_TOKEN"):
+            api.login(os.environ["MODELSCOPE_API_TOKEN"])
+        found = api.get_model_files(name, revision=revision, recursive=True)
+    return list(found)
 
 
 def _hugging_face(request: dict[str, Any]) -> dict[str, Any]:
@@ -81,7 +82,9 @@ def _hugging_face(request: dict[str, Any]) -> dict[str, Any]:
         for entry in info.siblings or ()
     ]
     if request["op"] == "get":
-        hub.snapshot_download(name, revision=info.sha, local_dir=request["folder"])
+        hub.snapshot_download(
+            name, revision=info.sha, local_dir=request["folder"], allow_patterns=request.get("only") or None
+        )
     return {"revision": info.sha, "files": files}
 
 
@@ -132,8 +135,12 @@ def _resume(base: str, path: str, digest: str, folder: str) -> int:
         try:
             with urlopen(Request(_address(base, path), headers=head), timeout=60) as answer:
                 with open(part, "ab" if have and answer.status == 206 else "wb") as stream:
+                    left = int(answer.headers.get("Content-Length") or 0)
                     for block in iter(lambda: answer.read(BLOCK), b""):
                         stream.write(block)
+                        left -= len(block)
+            if left > 0:
+                raise OSError("the connection broke off")
         except HTTPError as error:
             if error.code != 416:  # asked for more than there is: the part is whole, or wrong
                 raise
@@ -172,9 +179,10 @@ def ask(
     report: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
     """Run the script and say meanwhile how many bytes have arrived."""
-    argv = [python, "-P" if sys.version_info >= (3, 11) and python == sys.executable else "-B"]
+    # Not as `python fetch.py`: the modules beside this file would hide the standard library's.
+    code = "import runpy, sys; sys.path[:] = [p for p in sys.path if p]; runpy.run_path(%r, None, '__main__')"
     child = subprocess.Popen(
-        argv + [os.path.abspath(__file__)],
+        [python, "-c", code % os.path.abspath(__file__)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

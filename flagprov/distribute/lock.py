@@ -1,0 +1,85 @@
+"""Locking a release: which revision of the weights, which files with which sha256, which image digests."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from flagprov.distribute.fetch import ask_source
+from flagprov.errors import FlagprovError
+from flagprov.host.transfer import manifest
+from flagprov.host.transfer.layout import listing
+from flagprov.models.release import Lock, Release
+
+Say = Callable[[str], None]
+
+
+def lock_weights(release: Release, say: Say) -> dict[str, Any]:
+    """Revision and files with sha256; what the hub has no sha256 of is downloaded and hashed."""
+    source = release.weights.source
+    if source.startswith("file://"):
+        folder = Path(source.removeprefix("file://"))
+        if not folder.is_dir():
+            raise FlagprovError(
+                f"{source}: there is no such directory on this controller",
+                remedy="Lock it where it is mounted, or bring the weights here.",
+            )
+        say(f"hashing {folder}")
+        return _locked(source, "local", hashed(folder))
+    if "://" not in source:
+        raise FlagprovError(
+            f"{source}: files of a host cannot be locked from here",
+            remedy="Their manifest is written when they are first brought to other hosts.",
+        )
+    say(f"asking {source}")
+    answer = ask_source("list", source, release.weights.revision)
+    files = [tuple(entry) for entry in answer["files"]]
+    if all(digest for _, _, digest in files):
+        return _locked(source, answer["revision"], files)
+    without = [path for path, _, digest in files if not digest]
+    say(f"downloading {len(without)} small files, of which the hub has no sha256")
+    with tempfile.TemporaryDirectory() as temporary:
+        fetched = ask_source("get", source, answer["revision"], Path(temporary), only=without)
+        files = [
+            (path, size, digest or manifest.file_digest(str(Path(temporary, path))))
+            for path, size, digest in fetched["files"]
+        ]
+    return _locked(source, answer["revision"], files)
+
+
+def hashed(folder: Path) -> list[tuple[str, int, str]]:
+    """A directory's files; hashed unless its manifest vouches for them."""
+    known = manifest.read(str(folder))
+    found = []
+    for path, size, _ in listing(str(folder)):
+        entry = known.get(path)
+        vouched = entry is not None and manifest.unchanged(str(folder), entry)
+        digest = str(entry["sha256"]) if entry and vouched else manifest.file_digest(str(folder / path))
+        found.append((path, size, digest))
+    return found
+
+
+def save(path: Path, weights: Mapping[str, Any], images: Mapping[str, Sequence[str]]) -> None:
+    """Into the lock file, beside what is locked there already."""
+    stored: dict[str, Any] = {"schema_version": 1, "variants": {}}
+    if path.exists():
+        stored |= json.loads(path.read_text(encoding="utf-8"))
+    stored["weights"] = dict(weights)
+    for chip, digests in images.items():
+        known = stored["variants"].setdefault(chip, {"digests": []})["digests"]
+        known.extend(digest for digest in digests if digest not in known)
+    Lock.model_validate(stored)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    beside = path.with_name(f"{path.name}.{os.getpid()}.new")
+    beside.write_text(json.dumps(stored, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    beside.replace(path)
+
+
+def _locked(source: str, revision: str, files: Sequence[Sequence[Any]]) -> dict[str, Any]:
+    ordered = sorted(tuple(entry) for entry in files)
+    listed = [{"path": path, "size": size, "sha256": digest} for path, size, digest in ordered]
+    return {"source": source, "revision": revision, "files": listed}

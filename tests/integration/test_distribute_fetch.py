@@ -1,0 +1,146 @@
+"""The hubs' real clients against a local hub: lists, ranges, checksums, connections that break."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flagprov.catalog import load_release
+from flagprov.distribute.fetch import ask_source, checked
+from flagprov.distribute.lock import lock_weights, save
+from flagprov.errors import FlagprovError
+from flagprov.models.release import Lock
+from tests.integration.hub import COMMIT, Hub, serving, sha256
+
+FILES = {
+    "config.json": b'{"architectures": []}',
+    "model-1.safetensors": os.urandom(300_000),
+    "sub/tokenizer.json": b"{}" * 4000,
+}
+TOKEN = "a-token-nobody-may-see"
+SOURCES = ["modelscope://me/tiny", "hf://me/tiny", "web"]
+
+
+def client_python() -> str:
+    """A Python with the clients: what FLAGPROV_FETCH_PYTHON names, or this one."""
+    import sys
+
+    return os.environ.get("FLAGPROV_FETCH_PYTHON") or sys.executable
+
+
+def has(module: str) -> bool:
+    probe = [client_python(), "-c", f"import {module}"]
+    return subprocess.run(probe, capture_output=True, check=False).returncode == 0
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    with serving(Hub("me/tiny", FILES)) as started:
+        yield started
+
+
+@pytest.fixture(params=SOURCES)
+def source(request: pytest.FixtureRequest, hub: Hub) -> str:
+    if request.param == "web":
+        return f"{hub.address}/plain"
+    module = "modelscope" if request.param.startswith("modelscope") else "huggingface_hub"
+    if not has(module):
+        pytest.skip(f"{module} is not installed; FLAGPROV_FETCH_PYTHON may name a Python that has it")
+    return str(request.param)
+
+
+@pytest.fixture
+def ask(hub: Hub, tmp_path: Path) -> Any:
+    kept = {name: os.environ[name] for name in ("PATH", "FLAGPROV_FETCH_PYTHON") if name in os.environ}
+    environment = kept | {
+        "HOME": str(tmp_path / "home"),
+        "MODELSCOPE_ENDPOINT": hub.address,
+        "MODELSCOPE_DOMAIN": hub.address.removeprefix("http://"),
+        "HF_ENDPOINT": hub.address,
+        "HF_TOKEN": TOKEN,
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
+
+    def call(operation: str, source: str, folder: Path | None = None, **more: Any) -> dict[str, Any]:
+        return ask_source(operation, source, None, folder, environment=environment, **more)
+
+    return call
+
+
+def test_a_list_names_revision_files_and_sizes(source: str, ask: Any) -> None:
+    answer = ask("list", source)
+    listed = {path: (size, digest) for path, size, digest in answer["files"]}
+    assert {path: len(data) for path, data in FILES.items()} == {p: s for p, (s, _) in listed.items()}
+    assert listed["model-1.safetensors"][1] == sha256(FILES["model-1.safetensors"])
+    if "://me" in source:
+        assert answer["revision"] in (COMMIT, "master")
+
+
+def test_a_download_is_whole_and_its_manifest_has_every_sha256(
+    source: str, ask: Any, hub: Hub, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    files = checked(folder, ask("get", source, folder))
+    assert {path: digest for path, _, digest in files} == {p: sha256(d) for p, d in FILES.items()}
+    assert all((folder / path).read_bytes() == data for path, data in FILES.items())
+    asked = len([line for line in hub.asked if "model-1" in line and line.startswith("GET")])
+    ask("get", source, folder)  # again: nothing is downloaded twice
+    assert len([line for line in hub.asked if "model-1" in line and line.startswith("GET")]) == asked
+
+
+def test_a_connection_that_breaks_is_taken_up(source: str, ask: Any, hub: Hub, tmp_path: Path) -> None:
+    hub.breaks = {"model-1.safetensors": 1}
+    folder = tmp_path / "model"
+    checked(folder, ask("get", source, folder))
+    assert (folder / "model-1.safetensors").read_bytes() == FILES["model-1.safetensors"]
+    gets = [line for line in hub.asked if "model-1" in line and line.startswith("GET")]
+    assert len(gets) > 1
+    if not source.startswith("hf"):  # its client writes what it has in pieces of 10 MB
+        assert "model-1.safetensors" in hub.ranges
+
+
+def test_bytes_that_differ_from_the_list_are_never_kept(
+    source: str, ask: Any, hub: Hub, tmp_path: Path
+) -> None:
+    hub.wrong = {"model-1.safetensors"}
+    folder = tmp_path / "model"
+    with pytest.raises(FlagprovError):
+        checked(folder, ask("get", source, folder))
+    assert not (folder / ".flagprov-manifest.json").exists()
+
+
+def test_what_the_hub_says_never_shows_the_token(ask: Any) -> None:
+    if not has("huggingface_hub"):
+        pytest.skip("huggingface_hub is not installed")
+    with pytest.raises(FlagprovError) as caught:
+        ask("list", "hf://me/none")
+    assert TOKEN not in str(caught.value)
+    assert "hf://me/none" in str(caught.value)
+
+
+def test_a_client_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "modelscope.py").write_text("raise ModuleNotFoundError(\"No module named 'modelscope'\")")
+    with pytest.raises(FlagprovError) as caught:
+        ask_source("list", "modelscope://a/b", None, environment={"PYTHONPATH": str(tmp_path)})
+    assert "flagprov[fetch]" in caught.value.remedy
+
+
+def test_a_local_directory_is_locked_with_every_sha256(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_bytes(b"{}")
+    release = load_release("qwen3-tiny")
+    weights = release.weights.model_copy(update={"source": f"file://{model}"})
+    locked = lock_weights(release.model_copy(update={"weights": weights}), lambda text: None)
+    path = tmp_path / "locks" / "qwen3-tiny.json"
+    save(path, locked, {"cpu-x86": ["sha256:" + "a" * 64]})
+    save(path, locked, {"cpu-x86": ["sha256:" + "b" * 64]})
+    lock = Lock.model_validate_json(path.read_text())
+    assert lock.weights is not None and lock.weights.files[0].sha256 == sha256(b"{}")
+    assert len(lock.variants["cpu-x86"].digests) == 2
