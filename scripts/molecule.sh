@@ -10,7 +10,7 @@ export MOLECULE_GLOB="molecule/*/molecule.yml"
 scenarios=
 for role in "${@:-}"; do
     found=$(cd molecule && ls -d "$role"*/molecule.yml 2>/dev/null | cut -d / -f 1) || true
-    [ -n "$found" ] || { echo "no molecule scenario $role; there are: $(cd molecule && ls -d -- */ | tr -d '/\n ')" >&2; exit 2; }
+    [ -n "$found" ] || { echo "no molecule scenario $role; there are: $(cd molecule && ls -d -- */ | tr '/\n' '  ')" >&2; exit 2; }
     scenarios="$scenarios $found"
 done
 
