@@ -3,7 +3,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if [ -d build ] && command -v docker >/dev/null; then
-    PYTHONDONTWRITEBYTECODE=1 python3 -m flagprov.lab clean
+    # The lab needs no more than Python's own library.
+    python3 -B -c 'from flagprov import lab; lab.clean(print)'
 fi
 rm -rf build dist .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .ansible *.egg-info
 find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 GROUPS_TABLE='
 static      |  3 | yes | no  | scripts/check.sh
 unit        |  4 | yes | no  | python -m pytest -q tests/unit
-lab         |  7 | yes | no  | python -m flagprov.lab up --hosts 2
+lab         |  7 | yes | no  | python -m flagprov lab up --hosts 2
 integration |  8 | yes | yes | python -m pytest -q tests/integration
 e2e         | 15 | yes | yes | python -m pytest -q tests/e2e
 roles       | 15 | yes | no  | scripts/molecule.sh
@@ -26,7 +26,7 @@ results=
 leave() {
     trap - EXIT INT TERM
     if [ "$kept" = no ] && [ "$used" = yes ]; then
-        python -m flagprov.lab down >/dev/null || results="$results|lab down;failed;0;1"
+        python -m flagprov lab down >/dev/null || results="$results|lab down;failed;0;1"
     fi
     printf '\n%-13s %-8s %9s %9s\n' group result time budget
     local failed=0 row
@@ -59,7 +59,7 @@ while IFS='|' read -r name minutes listed needs command <&3; do
     if [ "$needs" = yes ] && [ "$lab" = missing ]; then
         used=yes
         echo "--- lab, which $name needs"
-        python -m flagprov.lab up --hosts 2 </dev/null || { results="$results|$name;failed;0;$minutes"; lab=failed; continue; }
+        python -m flagprov lab up --hosts 2 </dev/null || { results="$results|$name;failed;0;$minutes"; lab=failed; continue; }
         lab=there
     fi
     case $name in static | unit) ;; *) used=yes ;; esac

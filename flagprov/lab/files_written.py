@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from flagprov.lab.layout import CHIP, HOST_GROUP, REGISTRY_NAME, WEIGHTS_ROOT, Layout
+from flagprov.lab.leftovers import remove
 from flagprov.lab.oci import Image
 from flagprov.lab.shell import run
 
@@ -56,6 +57,42 @@ def write_locks(layout: Layout, images: Sequence[Image]) -> None:
             "variants": {CHIP: {"digests": [image.manifest, image.config]}},
         }
         write(layout.locks / f"{RELEASES[image.repository]}.json", json.dumps(content, indent=1) + "\n")
+
+
+def forget_host(layout: Layout, name: str) -> None:
+    """Take a host's key out of known_hosts; lines that others wrote stay."""
+    if layout.known_hosts.exists():
+        known = layout.known_hosts.read_text().splitlines()
+        write(
+            layout.known_hosts,
+            "".join(f"{line}\n" for line in known if line.split()[-1:] != [mark(layout, name)]),
+        )
+
+
+def know_host(layout: Layout, name: str, address: str, public_key: bytes) -> None:
+    forget_host(layout, name)
+    kind, key = public_key.decode().split()[:2]
+    with layout.known_hosts.open("a") as known:
+        known.write(f"{address} {kind} {key} {mark(layout, name)}\n")
+
+
+def mark(layout: Layout, name: str) -> str:
+    """The comment by which the lab knows its own lines of known_hosts."""
+    return layout.container(name)
+
+
+def remove_files(layout: Layout) -> None:
+    """All that the lab wrote, and the whole site where it knows no hosts but the lab's."""
+    layout.inventory.unlink(missing_ok=True)
+    known = layout.known_hosts.read_text().splitlines() if layout.known_hosts.exists() else []
+    others = [line for line in known if line.strip() and layout.container("") not in line.split()[-1]]
+    if not others:
+        remove(layout.site)
+        return
+    write(layout.known_hosts, "".join(f"{line}\n" for line in others))
+    locks = [layout.locks / f"{release}.json" for release in RELEASES.values()]
+    for path in (layout.key, layout.key.with_suffix(".pub"), layout.ca, *locks):
+        path.unlink(missing_ok=True)
 
 
 def write(path: Path, text: str) -> None:

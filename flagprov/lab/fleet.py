@@ -55,9 +55,7 @@ def down(on_progress: Progress) -> None:
             _remove_objects(layout, on_progress)
             if machine.stop_docker(layout):
                 on_progress("dockerd: stopped")
-        for path in (layout.inventory, layout.key, layout.key.with_suffix(".pub"), layout.ca):
-            path.unlink(missing_ok=True)
-        remove(layout.site)
+        files_written.remove_files(layout)
         _remove_leftovers(layout)
         remove(layout.build / "tls")
 
@@ -66,6 +64,8 @@ def clean(on_progress: Progress) -> None:
     """down, and everything that was built."""
     layout = find_layout()
     with _alone(layout):
+        if layout.blobs.exists() and not machine.missing_packages():
+            machine.start_docker(layout)
         if machine.docker_answers():
             for tests in (layout.root / "build" / "molecule").glob("*"):
                 _remove_objects(Layout(tests), on_progress)

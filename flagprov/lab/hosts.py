@@ -17,6 +17,7 @@ from pathlib import Path
 
 from flagprov.errors import LabError
 from flagprov.lab import rootfs
+from flagprov.lab.files_written import forget_host, know_host
 from flagprov.lab.layout import MODEL, WEIGHTS_ROOT, Layout
 from flagprov.lab.leftovers import remove
 from flagprov.lab.machine import missing_capabilities
@@ -85,7 +86,7 @@ def ensure_hosts(
 def remove_host(layout: Layout, name: str) -> None:
     attempt(["docker", "rm", "--force", "--volumes", layout.container(name)])
     attempt(["docker", "volume", "rm", "--force", layout.volume(name)])
-    _forget_key(layout, name)
+    forget_host(layout, name)
 
 
 def look(layout: Layout) -> tuple[LabHost, ...]:
@@ -214,9 +215,7 @@ def _create(layout: Layout, name: str, address: str, image: str) -> None:
         owners[f"{home}/authorized_keys"] = owner
         owners[home] = owner
     docker("cp", "-", f"{layout.container(name)}:/", stdin=_archive(files, owners))
-    _forget_key(layout, name)
-    with layout.known_hosts.open("ab") as known:
-        known.write(f"{address} ".encode() + b" ".join(public.split()[:2]) + f" {name}\n".encode())
+    know_host(layout, name, address, public)
     docker("start", layout.container(name))
 
 
@@ -235,13 +234,6 @@ def _host_key(name: str) -> tuple[bytes, bytes]:
         path = Path(scratch) / "key"
         run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", path])
         return path.read_bytes(), path.with_suffix(".pub").read_bytes()
-
-
-def _forget_key(layout: Layout, name: str) -> None:
-    """Take the host's line out of known_hosts; lines that others wrote stay."""
-    if layout.known_hosts.exists():
-        kept = [line for line in layout.known_hosts.read_text().splitlines() if line.split()[-1:] != [name]]
-        layout.known_hosts.write_text("".join(f"{line}\n" for line in kept))
 
 
 def _archive(files: dict[str, tuple[bytes, int]], owners: dict[str, int]) -> bytes:
