@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -36,15 +37,31 @@ def test_a_port_that_something_else_has(clean_hosts: Lab) -> None:
         lab.on("lab1", "systemctl stop squatter")
 
 
-def test_a_truncated_shard_and_missing_weights(clean_hosts: Lab) -> None:
+def test_a_truncated_shard_everywhere_is_named(clean_hosts: Lab) -> None:
     lab = clean_hosts
-    lab.on("lab1", f"cp {SHARD} /srv/kept && truncate -s -1 {SHARD}")
+    for host in lab.hosts:
+        lab.on(host, f"cp {SHARD} /srv/kept && truncate -s -1 {SHARD}")
     try:
-        check(lab, "lab1", "model-00001-of-00003.safetensors: truncated")
-        lab.on("lab1", "mv /srv/models /srv/away")
-        check(lab, "lab1", "weights are missing")
+        result = lab.flagprov("deploy", lab.inventory, RELEASE, "--yes", "--output", "json")
+        assert result.code == 1, result
+        for entry in result.json["hosts"]:
+            assert entry["state"] == "failed"
+            assert "model-00001-of-00003.safetensors: truncated" in entry["message"], result
+            assert entry["remedy"]
     finally:
-        lab.on("lab1", f"test -d /srv/models || mv /srv/away /srv/models; mv /srv/kept {SHARD}")
+        for host in lab.hosts:
+            lab.on(host, f"mv /srv/kept {SHARD}")
+
+
+def test_missing_weights_are_brought_from_a_host_that_has_them(clean_hosts: Lab) -> None:
+    lab = clean_hosts
+    lab.on("lab1", "rm -rf /srv/models/Qwen3-Tiny")
+    plan = lab.flagprov("plan", lab.inventory, RELEASE)
+    assert plan.code == 3, plan
+    assert "fetch" in plan.out
+    lab.deploy(RELEASE)
+    sums = "cd /srv/models/Qwen3-Tiny && sha256sum *.safetensors *.json"
+    assert lab.on("lab1", sums) == lab.on("lab2", sums)
 
 
 def test_a_host_that_is_down(clean_hosts: Lab) -> None:
@@ -65,7 +82,9 @@ def test_a_changed_host_key(clean_hosts: Lab) -> None:
     known = lab.inventory.parent / ".flagprov" / "known_hosts"
     kept = known.read_text()
     lines = kept.splitlines()
-    address = lab.on("lab1", "hostname -I").split()[0]
+    found = re.search(r"^lab1 ansible_host=(\S+)", lab.inventory.read_text(), re.M)
+    assert found
+    address = found.group(1)
     other = next(line.split(maxsplit=1)[1] for line in lines if not line.startswith(address))
     mine = [line for line in lines if not line.startswith(address)]
     known.write_text("\n".join([*mine, f"{address} {other}"]) + "\n")
