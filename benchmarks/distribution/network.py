@@ -6,6 +6,7 @@ There is no systemd in them; two small scripts stand in for what jobs need of it
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -161,7 +162,9 @@ class Fleet:
         argv = ["ip", "netns", "exec", self.name(index), "unshare", "-m", "sh", "-c", script]
         with (own / "log").open("ab") as log:
             self.sshd.append(
-                subprocess.Popen(argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
+                subprocess.Popen(
+                    argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+                )
             )
 
     def _wait(self, index: int) -> None:
@@ -197,8 +200,8 @@ class Fleet:
 
     def clean(self) -> None:
         for index in range(self.count):
-            shutil.rmtree(self.data(index))
-            self.data(index).mkdir()
+            for path in self.data(index).iterdir():  # the directory itself is mounted
+                shutil.rmtree(path)
 
     def down(self) -> None:
         for index in range(64):
@@ -218,7 +221,5 @@ class Fleet:
 
 
 def with_signal(pid: int, number: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-    except ProcessLookupError:
-        pass

@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument("--key", required=True)
     parser.add_argument("--known-hosts", required=True)
     parser.add_argument("--events", type=Path)
+    parser.add_argument("--survey", action="store_true", help="only what a deploy has done before")
     parser.add_argument("hosts", nargs="+")
     given = parser.parse_args()
     hosts = tuple(
@@ -55,6 +56,10 @@ def main() -> None:
             events.write(json.dumps(words) + "\n")
             events.flush()
 
+    if given.survey:
+        with Connections(Fleet(given.site / "inventory", hosts)) as connections:
+            connections.each(hosts, lambda session: session.ask({"op": "reach", "path": given.target}))
+        return
     content = content_of(listing(str(given.source)))
     fleet = Fleet(given.site / "inventory", hosts)
     with Connections(fleet) as connections:

@@ -17,7 +17,7 @@ from flagprov.host.transfer.store import Source
 from flagprov.host.wire import Blocked
 
 CONNECT_S = 3.0
-RETRY_S = 0.3
+RETRY_S = 0.1
 GIVE_UP_S = 15.0
 
 Dial = Callable[[], socket.socket]

@@ -150,7 +150,7 @@ class Node:
         try:
             while not (store.full or store.fault or self._stopped.is_set()):
                 if self.offered or not any(self._pull_from(peer, store) for peer in self._candidates()):
-                    self._stopped.wait(0.2)
+                    self._stopped.wait(0.1)
         except Blocked as problem:
             self._break(problem)
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 STEP = "weights"
+RECENT = 3  # chunks that stay in memory after they were written
 RECORD = 36  # a chunk's index and digest in the map
 SPARE = 256 << 20  # stays free on the file system
 
@@ -131,7 +132,12 @@ class Incoming(Store):
         super().__init__("%s.flagprov-%s" % (self.target, content), layout)
         self.content = content
         self.kept: set[int] = set()  # files that lie whole in the target already
+        self._recent: dict[int, memoryview] = {}  # what the next one is about to ask for
         self._map = -1
+
+    def data(self, index: int) -> memoryview:
+        recent = self._recent.get(index)
+        return super().data(index) if recent is None else recent
 
     def open(self) -> None:
         """Keep what is whole, take up what an earlier run left, and make sure that the rest fits."""
@@ -228,6 +234,9 @@ class Incoming(Store):
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 remedy = "mend the file system, then run again: what has arrived is kept"
             raise Blocked(STEP, "%s: %s" % (self.place(number), error.strerror or error), remedy) from None
+        self._recent[index] = data
+        for old in list(self._recent)[:-RECENT]:
+            self._recent.pop(old, None)
         self.got(index, digest)
 
     def finish(self, origin: dict[str, Any]) -> int:
