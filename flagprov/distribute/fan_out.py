@@ -145,8 +145,12 @@ class Transfer:
                 for peer in before(run.chain, name)
             ],
             "tls": run.identity(member),
-            "cap": self.cap,
+            "cap": self.cap or _cap(next(h for h in self._hosts() if h.name == name)),
         }
+
+    def _hosts(self) -> list[Host]:
+        first = [self.source.host] if isinstance(self.source, There) else []
+        return [*first, *(target.host for target in self.targets)]
 
     def _heard(self, name: str, data: Mapping[str, Any]) -> None:
         """The whole in bytes, rate and time left, beside what each host says of itself."""
@@ -168,6 +172,11 @@ class Transfer:
     ) -> None:
         reached = [host for host in hosts if not isinstance(found[host.name], HostError)]
         self.connections.each(reached, lambda session: session.ask({"op": "release", "job": run.job}))
+
+
+def _cap(host: Host) -> float:
+    """`flagprov_transfer_mib_s`: what a host may send at most."""
+    return float(host.variables.get("flagprov_transfer_mib_s") or 0) * (1 << 20)
 
 
 def _step(content: str) -> str:

@@ -95,7 +95,9 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 revisions = {"RevisionMap": {"Branches": [branch], "Tags": []}}
                 return self._json({"Code": 200, "Success": True, "Data": revisions})
             if path == f"models/{hub.name}":
-                return self._json({"Code": 200, "Success": True, "Data": {"Name": hub.name, "Revision": COMMIT}})
+                return self._json(
+                    {"Code": 200, "Success": True, "Data": {"Name": hub.name, "Revision": COMMIT}}
+                )
             return self._json({"Code": 404, "Success": False, "Message": "not found"}, 404)
 
         def _hugging_face(self, path: str) -> None:
@@ -136,7 +138,11 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                     return self._json({}, 416)
                 headers = {**headers, "Content-Range": f"bytes {begin}-{end - 1}/{len(data)}"}
             self.send_response(status)
-            for name, value in {**headers, "Content-Length": str(end - begin), "Accept-Ranges": "bytes"}.items():
+            for name, value in {
+                **headers,
+                "Content-Length": str(end - begin),
+                "Accept-Ranges": "bytes",
+            }.items():
                 self.send_header(name, value)
             self.end_headers()
             if self.command == "HEAD":

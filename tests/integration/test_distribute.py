@@ -12,7 +12,6 @@ import pytest
 
 from flagprov.distribute.certificates import new_authority, tls_name
 from flagprov.host.transfer import manifest
-
 from tests.integration.transfer_nodes import Hosts
 
 SIZE = 12 << 20

@@ -1,0 +1,110 @@
+"""Where the weights of a run come from, and what a plan says of hosts that lack them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from flagprov.catalog import load_release
+from flagprov.distribute.chain import Member
+from flagprov.distribute.content import Here, There, content_of
+from flagprov.distribute.run import open_run
+from flagprov.distribute.weights import answerable, find_supply, holding, lacking
+from flagprov.models.fleet import Connection, Fleet, Host
+from flagprov.models.observed import Change, Look
+from flagprov.preparation import Job
+from flagprov.site import Site
+
+HOSTS = tuple(Host(name, Connection(f"192.0.2.{n}"), chip="cpu-x86") for n, name in enumerate(("h1", "h2")))
+
+
+def job(folder: Path, source: str = "file:///models/none") -> Job:
+    release = load_release("qwen3-tiny")
+    release = release.model_copy(update={"weights": release.weights.model_copy(update={"source": source})})
+    fleet = Fleet(folder / "lab.ini", HOSTS)
+    return Job(fleet, Site(folder / ".flagprov"), release, {}, {}, None, (), {})
+
+
+def seen(host: str, *actions: str) -> Look:
+    changes = tuple(Change("weights", "/m", "weights", action, "missing: /m") for action in actions)
+    return Look(host, "d", changes)
+
+
+def test_a_host_that_has_them_is_the_nearest_source(tmp_path: Path) -> None:
+    looks = {"h1": seen("h1"), "h2": seen("h2", "fetch")}
+    assert (lacking(looks), holding(looks)) == (["h2"], ["h1"])
+    found = answerable(job(tmp_path), looks)["h2"]
+    assert not found.problems
+    assert found.changes[0].reason == "missing: /m; from h1, which has them"
+
+
+def test_without_any_source_the_host_is_left_out_with_the_way_out(tmp_path: Path) -> None:
+    found = answerable(job(tmp_path), {"h1": seen("h1", "fetch")})["h1"]
+    assert not found.changes
+    assert found.problems[0].message == "missing: /m"
+    assert "file:///models/none" in found.problems[0].remedy
+
+
+def test_weights_that_are_to_be_checked_again_are_no_source() -> None:
+    assert holding({"h1": seen("h1", "check")}) == []
+
+
+def test_a_directory_of_the_controller(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    supply = find_supply(job(tmp_path, f"file://{tmp_path}"), [])
+    assert supply is not None and supply.source == Here(tmp_path)
+
+
+def test_a_directory_of_a_named_host(tmp_path: Path) -> None:
+    supply = find_supply(job(tmp_path, "h2:/data/m"), [])
+    assert supply is not None and supply.source == There(HOSTS[1], "/data/m")
+    assert find_supply(job(tmp_path, "h9:/data/m"), []) is None
+
+
+def test_a_hub_is_fetched_from_once(tmp_path: Path) -> None:
+    supply = find_supply(job(tmp_path, "modelscope://Qwen/Qwen3-4B"), [])
+    assert supply is not None and supply.source is None
+    assert supply.cache == tmp_path / ".flagprov" / "weights" / "qwen3-tiny"
+
+
+def test_nothing_lacking_changes_nothing(tmp_path: Path) -> None:
+    looks = {"h1": seen("h1")}
+    assert answerable(job(tmp_path), looks) == looks
+
+
+def test_small_files_come_first_and_paths_stay_inside() -> None:
+    content = content_of([("z.bin", 1 << 30, ""), ("config.json", 2, "")])
+    assert [path for path, _, _ in content.files] == ["config.json", "z.bin"]
+    assert not content.locked
+    for path in ("../x", "/x", "a//b", ""):
+        try:
+            content_of([(path, 1, "")])
+        except ValueError:
+            continue
+        raise AssertionError(path)
+
+
+def test_a_killed_controller_takes_its_transfer_up_and_others_join(tmp_path: Path) -> None:
+    site = Site(tmp_path / ".flagprov")
+    first, late = Member("h1", ("192.0.2.1",)), Member("h2", ("192.0.2.2",))
+    with open_run(site, "c0ffee", [first]) as run:
+        name, identity = run.job, run.identity(first)
+        with open_run(site, "c0ffee", [late]) as other:
+            assert other.joined
+            assert [member.name for member in other.chain] == ["h1", "h2"]
+            other.finish(keep=False)
+    with open_run(site, "c0ffee", [first, late]) as again:
+        assert again.job == name and again.identity(first) == identity
+        again.joined = False
+        again.finish(keep=False)
+    assert not list((tmp_path / ".flagprov" / "transfers").iterdir())
+
+
+def test_a_run_keeps_its_key_to_itself(tmp_path: Path) -> None:
+    with open_run(Site(tmp_path / ".flagprov"), "c0ffee", [Member("h1", ())]) as run:
+        assert run.path.stat().st_mode & 0o077 == 0
+        assert run.authority.key not in repr(run.authority)
+        moved = replace(Member("h1", ()), addresses=("192.0.2.7",))
+        before = run.identity(Member("h1", ()))
+    with open_run(Site(tmp_path / ".flagprov"), "c0ffee", [moved]) as again:
+        assert again.identity(moved) != before

@@ -1,0 +1,128 @@
+"""Chunks of many files, maps of what has arrived, and manifests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flagprov.host.resources import weights
+from flagprov.host.transfer import frames, manifest
+from flagprov.host.transfer.layout import LARGEST, Layout, chunk_size, is_safe, listing
+from flagprov.host.transfer.mounts import storage, unmounted
+from flagprov.host.transfer.store import Incoming, Source
+from flagprov.host.wire import Blocked
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=12), st.integers(1, 20))
+def test_the_spans_of_all_chunks_are_all_files(sizes: list[int], chunk: int) -> None:
+    layout = Layout([(f"f{number}", size, "") for number, size in enumerate(sizes)], chunk)
+    spans = [span for index in range(layout.count) for span in layout.spans(index)]
+    covered = {(number, offset + n) for number, offset, _, length in spans for n in range(length)}
+    assert covered == {(number, n) for number, size in enumerate(sizes) for n in range(size)}
+    assert sum(layout.length(index) for index in range(layout.count)) == sum(sizes)
+
+
+@given(st.integers(0, 1 << 42))
+def test_chunks_are_few_and_small(total: int) -> None:
+    assert total / chunk_size(total) <= 512 or chunk_size(total) == LARGEST
+
+
+@pytest.mark.parametrize("path", ["", "/etc/passwd", "../x", "a/../../x", "a//b", "a\0b", "."])
+def test_paths_that_lead_elsewhere(path: str) -> None:
+    assert not is_safe(path)
+    with pytest.raises(ValueError, match="names"):
+        Layout([(path, 1, "")], 1)
+
+
+@given(st.binary(max_size=200).map(bytearray))
+def test_a_map_survives_a_greeting(have: bytearray) -> None:
+    assert frames.unpacked(frames.packed(have), len(have)) == have
+
+
+def test_a_map_of_another_length_is_refused() -> None:
+    with pytest.raises(frames.Broken):
+        frames.unpacked(frames.packed(bytearray(5)), 6)
+
+
+def filled(folder: Path, names: dict[str, bytes]) -> list[tuple[str, int, str]]:
+    for name, data in names.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    return listing(str(folder))
+
+
+def moved(source: Source, incoming: Incoming) -> None:
+    for index in range(source.layout.count):
+        digest, data = source.read(index)
+        incoming.write(index, digest, data)
+    assert source.sums is not None
+    incoming.vouch(source.sums)
+
+
+def test_files_go_through_chunks_to_their_place(tmp_path: Path) -> None:
+    files = filled(tmp_path / "a", {"one": os.urandom(1000), "sub/two": b"", "three": b"x" * 77})
+    source = Source(str(tmp_path / "a"), Layout(files, 64))
+    source.hash()
+    incoming = Incoming(str(tmp_path / "b"), Layout(files, 64), "id")
+    incoming.open()
+    moved(source, incoming)
+    assert incoming.full and not (tmp_path / "b").exists()
+    assert incoming.finish({"source": "s"}) == 3
+    assert (tmp_path / "b" / "one").read_bytes() == (tmp_path / "a" / "one").read_bytes()
+    assert manifest.faults(str(tmp_path / "b"), files) == []
+    assert not list(tmp_path.glob("b.flagprov*"))
+
+
+def test_what_does_not_have_the_locks_sha256_never_gets_to_its_place(tmp_path: Path) -> None:
+    files = filled(tmp_path / "a", {"one": b"1234"})
+    source = Source(str(tmp_path / "a"), Layout(files, 64))
+    source.hash()
+    incoming = Incoming(str(tmp_path / "b"), Layout([("one", 4, "0" * 64)], 64), "id")
+    incoming.open()
+    moved(source, incoming)
+    with pytest.raises(Blocked, match="one"):
+        incoming.finish({})
+    incoming.close()
+    assert not (tmp_path / "b" / "one").exists()
+
+
+def test_a_written_file_is_hashed_again_before_it_is_served(tmp_path: Path) -> None:
+    filled(tmp_path, {"config.json": b"{}", "a.bin": b"12"})
+    manifest.write(
+        str(tmp_path), {n: manifest.file_digest(str(tmp_path / n)) for n in ("config.json", "a.bin")}, {}
+    )
+    spec = {"path": str(tmp_path), "remedy": "r", "fetch": True}
+    assert weights.diff(spec, weights.observe(spec), set()) == []
+    os.utime(tmp_path / "a.bin", ns=(1, 1))
+    observed = weights.observe(spec)
+    assert [change[0] for change in weights.diff(spec, observed, set())] == ["check"]
+    weights.apply(spec, observed)
+    assert weights.diff(spec, weights.observe(spec), set()) == []
+    (tmp_path / "a.bin").write_bytes(b"21")
+    with pytest.raises(Blocked, match=r"a\.bin"):
+        weights.apply(spec, weights.observe(spec))
+
+
+def test_every_byte_is_read_where_it_is_asked_for(tmp_path: Path) -> None:
+    filled(tmp_path, {"a.bin": b"12", "b.bin": b"34"})
+    sums = {name: manifest.file_digest(str(tmp_path / name)) for name in ("a.bin", "b.bin")}
+    manifest.write(str(tmp_path), sums, {})
+    assert manifest.deep_faults(str(tmp_path), []) == []
+    (tmp_path / "b.bin").write_bytes(b"43")
+    assert [fault.split(":")[0] for fault in manifest.deep_faults(str(tmp_path), [])] == ["b.bin"]
+
+
+def test_a_share_that_is_not_mounted(tmp_path: Path) -> None:
+    fstab, mounts = tmp_path / "fstab", tmp_path / "mounts"
+    fstab.write_text("# disks\n/dev/sda1 / ext4 defaults 0 1\nfiler:/export /nfs nfs defaults 0 0\n")
+    mounts.write_text("/dev/sda1 / ext4 rw 0 0\n")
+    assert unmounted("/nfs/models/x", str(fstab), str(mounts)) == "/nfs"
+    assert unmounted("/srv/models/x", str(fstab), str(mounts)) == ""
+    mounts.write_text("/dev/sda1 / ext4 rw 0 0\nfiler:/export /nfs nfs4 rw 0 0\n")
+    assert unmounted("/nfs/models/x", str(fstab), str(mounts)) == ""
+    assert storage("/nfs/models/x", str(mounts)) == "nfs4 filer:/export models/x"
+    assert storage("/srv/models", str(mounts)) == ""
