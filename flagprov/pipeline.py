@@ -297,7 +297,13 @@ def _provision(job: Job, names: Sequence[str], record: RunRecord) -> Mapping[str
         return {}
     from flagprov.apply.provision import provision
 
-    return provision(job.fleet, hosts_of(job.fleet, names), record, directory=record.directory)
+    return provision(
+        job.fleet,
+        hosts_of(job.fleet, names),
+        record,
+        directory=record.directory,
+        allow_disruption=job.allow_disruption,
+    )
 
 
 def _failure(error: HostError) -> Brought:

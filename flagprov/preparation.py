@@ -29,6 +29,7 @@ class Request:
     limit: str | None = None
     sets: tuple[str, ...] = ()
     force: tuple[str, ...] = ()  # checks whose failures do not leave a host out
+    allow_disruption: bool = False  # docker may be restarted under running containers
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class Job:
     sets: tuple[str, ...]
     settings_keys: Mapping[str, frozenset[str]]  # host -> serve keys that its settings brought
     force: tuple[str, ...] = ()  # names of checks
+    allow_disruption: bool = False
     files: tuple[tuple[str, int, str], ...] = ()  # of the weights, where the site has locked them
 
     def wishes(self, surveys: Mapping[str, Survey]) -> list[Wish]:
@@ -127,7 +129,17 @@ def prepare(request: Request) -> Job:
         )
     count = next(iter(replicas), None)
     return Job(
-        fleet, site, release, load_chips(), variants, count, tuple(request.sets), keys, request.force, files
+        fleet=fleet,
+        site=site,
+        release=release,
+        chips=load_chips(),
+        variants=variants,
+        replicas=count,
+        sets=tuple(request.sets),
+        settings_keys=keys,
+        force=request.force,
+        files=files,
+        allow_disruption=request.allow_disruption,
     )
 
 

@@ -23,10 +23,11 @@ def request(
     limit: str | None = None,
     sets: tuple[str, ...] = (),
     force: tuple[str, ...] = (),
+    allow_disruption: bool = False,
 ) -> Request:
     from flagprov import pipeline
 
-    return pipeline.Request(inventory=Path(inventory), release=release, limit=limit, sets=sets, force=force)
+    return pipeline.Request(Path(inventory), release, limit, sets, force, allow_disruption)
 
 
 def change(run: Run, act: Act, *, yes: bool, quiet: bool) -> int:

@@ -15,6 +15,7 @@ from flagprov.cli.screen import Run, require_consent
 @options.limit
 @options.sets
 @options.force
+@options.allow_disruption
 @options.yes
 @options.output()
 @options.quiet
@@ -26,6 +27,7 @@ def command(
     limit: str | None,
     sets: tuple[str, ...],
     force: tuple[str, ...],
+    allow_disruption: bool,
     yes: bool,
     quiet: bool,
 ) -> int:
@@ -37,7 +39,7 @@ def command(
     from flagprov import pipeline
     from flagprov.preparation import prepare
 
-    wanted = request(inventory, release, limit, sets, force)
+    wanted = request(inventory, release, limit, sets, force, allow_disruption)
     require_consent(run, yes, lambda: prepare(wanted))
     return change(
         run, lambda approve, on_event: pipeline.deploy(wanted, approve=approve, on_event=on_event),

@@ -36,6 +36,9 @@ sets = click.option(
     "--set", "sets", multiple=True, metavar="KEY=VALUE", callback=_pairs,
     help="A setting for this run, such as serve.max_model_len=4096; may be given several times.",
 )  # fmt: skip
+allow_disruption = click.option(
+    "--allow-disruption", is_flag=True, help="Provisioning may restart docker under running containers."
+)
 force = click.option(
     "--force", multiple=True, metavar="CHECK",
     help="Go on although CHECK failed (see `flagprov doctor`); may be given several times.",

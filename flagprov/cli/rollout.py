@@ -17,6 +17,7 @@ from flagprov.cli.screen import Run, require_consent
 @options.limit
 @options.sets
 @options.force
+@options.allow_disruption
 @rolling.options
 @options.yes
 @options.output()
@@ -30,6 +31,7 @@ def command(
     limit: str | None,
     sets: tuple[str, ...],
     force: tuple[str, ...],
+    allow_disruption: bool,
     yes: bool,
     quiet: bool,
     **rest: Any,
@@ -42,7 +44,7 @@ def command(
     from flagprov import pipeline
     from flagprov.preparation import prepare
 
-    wanted = request(inventory, release, limit, sets, force)
+    wanted = request(inventory, release, limit, sets, force, allow_disruption)
     how = rolling.chosen(**rest)
     require_consent(run, yes, lambda: prepare(wanted))
     return change(

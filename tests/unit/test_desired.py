@@ -38,7 +38,13 @@ def serving(release_name: str, chip: str, host: Host | None = None, facts: bool 
         devices={},
         running=(),
     )
-    known = ImageFacts(digest="sha256:" + "0" * 64, arch="amd64", python="3.12.3", flagscale="0.8.0") if facts else None
+    known = (
+        ImageFacts(
+            digest="sha256:" + "0" * 64, arch="amd64", python="3.12.3", flagscale="0.8.0", vllm="0.9.0"
+        )
+        if facts
+        else None
+    )
     replica = Replica(f"{release.name}-0", release.name, chip, ("h1",), tuple(range(variant.devices)), 9010)
     host = host or Host("h1", Connection("192.0.2.1"), chip=chip)
     return Serving(release, variant, load_chips()[chip], replica, host, survey, known, "probe")

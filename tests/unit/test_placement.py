@@ -26,7 +26,9 @@ def variant(devices: int = 1) -> Variant:
     return Variant(image=image, serve={"port": 9010}, operators="native", devices=devices)
 
 
-def survey(host: str, devices: int = 8, running: tuple[Running, ...] = (), name: str = "NVIDIA H100") -> Survey:
+def survey(
+    host: str, devices: int = 8, running: tuple[Running, ...] = (), name: str = "NVIDIA H100"
+) -> Survey:
     return Survey(
         host=host,
         arch="x86_64",
@@ -71,7 +73,10 @@ def test_one_replica_per_host() -> None:
 def test_what_runs_keeps_its_name_and_devices() -> None:
     there = Running("m-7", "m", CHIP.name, ("b",), (3,), 9010, "running")
     placed = run(wish(survey("a")), wish(survey("b", running=(there,))))
-    assert [(r.name, r.hosts, r.devices) for r in placed.replicas] == [("m-0", ("a",), (0,)), ("m-7", ("b",), (3,))]
+    assert [(r.name, r.hosts, r.devices) for r in placed.replicas] == [
+        ("m-0", ("a",), (0,)),
+        ("m-7", ("b",), (3,)),
+    ]
 
 
 def test_a_name_on_a_host_that_does_not_answer_is_not_given_away() -> None:
@@ -102,7 +107,10 @@ def test_a_device_with_a_process_is_passed_over_while_others_are_free() -> None:
 def test_the_host_says_another_chip_than_the_inventory() -> None:
     placed = run(wish(survey("a", name="NVIDIA A100")))
     assert placed.refusals[0].message == "the inventory says nvidia-h100, but nvidia-smi says NVIDIA A100"
-    assert run(wish(survey("a", devices=0))).refusals[0].message == "no nvidia-h100 device is visible to nvidia-smi"
+    assert (
+        run(wish(survey("a", devices=0))).refusals[0].message
+        == "no nvidia-h100 device is visible to nvidia-smi"
+    )
 
 
 @given(
@@ -122,8 +130,5 @@ def test_no_device_port_or_name_is_given_twice_and_a_second_run_changes_nothing(
         used = [index for r in mine for index in r.devices]
         assert len(set(used)) == len(used)
         assert len({r.port for r in mine}) == len(mine)
-    again = [
-        replace(w, survey=replace(w.survey, running=as_running(placed, w.host.name)))
-        for w in wishes
-    ]
+    again = [replace(w, survey=replace(w.survey, running=as_running(placed, w.host.name))) for w in wishes]
     assert set(run(*again).replicas) >= set(placed.replicas)

@@ -42,11 +42,11 @@ def apply(spec: dict[str, Any], observed: dict[str, Any]) -> None:
     unit = spec["unit"]
     if not spec["active"]:
         stop(unit, spec.get("stop_timeout_s", 120))
-        _systemctl("disable", unit)
+        _systemctl("disable", "--no-reload", unit)
         run(["systemctl", "reset-failed", unit], timeout=20)
         return
     if not observed["enabled"]:
-        _systemctl("enable", unit)
+        _systemctl("enable", "--no-reload", unit)  # a reload takes the GPUs from running containers
     run(["systemctl", "reset-failed", unit], timeout=20)
     # Never waits: the probe after it watches the start, and a lost connection does not end it.
     _systemctl("restart" if observed["active"] == "active" else "start", "--no-block", unit)

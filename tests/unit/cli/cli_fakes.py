@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,15 +13,7 @@ import report_values as values
 
 import flagprov
 from flagprov.models.event import Event
-
-
-@dataclass(frozen=True)
-class Request:
-    inventory: Path
-    release: str | None = None
-    limit: str | None = None
-    sets: tuple[str, ...] = ()
-    force: tuple[str, ...] = ()
+from flagprov.preparation import Request
 
 
 class FakePipeline(ModuleType):
