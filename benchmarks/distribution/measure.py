@@ -154,7 +154,7 @@ class Bench:
         begun = time.monotonic()
         child = self.ours(first, events)
         answer: Row = {}
-        reader = threading.Thread(target=lambda: answer.update(json.loads(child.communicate()[0])))
+        reader = threading.Thread(target=lambda: answer.update(json.loads(child.communicate()[0] or "{}")))
         reader.start()
         half = self.limit / 2
         while time.monotonic() - begun < half + 2:

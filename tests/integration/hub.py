@@ -1,4 +1,4 @@
-"""A hub on loopback: as much of the HTTP interfaces of ModelScope and Hugging Face as their clients ask for."""
+"""A hub on loopback: what the clients of ModelScope and Hugging Face ask for, over HTTP."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             if path == f"models/{hub.name}/repo/files":
                 files = [
                     {"Path": name, "Name": name.rsplit("/", 1)[-1], "Size": len(data), "Type": "blob",
-                     "Sha256": sha256(data), "Revision": COMMIT, "CommittedDate": 1, "IsLFS": len(data) > LARGE}
+                     "Sha256": sha256(data), "Revision": COMMIT, "CommittedDate": 1}
                     for name, data in hub.files.items()
                 ]  # fmt: skip
                 return self._json({"Code": 200, "Success": True, "Data": {"Files": files}})

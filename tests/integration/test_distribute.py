@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from flagprov.distribute.certificates import new_authority, tls_name
-from flagprov.host.transfer import manifest
+from flagprov.host.transfer import frames, manifest
+from flagprov.host.transfer.frames import Link
+from flagprov.host.transfer.layout import Layout
+from flagprov.host.transfer.store import Incoming
+from flagprov.host.transfer.talk import Receiver
 from tests.integration.transfer_nodes import Hosts
 
 SIZE = 12 << 20
@@ -141,3 +147,28 @@ def test_a_certificate_of_another_run_or_address_is_turned_away(hosts: Hosts) ->
         node.until(lambda event: event.get("event", {}).get("data", {}).get("orphan"))
         assert node.events[-1]["event"]["data"]["bytes"] == 0
         node.kill()
+
+
+def test_a_chunk_that_arrives_damaged_is_asked_for_again(tmp_path: Path) -> None:
+    data = os.urandom(4096)
+    layout = Layout([("a.bin", len(data), "")], 4096)
+    store = Incoming(str(tmp_path / "model"), layout, "id")
+    store.open()
+    here, there = socket.socketpair()
+    with here, there:
+        receiver = Receiver(store, lambda count: None)
+        thread = threading.Thread(target=receiver.run, args=(Link(here, 10.0), False))  # type: ignore[arg-type]
+        thread.start()
+        link = Link(there, 10.0)  # type: ignore[arg-type]
+        digest = hashlib.sha256(data).digest()
+        link.say_chunk(0, digest, memoryview(data[:-1] + bytes([data[-1] ^ 1])))
+        assert link.hear() == (frames.AGAIN, 4)
+        assert link.number() == 0
+        assert not store.have[0]
+        link.say_chunk(0, digest, memoryview(data))
+        link.say(frames.SUMS, {"sums": {"a.bin": hashlib.sha256(data).hexdigest()}})
+        assert link.hear()[0] == frames.DONE
+        thread.join()
+    assert receiver.damaged == 1
+    store.finish({})
+    assert (tmp_path / "model" / "a.bin").read_bytes() == data

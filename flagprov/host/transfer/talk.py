@@ -18,7 +18,7 @@ ALIVE_S = 0.5  # a sender that has nothing to send says so this often
 SILENCE_S = 3.0  # a sender that says nothing for longer is taken for dead
 PATIENCE_S = 20.0  # a receiver may be slow, its network may be away for a moment
 WRONG = 5  # chunks that may arrive damaged over one connection
-LAG_S = 4.0
+LAG_S = 6.0  # the rates of the ones before us are compared over this time
 LAG_PART = 0.04
 
 
@@ -80,7 +80,7 @@ class Receiver:
         self.store = store
         self.heard = heard  # how many bytes the sender has
         self.damaged = 0
-        self._lag_since = 0.0
+        self._window: tuple[float, int, int] | None = None
 
     def run(self, link: Link, may_go_around: bool) -> None:
         store = self.store
@@ -111,14 +111,18 @@ class Receiver:
         link.say(frames.DONE)
 
     def _alive(self, words: dict[str, object], may_go_around: bool) -> None:
-        """Whoever lags far behind the one before it, while we have all that it has, holds us up."""
-        theirs = int(str(words["bytes"]))
+        """Who gets less than half of what the one before it gets, while we have all of it, holds us up."""
+        theirs, before = int(str(words["bytes"])), int(str(words["before"]))
         self.heard(theirs)
-        before, chunk = int(str(words["before"])), self.store.layout.chunk
-        far = before - theirs > max(8 * chunk, LAG_PART * self.store.layout.total)
-        if not far or theirs - self.store.bytes > 2 * chunk:
-            self._lag_since = 0.0
-        elif not self._lag_since:
-            self._lag_since = time.monotonic()
-        elif may_go_around and time.monotonic() - self._lag_since > LAG_S:
+        now = time.monotonic()
+        if not self._window:
+            self._window = (now, theirs, before)
+        since, theirs_then, before_then = self._window
+        if now - since < LAG_S:
+            return
+        self._window = (now, theirs, before)
+        moved = theirs - theirs_then
+        behind = before - theirs > max(8 * self.store.layout.chunk, LAG_PART * self.store.layout.total)
+        waiting = theirs - self.store.bytes <= 2 * self.store.layout.chunk
+        if may_go_around and behind and waiting and before - before_then > 2 * moved:
             raise Behind

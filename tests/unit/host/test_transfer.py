@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flagprov.host.resources import weights
-from flagprov.host.transfer import frames, manifest
+from flagprov.host.transfer import frames, manifest, talk
 from flagprov.host.transfer.layout import LARGEST, Layout, chunk_size, is_safe, listing
 from flagprov.host.transfer.mounts import storage, unmounted
 from flagprov.host.transfer.store import Incoming, Source
@@ -126,3 +127,26 @@ def test_a_share_that_is_not_mounted(tmp_path: Path) -> None:
     assert unmounted("/nfs/models/x", str(fstab), str(mounts)) == ""
     assert storage("/nfs/models/x", str(mounts)) == "nfs4 filer:/export models/x"
     assert storage("/srv/models", str(mounts)) == ""
+
+
+@pytest.mark.parametrize(("before", "goes"), [(10, True), (2, False), (0, False)])
+def test_a_host_that_holds_everybody_up_is_gone_around(
+    before: int, goes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chunks per second of the one before the one before us, which itself gets two."""
+    store = SimpleNamespace(layout=SimpleNamespace(chunk=1, total=1000), bytes=0)
+    receiver = talk.Receiver(store, lambda count: None)  # type: ignore[arg-type]
+    clock = [0.0]
+    monkeypatch.setattr("flagprov.host.transfer.talk.time.monotonic", lambda: clock[0])
+
+    def watch() -> None:
+        for second in range(30):
+            clock[0] = float(second + 1)
+            store.bytes = 2 * second
+            receiver._alive({"bytes": store.bytes, "before": 100 + before * second}, True)
+
+    if goes:
+        with pytest.raises(talk.Behind):
+            watch()
+    else:
+        watch()
