@@ -218,7 +218,7 @@ def _apply(
         picture = _look_again(job, picture, connections, [n for n in needy if n not in brought], brought)
         digests.update(dict.fromkeys(needy, ""))
     surveys = picture.surveys
-    fetched = weights.bring(job, connections, picture.looks, needy, brought, record)
+    fetched = weights.bring(job, connections, picture.looks, needy, brought, record, lease.wire)
     brought.update({name: _failure(error) for name, error in fetched.failures.items()})
     digests.update(dict.fromkeys(fetched.touched, ""))
     bringing = Bringing(job, picture.placement, lease, record, _deployment(lease, job))

@@ -46,6 +46,7 @@ class Transfer:
     source: Here | There
     targets: Sequence[Target]
     on_event: OnEvent
+    lease: Mapping[str, Any] | None = None  # of the run, renewed on the targets meanwhile
     cap: float = 0.0  # bytes per second that each node sends at most
     _far: dict[str, tuple[int, float]] = field(default_factory=dict)  # host -> bytes, rate
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -115,7 +116,8 @@ class Transfer:
             event = host_event(name, {**message, "stage": "weights", "step": _step(self.content.id)})
             self.on_event(event)
 
-        answer = session.ask({"op": "transfer", "spec": spec}, on_event)
+        lease = None if spec["source"] else self.lease
+        answer = session.ask({"op": "transfer", "spec": spec, "lease": lease}, on_event)
         if not spec["source"]:
             self._heard(name, {"bytes": self.content.total, "rate": 0})
         seconds = {"seconds": round(time.monotonic() - begun, 3)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -54,6 +55,8 @@ def fetch_here(
         on_event(Event(time.time(), "", kind, "weights", step, text, data=dict(data or {})))
 
     say("started", "")
+    listed = ask_source("list", source, revision)
+    _fits(folder, sum(int(size) for _, size, _ in listed["files"]))
     answer = ask_source(
         "get",
         source,
@@ -64,6 +67,17 @@ def fetch_here(
     files = checked(folder, answer)
     say("done", "")
     return files
+
+
+def _fits(folder: Path, total: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    have = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    free = shutil.disk_usage(folder).free
+    if total - have > free:
+        raise FlagprovError(
+            f"{folder} has {free >> 20} MiB free, the download needs {(total - have) >> 20} more",
+            remedy="Let FLAGPROV_WEIGHTS_CACHE name a directory with room.",
+        )
 
 
 def checked(folder: Path, answer: Mapping[str, Any]) -> list[tuple[str, int, str]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from flagprov.apply.converge import OnEvent
+from flagprov.apply.converge import OnEvent, host_event
 from flagprov.desired import host_path, weights_resource
 from flagprov.distribute.content import Content, Here, There, content_of
 from flagprov.errors import FlagprovError, HostError
@@ -40,6 +40,7 @@ class Weights:
     job: Job
     connections: Connections
     on_event: OnEvent
+    lease: Mapping[str, Any] | None = None
     failures: dict[str, HostError] = field(default_factory=dict)
     outcomes: dict[str, HostOutcome] = field(default_factory=dict)
     touched: tuple[str, ...] = ()  # hosts that are no longer as the plan saw them
@@ -64,7 +65,9 @@ class Weights:
             Target(host, weights_path(self.job.release, host), tuple(_known(reached, host)["addresses"]))
             for host in _one_per_share(wanting, reached)
         ]
-        transfer = Transfer(self.connections, self.job.site, content, source, targets, self.on_event)
+        transfer = Transfer(
+            self.connections, self.job.site, content, source, targets, self.on_event, self.lease
+        )
         found = transfer.run()
         self._note(found, list(found))
         for name, answer in found.items():
@@ -211,9 +214,10 @@ def bring(
     provisioned: Sequence[str],
     excluded: Collection[str],
     on_event: OnEvent,
+    lease: Mapping[str, Any] | None = None,
 ) -> Weights:
     """Fan the weights out to the hosts that lack them; those provisioned just now are asked first."""
-    work = Weights(job, connections, on_event)
+    work = Weights(job, connections, on_event, lease)
     fresh = [host for host in job.fleet.hosts if host.name in provisioned and host.name not in excluded]
     looks = dict(looks)
     for name, found in connections.each(fresh, lambda session: _look(job, session)).items():
@@ -228,3 +232,21 @@ def bring(
 
 def _look(job: Job, session: Session) -> Look:
     return look(session, [weights_resource(job.release, session.host, job.files)])
+
+
+def deep_check(
+    job: Job, connections: Connections, hosts: Sequence[Host], on_event: OnEvent
+) -> dict[str, list[str] | HostError]:
+    """Every byte of the weights on these hosts, against the lock or the hosts' manifests: what is wrong."""
+
+    def check(session: Session) -> list[str]:
+        path = weights_path(job.release, session.host)
+        request = {"op": "deep", "path": path, "files": [list(entry) for entry in job.files]}
+
+        def said(message: Mapping[str, Any]) -> None:
+            event = {**message, "stage": "verify", "step": f"hash {path}"}
+            on_event(host_event(session.host.name, event))
+
+        return list(session.ask(request, said)["faults"])
+
+    return connections.each(hosts, check)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import threading
 import time
 
@@ -35,6 +36,7 @@ def transfer(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
     if not manifest.faults(spec["path"], layout.files) and manifest.read(spec["path"]):
         yield {"changed": 0, "bytes": 0}
         return
+    _forget_others(spec["path"].rstrip("/"), spec["content"])
     store = Incoming(spec["path"], layout, spec["content"])
     os.makedirs(store.folder, exist_ok=True)
     with open(os.path.join(store.folder, ".flagprov-lock"), "a") as lock:
@@ -62,6 +64,22 @@ def _forget_key(spec: dict[str, Any]) -> None:
         os.unlink(os.path.join(os.path.dirname(spec.get("release_file") or "/nowhere/x"), "spec.json"))
     except OSError:
         pass
+
+
+def _forget_others(target: str, content: str) -> None:
+    """What was left of transfers to the same place that nobody works on any more."""
+    folder, name = os.path.split(target)
+    for other in os.listdir(folder):
+        path = os.path.join(folder, other)
+        mine = other == "%s.flagprov-%s" % (name, content)
+        if not other.startswith(name + ".flagprov-") or mine or not os.path.isdir(path):
+            continue
+        with open(os.path.join(path, ".flagprov-lock"), "a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                continue
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _source(spec: dict[str, Any], layout: Layout) -> Iterator[dict[str, Any]]:

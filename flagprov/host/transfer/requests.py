@@ -7,6 +7,7 @@ import socket
 
 from flagprov.host import jobs
 from flagprov.host.files import replace
+from flagprov.host.lease import Beating
 from flagprov.host.shell import run, unit_state
 from flagprov.host.transfer import manifest
 from flagprov.host.transfer.layout import listing
@@ -24,7 +25,8 @@ def answer(op: str, request: dict[str, Any]) -> dict[str, Any]:
     if op == "reach":
         return reach(request)
     if op == "transfer":
-        return transfer(request["spec"])
+        with Beating(request.get("lease")):
+            return transfer(request["spec"])
     if op == "deep":
         return jobs.run_job("hash", {"path": request["path"], "files": request["files"]})
     return release(str(request["job"]))
