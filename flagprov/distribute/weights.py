@@ -31,6 +31,7 @@ class Supply:
     text: str  # for people
     source: Here | There | None = None  # None: a hub, which fetches into `cache` first
     cache: Path | None = None
+    host: Host | None = None  # that is to download from the hub, in the controller's place
 
 
 @dataclass(slots=True)
@@ -64,7 +65,10 @@ class Weights:
         targets = [
             Target(host, weights_path(self.job.release, host), tuple(_known(reached, host)["addresses"]))
             for host in _one_per_share(wanting, reached)
+            if not (isinstance(source, There) and source.host is host)
         ]
+        if not targets:
+            return
         transfer = Transfer(
             self.connections, self.job.site, content, source, targets, self.on_event, self.lease
         )
@@ -75,6 +79,20 @@ class Weights:
                 seconds = {"weights": float(answer["seconds"])}
                 changes = 1 if answer["changed"] else 0
                 self.outcomes[name] = HostOutcome(name, "changed", changes, seconds=seconds)
+
+    def _fetch_there(self, host: Host, origin: Mapping[str, Any]) -> tuple[There, Content]:
+        weights = self.job.release.weights
+        path = weights_path(self.job.release, host)
+        spec = {"source": weights.source, "revision": weights.revision, "path": path}
+        request = {"op": "fetch", "spec": {**spec, "environment": _environment()}, "lease": self.lease}
+
+        def said(message: Mapping[str, Any]) -> None:
+            event = {**message, "stage": "weights", "step": f"fetch {weights.source}"}
+            self.on_event(host_event(host.name, event))
+
+        answer = self.connections.session(host).ask(request, said)
+        self.outcomes[host.name] = HostOutcome(host.name, "changed", 1)
+        return There(host, path), content_of(self.job.files or answer["files"], origin)
 
     def _note(self, answers: Mapping[str, Any], names: Sequence[str]) -> None:
         for name in names:
@@ -100,6 +118,8 @@ class Weights:
             if not files:
                 raise FlagprovError(f"{there.host.name}: nothing lies in {there.path}")
             return there, content_of(files, origin)
+        if supply.host is not None:
+            return self._fetch_there(supply.host, origin)
         if supply.source is not None:
             return supply.source, content_of(locked or listing(str(supply.source.path)), origin)
         from flagprov.distribute.fetch import fetch_here
@@ -107,6 +127,13 @@ class Weights:
         assert supply.cache is not None
         fetched = fetch_here(release.weights.source, release.weights.revision, supply.cache, self.on_event)
         return Here(supply.cache), content_of(locked or fetched, origin)
+
+
+def _environment() -> dict[str, str]:
+    """What a hub's client needs to know of this controller's environment."""
+    hubs = ("MODELSCOPE_ENDPOINT", "MODELSCOPE_API_TOKEN", "HF_ENDPOINT", "HF_TOKEN")
+    proxies = ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "https_proxy", "http_proxy", "no_proxy")
+    return {name: os.environ[name] for name in (*hubs, *proxies) if name in os.environ}
 
 
 def weights_path(release: Release, host: Host) -> str:
@@ -134,6 +161,9 @@ def find_supply(job: Job, holding: Sequence[Host]) -> Supply | None:
                 return Supply(f"from {source}", There(host, f"/{path}"))
         return None
     if source.startswith(HUBS):
+        for host in job.fleet.hosts:
+            if host.name in {other.variables.get("flagprov_fetch_on") for other in job.fleet.hosts}:
+                return Supply(f"from {source}, once by {host.name}, then host to host", host=host)
         return Supply(f"from {source}, once, then host to host", None, cache_of(job))
     return None
 

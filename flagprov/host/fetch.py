@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -257,23 +258,59 @@ def python_with(scheme: str, environment: dict[str, str]) -> str:
 
 
 def fetch(spec: dict[str, Any]) -> dict[str, Any]:
-    """As a job on a host: everything of a source into a directory."""
+    """As a job on a host: a source's files to their place, whole and hashed, or not at all."""
     from flagprov.host.wire import Blocked, progress
 
+    forget = os.path.join("/var/lib/flagprov/jobs", str(spec.get("job")), "spec.json")
+    if os.path.exists(forget):
+        os.unlink(forget)  # the environment has tokens
     environment = dict(os.environ, **spec.get("environment", {}))
-    request = {"op": "get", "source": spec["source"], "revision": spec.get("revision")}
-    request["folder"] = spec["folder"]
-    os.makedirs(spec["folder"], exist_ok=True)
+    target = spec["path"].rstrip("/")
+    folder = target + ".flagprov-fetch"
+    os.makedirs(folder, exist_ok=True)
+    request = {"source": spec["source"], "revision": spec.get("revision"), "folder": folder}
+    remedy = "check that this host reaches the hub (HTTPS_PROXY, MODELSCOPE_ENDPOINT, HF_ENDPOINT)"
 
     def report(have: int) -> None:
         progress("%d MiB downloaded" % (have >> 20), {"bytes": have})
 
     try:
         python = python_with(scheme_of(spec["source"]), environment)
-        return ask(python, request, environment, report)
+        listed = ask(python, dict(request, op="list"), environment)
+        free, total = _free(folder), sum(int(entry[1]) for entry in listed["files"])
+        if total - _bytes_in(folder) > free:
+            remedy = "free space there, or name another host"
+            raise FetchError("%d MiB are needed, %s has %d" % (total >> 20, folder, free >> 20))
+        answer = ask(python, dict(request, op="get"), environment, report)
+        return {"revision": answer["revision"], "files": _put(folder, target, answer["files"])}
     except FetchError as error:
-        remedy = "check that this host reaches the hub (HTTPS_PROXY, MODELSCOPE_ENDPOINT, HF_ENDPOINT)"
         raise Blocked("weights", "%s: %s" % (spec["source"], error), remedy) from None
+
+
+def _free(folder: str) -> int:
+    status = os.statvfs(folder)
+    return status.f_bavail * status.f_frsize
+
+
+def _put(folder: str, target: str, files: list[list[Any]]) -> list[list[Any]]:
+    from flagprov.host.transfer import manifest
+
+    sums = {}
+    for path, size, digest in files:
+        place = os.path.join(folder, path)
+        if not os.path.isfile(place) or os.path.getsize(place) != size:
+            raise FetchError("%s is not whole" % path)
+        sums[path] = _digest(place)
+        if digest and digest != sums[path]:
+            os.unlink(place)
+            raise FetchError("%s: its sha256 is not the hub's; it was removed" % path)
+    os.makedirs(target, exist_ok=True)
+    for path, _, _ in files:
+        os.makedirs(os.path.dirname(os.path.join(target, path)), exist_ok=True)
+        os.rename(os.path.join(folder, path), os.path.join(target, path))
+    shutil.rmtree(folder, ignore_errors=True)
+    manifest.write(target, sums, {})
+    return [[path, size, sums[path]] for path, size, _ in files]
 
 
 if __name__ == "__main__":

@@ -14,6 +14,9 @@ from flagprov.catalog import load_release
 from flagprov.distribute.fetch import ask_source, checked
 from flagprov.distribute.lock import lock_weights, save
 from flagprov.errors import FlagprovError
+from flagprov.host import fetch as on_host
+from flagprov.host.transfer import manifest
+from flagprov.host.wire import Blocked
 from flagprov.models.release import Lock
 from tests.integration.hub import COMMIT, Hub, serving, sha256
 
@@ -144,3 +147,18 @@ def test_a_local_directory_is_locked_with_every_sha256(tmp_path: Path) -> None:
     lock = Lock.model_validate_json(path.read_text())
     assert lock.weights is not None and lock.weights.files[0].sha256 == sha256(b"{}")
     assert len(lock.variants["cpu-x86"].digests) == 2
+
+
+def test_a_host_fetches_in_the_controllers_place(hub: Hub, tmp_path: Path) -> None:
+    spec = {"source": f"{hub.address}/plain", "path": str(tmp_path / "model"), "environment": {}}
+    answer = on_host.fetch(spec)
+    assert {path: digest for path, _, digest in answer["files"]} == {p: sha256(d) for p, d in FILES.items()}
+    assert not manifest.faults(str(tmp_path / "model"), [tuple(entry) for entry in answer["files"]])
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_host_that_fetches_something_wrong_says_which_file(hub: Hub, tmp_path: Path) -> None:
+    hub.wrong = {"model-1.safetensors"}
+    with pytest.raises(Blocked, match="model-1"):
+        on_host.fetch({"source": f"{hub.address}/plain", "path": str(tmp_path / "model")})
+    assert not (tmp_path / "model").exists()

@@ -108,3 +108,10 @@ def test_a_run_keeps_its_key_to_itself(tmp_path: Path) -> None:
         before = run.identity(Member("h1", ()))
     with open_run(Site(tmp_path / ".flagprov"), "c0ffee", [moved]) as again:
         assert again.identity(moved) != before
+
+
+def test_a_host_of_the_site_fetches_where_the_inventory_says_so(tmp_path: Path) -> None:
+    asked = job(tmp_path, "hf://me/tiny")
+    hosts = tuple(replace(host, variables={"flagprov_fetch_on": "h2"}) for host in HOSTS)
+    supply = find_supply(replace(asked, fleet=replace(asked.fleet, hosts=hosts)), [])
+    assert supply is not None and supply.host is not None and supply.host.name == "h2"
