@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from flagprov.cluster import rendezvous_port
 from flagprov.models.release import Mount
 from flagprov.runner.render import environment
 
@@ -79,7 +80,7 @@ def merged_environment(serving: Serving) -> dict[str, str]:
 
 def labels(serving: Serving, config: str) -> dict[str, str]:
     replica, image = serving.replica, serving.variant.image
-    return {
+    found = {
         f"{LABEL}replica": replica.name,
         f"{LABEL}release": replica.release,
         f"{LABEL}chip": replica.chip,
@@ -89,6 +90,10 @@ def labels(serving: Serving, config: str) -> dict[str, str]:
         f"{LABEL}config": config.rsplit("/", 1)[-1],
         f"{LABEL}image": image.reference,
     }
+    if replica.nodes:
+        found[f"{LABEL}rank"] = str(serving.rank)
+        found[f"{LABEL}rendezvous"] = str(rendezvous_port(replica.port))
+    return found
 
 
 def _mounts(serving: Serving, config: str) -> Iterable[Mount]:

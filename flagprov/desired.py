@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from flagprov.cluster import meeting_port, rendezvous_port
 from flagprov.container import create_body, merged_environment, optional_sources
 from flagprov.models.chip import Chip
 from flagprov.models.desired import HostDesired, Replica, Resource, Stage
@@ -39,6 +40,11 @@ class Serving:
     sets: tuple[str, ...] = ()
     settings_keys: frozenset[str] = frozenset()  # serve keys that settings brought, for the right error
     files: tuple[tuple[str, int, str], ...] = ()  # of the weights, where the site has locked them
+
+    @property
+    def rank(self) -> int:
+        """The host's place in the replica; the head, which answers HTTP, is 0."""
+        return self.replica.hosts.index(self.host.name) if self.replica.nodes else 0
 
 
 def host_desired(host: str, servings: Sequence[Serving]) -> HostDesired:
@@ -123,12 +129,15 @@ def weights_resource(release: Release, host: Host, files: Sequence[tuple[str, in
 
 def _claim(serving: Serving) -> Resource:
     replica = serving.replica
-    spec = {
+    spec: dict[str, Any] = {
         "container": container_name(replica.name),
         "port": replica.port,
         "devices": list(replica.devices),
         "tool": serving.chip.detection.tool,
     }
+    if replica.nodes:  # all that listens does so on the head
+        head = [replica.port, rendezvous_port(replica.port), meeting_port(replica.port)]
+        spec["ports"] = [] if serving.rank else head
     return Resource("claim", f"port and devices of {replica.name}", Stage.CONFIG, spec, replica.name)
 
 
@@ -179,6 +188,7 @@ def launch_inputs(serving: Serving) -> LaunchInputs:
         env=merged_environment(serving),
         facts=serving.facts,
         settings_keys=serving.settings_keys,
+        rank=serving.rank,
         stop_grace_s=STOP_TIMEOUT_S - 20,
     )
 
@@ -186,7 +196,7 @@ def launch_inputs(serving: Serving) -> LaunchInputs:
 def _record(serving: Serving, config: str) -> str:
     """What was deployed, for other controllers, `status` and placement; no time in it, so that bytes stay."""
     replica = serving.replica
-    record = {
+    record: dict[str, Any] = {
         "schema_version": 1,
         "replica": {
             "replica": replica.name,
@@ -202,6 +212,10 @@ def _record(serving: Serving, config: str) -> str:
         "set": list(serving.sets),
         "engine_version": serving.facts.vllm if serving.facts else None,
     }
+    if replica.nodes:
+        record["rank"] = serving.rank
+        record["rendezvous_port"] = rendezvous_port(replica.port)
+        record["nodes"] = [asdict(node) for node in replica.nodes]
     return json.dumps(record, indent=1, sort_keys=True) + "\n"
 
 
@@ -229,7 +243,8 @@ def _serve(serving: Serving, image: Mapping[str, Any]) -> Iterable[Resource]:
     }
     yield Resource("unit", unit_name(replica.name), Stage.SERVE, unit, replica.name)
     probe = _probe_spec(serving, config)
-    yield Resource("probe", f"endpoint of {replica.name}", Stage.VERIFY, probe, replica.name)
+    what = f"rank {serving.rank}" if serving.rank else "endpoint"
+    yield Resource("probe", f"{what} of {replica.name}", Stage.VERIFY, probe, replica.name)
 
 
 def _probe_spec(serving: Serving, config: str) -> dict[str, Any]:
@@ -238,7 +253,7 @@ def _probe_spec(serving: Serving, config: str) -> dict[str, Any]:
     host = str(serving.variant.serve.get("host") or "0.0.0.0")
     model = serving.variant.serve.get("served_model_name") or serving.variant.serve.get("model") or ""
     name = container_name(replica.name)
-    return {
+    spec: dict[str, Any] = {
         "replica": replica.name,
         "container": name,
         "unit": unit_name(replica.name),
@@ -252,12 +267,21 @@ def _probe_spec(serving: Serving, config: str) -> dict[str, Any]:
         "after": [name, config, unit_name(replica.name)],
         "stop_timeout_s": STOP_TIMEOUT_S,
     }
+    if replica.nodes:
+        spec["launcher"] = f"{replica_path(replica.name)}/run/state.json"
+        if serving.rank:  # it has no endpoint of its own
+            spec["readiness"] = "rank"
+    return spec
 
 
 def stopped(running: Running) -> tuple[Resource, ...]:
     """A replica that is not running and does not come back."""
-    spec = {"unit": unit_name(running.replica), "active": False, "stop_timeout_s": STOP_TIMEOUT_S}
-    return (Resource("unit", unit_name(running.replica), Stage.SERVE, spec, running.replica),)
+    return halted(running.replica)
+
+
+def halted(replica: str) -> tuple[Resource, ...]:
+    spec = {"unit": unit_name(replica), "active": False, "stop_timeout_s": STOP_TIMEOUT_S}
+    return (Resource("unit", unit_name(replica), Stage.SERVE, spec, replica),)
 
 
 def absent(running: Running) -> tuple[Resource, ...]:

@@ -29,6 +29,7 @@ from flagprov.preparation import Job, Request, hosts_of, prepare
 from flagprov.rollout.arrange import arrange
 from flagprov.rollout.move import Rolling
 from flagprov.rollout.options import Options
+from flagprov.rollout.whole import halves
 from flagprov.scope import left_out
 from flagprov.transport import Connections, Session
 from flagprov.upkeep import logs, status, stop, teardown
@@ -127,6 +128,10 @@ def _draw(job: Job, connections: Connections, verb: str, options: Options) -> Pi
     for name, reason in provision.items():
         if name not in plans and name not in excluded:
             plans[name] = host_plan(name, None, reason, "the rest follows once the host is provisioned")
+    for name, why in halves(placement.replicas, plans).items():
+        del plans[name]
+        excluded.add(name)
+        gone.append(LeftOut(name, Problem("placement", why, "mend that host first")))
     arranged = arrange(placement, plans, surveys, job.lost(excluded), options)
     notes = (*_taken_back(job, placement, surveys), *arranged.notes, *examination.notes())
     drawn = build(verb, job.release.name, placement, plans, gone, notes, arranged.groups)
@@ -222,10 +227,14 @@ def _apply(
     brought.update({name: _failure(error) for name, error in fetched.failures.items()})
     digests.update(dict.fromkeys(fetched.touched, ""))
     bringing = Bringing(job, picture.placement, lease, record, _deployment(lease, job))
-    if picture.gated:
-        able = [host.host for host in picture.plan.hosts() if host.host not in brought]
+    spread = {host for replica in picture.placement.replicas if replica.nodes for host in replica.hosts}
+    going = [host.host for host in picture.plan.hosts() if host.host not in brought]
+    able = [name for name in going if picture.gated or name in spread]
+    if able:
         brought.update(_stage(job, connections, bringing, surveys, digests, able))
-        digests = dict.fromkeys(digests, "")
+        digests |= dict.fromkeys(able, "")
+    for name, why in halves(picture.placement.replicas, set(going) - set(brought)).items():
+        brought[name] = _failure(HostError(name, "placement", why, remedy="mend that host first"))
 
     def bring(session: Session) -> Brought:
         name = session.host.name

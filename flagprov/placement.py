@@ -4,36 +4,20 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
 
-from flagprov.models.chip import Chip, Detection
+from flagprov.choosing import Refused, Wish, choose_devices, choose_port, is_well, ports_of
+from flagprov.grouping import place_groups
+from flagprov.models.chip import Detection
 from flagprov.models.desired import Placement, Refusal, Replica
-from flagprov.models.fleet import Fleet, Host
-from flagprov.models.observed import Device, Running, Survey
-from flagprov.models.release import Variant
+from flagprov.models.fleet import Fleet
+from flagprov.models.observed import Device, Running
 
-DEFAULT_PORT = 9010
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What the release with the fleet's settings asks for on one host."""
-
-    host: Host
-    chip: Chip
-    variant: Variant
-    survey: Survey
-    replicas: int | None = None  # over the whole fleet; None: one per host
-
-    @property
-    def port(self) -> int:
-        port = self.variant.serve.get("port")
-        return int(port) if isinstance(port, int | str) else DEFAULT_PORT
+__all__ = ["Wish", "is_well", "mismatch", "place"]
 
 
 def place(fleet: Fleet, release: str, wishes: Sequence[Wish], reserved: Collection[str] = ()) -> Placement:
-    """One replica per host, or `replicas` of them spread evenly; what runs already stays where it is.
+    """One replica per host or group of `nodes` hosts, or `replicas` of them; what runs stays where it is.
 
     `reserved`: names of replicas on hosts that could not be asked.
     """
@@ -45,24 +29,24 @@ def place(fleet: Fleet, release: str, wishes: Sequence[Wish], reserved: Collecti
             refusals.append(refusal)
         else:
             usable.append(wish)
-    counts = _spread(usable, release)
-    names = _names(release, usable, reserved)
+    names = _names(release, wishes, reserved)
     replicas: list[Replica] = []
-    for wish, count in zip(usable, counts, strict=True):
+    single = [wish for wish in usable if wish.variant.nodes == 1]
+    for wish, count in zip(single, _spread(single, release), strict=True):
         kept = _kept(wish, release)[:count]
         try:
             replicas.extend(_on_host(wish, release, count, kept, names))
-        except _Refused as refused:
+        except Refused as refused:
             refusals.append(refused.refusal)
+    kinds = dict.fromkeys((w.chip.name, w.variant.nodes) for w in usable if w.variant.nodes > 1)
+    for chip, nodes in kinds:
+        alike = [w for w in usable if (w.chip.name, w.variant.nodes) == (chip, nodes)]
+        placed, refused_ones = place_groups(release, alike, names)
+        replicas += placed
+        refusals += refused_ones
     order = {host.name: position for position, host in enumerate(fleet.hosts)}
     replicas.sort(key=lambda replica: (order[replica.hosts[0]], replica.port))
     return Placement(tuple(replicas), tuple(refusals))
-
-
-class _Refused(Exception):
-    def __init__(self, host: str, message: str, remedy: str) -> None:
-        super().__init__(message)
-        self.refusal = Refusal(host, message, remedy)
 
 
 def _unusable(wish: Wish) -> Refusal | None:
@@ -155,72 +139,15 @@ def _on_host(
     host = wish.host.name
     foreign = [running for running in wish.survey.running if running not in kept]
     held = {device: running for running in foreign for device in running.devices}
-    ports: dict[int, str] = {running.port: running.replica for running in foreign}
+    ports = ports_of(host, foreign)
     devices = wish.survey.devices[wish.chip.detection.tool]
     for position in range(count):
         previous = kept[position] if position < len(kept) else None
-        chosen = _devices(wish, previous, devices, held)
-        port = _port(wish, position, ports)
+        chosen = choose_devices(wish, previous, devices, held)
+        port = choose_port(wish, position, ports)
         name = previous.replica if previous else next(names)
         replica = Replica(name, release, wish.chip.name, (host,), chosen, port)
         running = Running(name, release, wish.chip.name, (host,), chosen, port, "placed")
         held.update(dict.fromkeys(chosen, running))
         ports[port] = name
         yield replica
-
-
-def _port(wish: Wish, position: int, ports: Mapping[int, str]) -> int:
-    port = wish.port + position
-    if port in ports:
-        raise _Refused(
-            wish.host.name,
-            f"port {port} belongs to replica {ports[port]}",
-            "stop that one with `flagprov teardown`, or use another port: --set port=N",
-        )
-    return port
-
-
-def _devices(
-    wish: Wish, previous: Running | None, devices: Sequence[Device], held: Mapping[int, Running]
-) -> tuple[int, ...]:
-    count = wish.variant.devices
-    if previous and len(previous.devices) == count and not set(previous.devices) & set(held):
-        return previous.devices
-    unclaimed = [device for device in devices if device.index not in held and is_well(device)]
-    free = [device for device in unclaimed if not device.processes]
-    for some in (free, unclaimed):  # busy ones, so that the claim says which process is on which device
-        if len(some) >= count:
-            return _whole_cards(some, count, wish.chip.detection.devices_per_card)
-    holders = sorted({f"{running.replica}" for running in held.values()})
-    reasons = [f"held by {', '.join(holders)}"] if holders else []
-    reasons += [f"device {device.index}: {device.health}" for device in devices if not is_well(device)]
-    counts = wish.chip.device_counts
-    if counts and len(devices) not in counts:
-        reasons.append(f"a host of this chip has {', '.join(map(str, counts[:-1]))} or {counts[-1]} devices")
-    by = f"; {'; '.join(reasons)}" if reasons else ""
-    raise _Refused(
-        wish.host.name,
-        f"{count} devices are needed, {len(unclaimed)} of {len(devices)} are free{by}",
-        "stop or tear down what holds them, or ask for fewer: --set devices=N",
-    )
-
-
-def is_well(device: Device) -> bool:
-    """A device with an alarm computes wrongly or not at all; one with a warning still works."""
-    return device.health in ("ok", "warning", "unknown", "")
-
-
-def _whole_cards(devices: Sequence[Device], count: int, per_card: int) -> tuple[int, ...]:
-    """Whole cards where they can be had; a single device comes from a card that is broken into already."""
-    if per_card == 1:
-        return tuple(device.index for device in devices[:count])
-    cards: dict[int, list[int]] = {}
-    for device in devices:
-        card = device.index // per_card if device.card is None else device.card
-        cards.setdefault(card, []).append(device.index)
-    whole = [indices for indices in cards.values() if len(indices) == per_card]
-    broken = [indices for indices in cards.values() if len(indices) < per_card]
-    full = count - count % per_card
-    chosen = [index for indices in whole for index in indices][:full]
-    rest = [index for indices in broken + whole for index in indices if index not in chosen]
-    return tuple(sorted(chosen + rest[: count - len(chosen)]))

@@ -9,6 +9,7 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
+from flagprov.cluster import spread_over_nodes
 from flagprov.desired import Serving, image_key
 from flagprov.errors import InventoryError, SettingsError
 from flagprov.models.chip import Chip
@@ -104,6 +105,7 @@ def prepare(request: Request) -> Job:
     from flagprov.settings import apply_settings, merge_settings, parse_sets
 
     release = load_release(str(request.release))
+    chips = load_chips()
     sets = parse_sets(request.sets)
     fleet = loading.result()
     site = Site(fleet.site)
@@ -122,17 +124,19 @@ def prepare(request: Request) -> Job:
         settings = merge_settings(host.settings, sets, where=f"host {host.name}: flagprov_settings")
         keys[host.name] = frozenset(settings.serve)
         replicas.add(settings.replicas)
-        variants[host.name] = _served(apply_settings(release, variant, settings), release)
+        variant = apply_settings(release, variant, settings)
+        variants[host.name] = spread_over_nodes(release, variant, chips[host.chip])
     if len(replicas) > 1:
         raise SettingsError(
             "flagprov_settings.replicas differs between hosts", remedy="set it for the whole fleet"
         )
     count = next(iter(replicas), None)
+    _check_groups(fleet, variants, count)
     return Job(
         fleet=fleet,
         site=site,
         release=release,
-        chips=load_chips(),
+        chips=chips,
         variants=variants,
         replicas=count,
         sets=tuple(request.sets),
@@ -143,13 +147,20 @@ def prepare(request: Request) -> Job:
     )
 
 
-def _served(variant: Variant, release: Release) -> Variant:
-    if variant.nodes > 1:
-        raise SettingsError(
-            f"{release.name}: a replica over {variant.nodes} nodes is not supported yet",
-            remedy="leave `nodes` at 1",
-        )
-    return variant
+def _check_groups(fleet: Fleet, variants: Mapping[str, Variant], replicas: int | None) -> None:
+    """Enough hosts of a chip for the replicas over several that are asked for."""
+    groups: dict[tuple[str, int], list[str]] = {}
+    for host in fleet.hosts:
+        groups.setdefault((str(host.chip), variants[host.name].nodes), []).append(host.name)
+    for (chip, nodes), names in groups.items():
+        wanted = replicas or 1
+        if nodes > 1 and len(names) < wanted * nodes:
+            what = "a replica" if wanted == 1 else f"{wanted} replicas"
+            raise SettingsError(
+                f"{what} over {nodes} hosts {'takes' if wanted == 1 else 'take'} {wanted * nodes} of {chip}; "
+                f"the fleet has {len(names)}: {', '.join(names)}",
+                remedy=f"--set nodes={len(names)}, or name more hosts" if wanted == 1 else "ask for fewer",
+            )
 
 
 def hosts_of(fleet: Fleet, names: Sequence[str]) -> list[Host]:

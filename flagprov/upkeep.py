@@ -72,7 +72,12 @@ def _find(fleet: Fleet, connections: Connections, target: str) -> tuple[Host, st
                 raise seen
             continue
         host = hosts_of(fleet, [name])[0]
-        found += [(host, running.replica) for running in seen.running if target in (name, running.replica)]
+        # A replica's log is that of its head; those of its other ranks are asked for by host.
+        found += [
+            (host, running.replica)
+            for running in seen.running
+            if target == name or (target == running.replica and running.hosts[:1] in ((name,), ()))
+        ]
     if len(found) == 1:
         return found[0][0], f"flagprov-{found[0][1]}"
     names = ", ".join(sorted(replica for _, replica in found))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import calendar
 import re
 import time
 
 from flagprov.host import docker
+from flagprov.host.files import read_json
 from flagprov.host.http import NoAnswer, get_json, parse, request
 from flagprov.host.shell import run, unit_state
 
@@ -90,7 +92,21 @@ def state(spec: dict[str, Any]) -> dict[str, Any]:
                 else "its unit is starting it",
             }
         return {"state": "stopped", "detail": "its unit is %s" % unit.get("ActiveState", "unknown")}
+    if spec.get("launcher"):
+        said = _launcher(spec, found)
+        if said.get("phase") != "running":
+            shown = "draining" if said.get("phase") == "stopping" else "starting"
+            return {"state": shown, "detail": said.get("reason") or "its launcher has begun"}
+        if spec["readiness"] == "rank":
+            return {"state": "ready", "detail": ""}
     return _serving(spec)
+
+
+def _launcher(spec: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """What the launcher of this start says; nothing where the file is of an earlier one."""
+    said = read_json(spec["launcher"]) or {}
+    started = calendar.timegm(time.strptime(found["State"]["StartedAt"][:19], "%Y-%m-%dT%H:%M:%S"))
+    return said if said.get("started_at", 0) >= started else {}
 
 
 def _serving(spec: dict[str, Any]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from typing import Callable, Dict, List, Mapping, Optional, Sequence
 
 from flagprov.host.launcher_launch import SCHEMA_VERSION, Unusable, read_launch, shell_script
 from flagprov.host.launcher_log import Log, say
+from flagprov.host.launcher_peers import peers_of, still_there, workers
 from flagprov.host.launcher_processes import (
     children_of,
     command_line,
@@ -83,6 +84,8 @@ class Launcher:
         self.started_at = time.time()
         self.asked_port_at = 0.0
         self.wake_read, self.wake_write = os.pipe()
+        self.peers = peers_of(self.launch, self.turn)  # the other ranks; None on one host
+        self.workers: List[int] = []  # of the engine, on a rank of several; none of them may end
 
     # What others may know
 
@@ -130,13 +133,16 @@ class Launcher:
 
     def turn(self, longest: float = TURN_S) -> None:
         """Sleep until something happens, then take what there is."""
-        readable = select.select([self.wake_read, *self.log.waitable()], [], [], longest)[0]
+        waitable = [self.wake_read, *self.log.waitable(), *(self.peers.waitable() if self.peers else ())]
+        readable = select.select(waitable, [], [], longest)[0]
         if self.wake_read in readable:
             try:
                 os.read(self.wake_read, 4096)
             except OSError:
                 pass
         self.log.pump()
+        if self.peers:
+            self.peers.pump()
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -245,14 +251,25 @@ class Launcher:
         if self.engine is None or self.engine in self.ended or not os.path.exists("/proc/%d" % self.engine):
             return False
         # FlagScale's shell ends with a `sync` of all file systems, which may take minutes.
-        return [name_of(pid) for pid in children_of(self.engine)] != ["sync"]
+        if [name_of(pid) for pid in children_of(self.engine)] == ["sync"]:
+            return False
+        return still_there(self.workers)
 
     def watch(self) -> None:
-        """Returns when the engine ended or a stop was asked for."""
-        while self.alive() and not self.stopping:
-            if self.phase == "starting" and (self.log.ready or self.listens()):
+        """Returns when the engine ended, another rank is gone, or a stop was asked for."""
+        while self.alive() and not self.stopping and not (self.peers and self.peers.lost):
+            if self.phase == "starting" and self.serves():
                 self.enter("running")
+                if self.peers:
+                    self.peers.tell("running")
+                    self.workers = workers(self.ours(), command_line)
             self.turn()
+
+    def serves(self) -> bool:
+        """A rank beside the head has no port; it serves when the head does."""
+        if self.peers and self.peers.rank:
+            return self.peers.serving
+        return self.log.ready or self.listens()
 
     def listens(self) -> bool:
         """Whether the port answers; for engines which are told not to log that they are up."""
@@ -280,6 +297,8 @@ class Launcher:
         grace = float(self.launch.get("stop_grace_s", 60))
         deadline = time.monotonic() + grace
         self.enter("stopping")
+        if self.peers:
+            self.peers.leave(self.wait_until, grace * 0.9)
         if self.launch.get("drain") == "outside":
             self.drain(grace)
         front = self.front()
@@ -316,20 +335,28 @@ class Launcher:
         self.arm()
         self.enter("starting")
         try:
-            self.start()
-            self.enter("starting")
-            self.watch()
+            if self.peers:
+                self.peers.meet(lambda: self.stopping, lambda text: self.enter("starting", text))
+            if not self.stopping:
+                self.start()
+                self.enter("starting")
+                self.watch()
         except (NotStarted, OSError) as error:
             self.sweep()
             self.turn(0)
             return self.over(NOT_STARTED, "not started: %s" % error)
-        if self.stopping:
+        lost = self.peers.lost if self.peers else ""
+        if self.stopping or lost.endswith("stopped"):
             self.stop()
             self.turn(0)
-            return self.over(STOPPED, "stopped by request")
+            return self.over(STOPPED, lost or "stopped by request")
+        if self.peers:
+            self.peers.close()  # so that the others end now, not after our own end
         seconds = time.time() - self.started_at
         left = self.sweep()
         self.turn(0)
+        if lost:
+            return self.over(ENDED, "the engine was ended: %s" % lost)
         how = "ended by itself after %.0f s" % seconds
         if self.engine in self.ended and self.launch["kind"] != "flagscale":
             how += " (%s)" % describe(self.ended[self.engine])

@@ -39,7 +39,7 @@ def _judge(name: str, record: dict[str, Any]) -> dict[str, Any]:
         }
     now = engine.state(spec)
     version = ""
-    if now["state"] in ("ready", "hung", "degraded"):
+    if now["state"] in ("ready", "hung", "degraded") and spec["readiness"] != "rank":
         try:
             version = str(get_json(spec["address"], spec["port"], "/version").get("version", ""))
         except NoAnswer:

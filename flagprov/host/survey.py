@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from flagprov.host import docker, machine
+from flagprov.host import docker, machine, networks
 from flagprov.host.facts import devices
 from flagprov.host.files import read_json
 from flagprov.host.wire import Blocked
@@ -37,6 +37,7 @@ def survey() -> dict[str, Any]:
             "boot_id": machine.read("/proc/sys/kernel/random/boot_id").strip(),
             "device_errors": errors,
             "machine": devices.maker(),
+            "networks": networks.networks(),
         },
     }
 

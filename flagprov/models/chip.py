@@ -66,6 +66,7 @@ class Chip(Strict):
     source: tuple[str, ...] = ()  # set_env scripts of the vendor inside the image
     env: dict[EnvName, str] = Field({})
     collective_env: dict[EnvName, str] = Field({})  # `{interface}`, `{address}` are replaced per node
+    tensor_parallel_across_nodes: bool = False  # no pipeline stages there; else one stage per node
     forbidden_options: tuple[str, ...] = ()  # fields of Container that must not be set
     native_only: bool = False  # FlagGems cannot run there at all
     health: Health = Health()

@@ -24,6 +24,15 @@ class Stage(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Node:
+    """One host of a replica that spans several: where the others reach it."""
+
+    host: str
+    address: str
+    interface: str
+
+
+@dataclass(frozen=True, slots=True)
 class Replica:
     """One serving instance: named devices on one host, or on a group of hosts (first is the head)."""
 
@@ -33,6 +42,7 @@ class Replica:
     hosts: tuple[str, ...]
     devices: tuple[int, ...]  # the same numbers on every host of the replica
     port: int
+    nodes: tuple[Node, ...] = ()  # in the order of hosts; empty on one host
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,10 @@ from flagprov.models.event import Event
 from flagprov.models.fleet import Host
 from flagprov.models.observed import Survey
 from flagprov.models.outcome import HostOutcome
-from flagprov.models.plan import Plan
+from flagprov.models.plan import Batch, Plan
 from flagprov.rollout.gate import Figures, judge, measure
 from flagprov.rollout.options import Options
+from flagprov.rollout.whole import group_of, halt, partners, replicas_on
 from flagprov.transport import Connections, Session
 
 
@@ -44,10 +45,12 @@ class Rolling:
             results = self.connections.each(moving, self._move if gated else self.bring)
             broken = {name: error for name, error in results.items() if isinstance(error, HostError)}
             brought.update({name: found for name, found in results.items() if isinstance(found, Brought)})
+            rest = partners(batch, broken)
             if broken and gated:
-                brought.update(self._put_back(broken))
+                brought.update(self._put_back(broken | rest, batch))
                 brought.update(self._left_alone(plan, brought, number))
                 return brought
+            broken |= self._halt(rest, batch)
             brought.update({name: _failure(error) for name, error in broken.items()})
             if gated and self.options.pause_s and number < len(plan.batches):
                 time.sleep(self.options.pause_s)
@@ -98,11 +101,32 @@ class Rolling:
         """The newest deployment did start, but was refused: never go back to it."""
         session.ask({"op": "mark", "replica": replica, "result": "refused"})
 
-    def _put_back(self, broken: Mapping[str, HostError]) -> dict[str, Brought]:
-        reachable = [
-            self.hosts[name] for name, error in broken.items() if not isinstance(error, UnreachableError)
-        ]
-        answers = self.connections.each(reachable, self._restore)
+    def _halt(self, rest: Mapping[str, HostError], batch: Batch) -> dict[str, HostError]:
+        """Ranks whose replica has lost another host: stopped, with the end of their logs."""
+
+        def stop(session: Session) -> str:
+            return halt(session, replicas_on(batch, session.host.name), self.lease, self.on_event)
+
+        logs = self.connections.each([self.hosts[name] for name in rest], stop)
+        found = {}
+        for name, error in rest.items():
+            log = logs[name]
+            if isinstance(log, HostError):
+                found[name] = HostError(name, "serve", f"{error.message}; stopping it: {log.message}")
+            else:
+                remedy = "the end of its log is below; the replica was stopped"
+                found[name] = HostError(name, "serve", error.message, remedy=remedy, log=log)
+        return found
+
+    def _put_back(self, broken: Mapping[str, HostError], batch: Batch) -> dict[str, Brought]:
+        """A replica over several hosts goes back only where all of them can; else it is stopped."""
+        reachable = [name for name, error in broken.items() if not isinstance(error, UnreachableError)]
+        back = {name for name in reachable if self.good.get(name)}
+        groups = {name: group_of(batch, name) for name in reachable}
+        alone = {n: broken[n] for n, group in groups.items() if len(group) > 1 and not group <= back}
+        restored = [self.hosts[name] for name in reachable if name not in alone]
+        answers = self.connections.each(restored, self._restore)
+        broken = {**broken, **self._halt(alone, batch)}
         outcomes = {}
         for name, error in broken.items():
             outcome = _failure(error).outcome

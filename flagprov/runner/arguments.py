@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from flagprov.cluster import rendezvous_port
 from flagprov.errors import ReleaseError, SettingsError, UsageError
 from flagprov.models.image import ImageFacts
 from flagprov.models.release import ServeValue
@@ -38,7 +39,29 @@ def engine_arguments(launch: LaunchInputs) -> dict[str, Argument]:
     if drain and "shutdown_timeout" not in arguments and _accepts(launch.facts, "shutdown_timeout"):
         arguments["shutdown_timeout"] = drain
     # Sorted, so that the order in which a release lists them is no change.
-    return placed | dict(sorted(arguments.items()))
+    return placed | dict(sorted(arguments.items())) | _rank_arguments(launch)
+
+
+def _rank_arguments(launch: LaunchInputs) -> dict[str, Argument]:
+    """vLLM's own way over several hosts: one front on the head, the others without."""
+    nodes = launch.replica.nodes
+    if not nodes:
+        return {}
+    if _knows(launch.facts) and not _accepts(launch.facts, "nnodes"):
+        assert launch.facts is not None
+        raise ReleaseError(
+            f"vLLM {launch.facts.vllm or '(version unknown)'} in image {launch.variant.image.reference} "
+            f"has no --nnodes: it cannot span {len(nodes)} hosts by itself",
+            remedy="set nodes to 1, or use an image with a newer vLLM",
+        )
+    arguments: dict[str, Argument] = {
+        "distributed_executor_backend": "mp",
+        "nnodes": len(nodes),
+        "node_rank": launch.rank,
+        "master_addr": nodes[0].address,
+        "master_port": rendezvous_port(launch.replica.port),
+    }
+    return arguments | ({"headless": True} if launch.rank else {})
 
 
 def drain_seconds(launch: LaunchInputs) -> int:

@@ -22,7 +22,6 @@ class LaunchInputs:
     model_path: str  # inside the container, as the release has it
     env: Mapping[str, str] = field(default_factory=dict)  # chip + release + settings + operators
     facts: ImageFacts | None = None  # None: never probed, so nothing is checked and nothing is adapted
-    rank: int = 0
-    addresses: tuple[str, ...] = ()  # one per node, in rank order; empty on one node
+    rank: int = 0  # in replica.hosts
     stop_grace_s: int = 60  # SIGTERM to the end of the engine; docker's own time to stop must be longer
     settings_keys: frozenset[str] = frozenset()  # serve keys that come from settings, for the right error

@@ -6,10 +6,12 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from importlib import resources
 from typing import Any
 
+from flagprov.cluster import meeting_port
 from flagprov.errors import ReleaseError
 from flagprov.runner.arguments import command_line, drain_mode, engine_arguments
 from flagprov.runner.flagscale import flagscale_files
@@ -17,17 +19,17 @@ from flagprov.runner.inputs import LaunchInputs
 
 LAUNCH_SCHEMA_VERSION = 1
 CACHE = "/var/lib/flagprov/cache"
-LAUNCHER_MODULES = ("launcher_launch.py", "launcher_log.py", "launcher_processes.py")
+LAUNCHER_MODULES = ("launcher_launch.py", "launcher_log.py", "launcher_peers.py", "launcher_processes.py")
 
 
 def render(launch: LaunchInputs) -> dict[str, str]:
     """Path in the configuration directory -> text. Raises ReleaseError or SettingsError."""
     kind = launch.variant.launch.kind
     nodes = len(launch.replica.hosts)
-    if nodes > 1:
+    if nodes > 1 and (kind != "nodes" or len(launch.replica.nodes) != nodes):
         raise ReleaseError(
-            f"release {launch.release}: a replica of {nodes} nodes cannot be started yet",
-            remedy="set nodes to 1",
+            f"release {launch.release}: launch kind {kind} cannot start a replica over {nodes} hosts yet",
+            remedy="use launch.kind nodes, or set nodes to 1",
         )
     if launch.facts is not None and launch.facts.vllm is None and kind != "command":
         raise ReleaseError(
@@ -41,6 +43,8 @@ def render(launch: LaunchInputs) -> dict[str, str]:
         files |= flagscale_files(launch, _label(launch))
     elif kind == "nodes":
         document["argv"] = command_line(engine_arguments(launch))
+        if nodes > 1:
+            document["peers"] = _peers(launch)
     elif kind == "command":
         document["argv"] = list(launch.variant.launch.command)
     else:
@@ -93,12 +97,35 @@ def _common(launch: LaunchInputs) -> dict[str, Any]:
     }
 
 
+def _peers(launch: LaunchInputs) -> dict[str, Any]:
+    """How the launchers of a replica's ranks find each other; only those of one configuration do."""
+    head = launch.replica.nodes[0]
+    shared = {
+        "replica": launch.replica.name,
+        "nodes": [[node.host, node.address] for node in launch.replica.nodes],
+        "argv": command_line(engine_arguments(replace(launch, rank=0))),
+        "image": launch.facts.digest if launch.facts else launch.variant.image.reference,
+    }
+    token = hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()
+    return {
+        "hosts": list(launch.replica.hosts),
+        "address": head.address,
+        "port": meeting_port(launch.replica.port),
+        "token": token[:32],
+    }
+
+
 def environment(launch: LaunchInputs) -> dict[str, str]:
     """The engine's environment: what was merged, with the replica's own devices and the mounted caches."""
     env = {"TRITON_CACHE_DIR": f"{CACHE}/triton", "VLLM_CACHE_ROOT": f"{CACHE}/vllm", **launch.env}
     if launch.chip.visible_devices and launch.replica.devices:
         # Placement decides, whatever device the card happened to use.
         env[launch.chip.visible_devices] = ",".join(str(device) for device in _devices(launch))
+    if launch.replica.nodes:
+        node = launch.replica.nodes[launch.rank]
+        for name, value in launch.chip.collective_env.items():
+            # What a card has there is the address of the machine that it was written on.
+            env[name] = value.replace("{interface}", node.interface).replace("{address}", node.address)
     return dict(sorted(env.items()))
 
 

@@ -42,7 +42,9 @@ def merge(
             ranks.setdefault(str(replica["replica"]), []).append((host, replica))
     quiet = set(silent)
     names = {host.name for host in fleet.hosts}
-    for name, known in deployed.items():
+    # A rank without any trace is missed by what the replica's other ranks say of its hosts.
+    said = {name: found[0][1] for name, found in ranks.items() if len(found[0][1]["hosts"]) > 1}
+    for name, known in {**said, **deployed}.items():
         seen = {host for host, _ in ranks.get(name, ())}
         for host in set(known["hosts"]) & names - seen:
             state = "unreachable" if host in quiet else "absent"
@@ -71,7 +73,10 @@ def _status(
         state=worst["state"],
         model=str(head.get("model", "")),
         engine_version=str(head.get("engine_version", "")),
-        ranks=tuple(RankStatus(host, i, str(replica["state"])) for i, (host, replica) in enumerate(found)),
+        ranks=tuple(
+            RankStatus(host, order.index(host) if host in order else i, str(replica["state"]))
+            for i, (host, replica) in enumerate(found)
+        ),
         detail=str(worst.get("detail", "")),
     )
 
@@ -89,6 +94,7 @@ def of_placement(
         }
         states = [str(note.get("state", "absent")) for note in said.values()]
         head = said[replica.hosts[0]]
+        worst = min(said.values(), key=lambda note: WORST_FIRST.index(str(note.get("state", "absent"))))
         statuses.append(
             ReplicaStatus(
                 name=replica.name,
@@ -99,7 +105,7 @@ def of_placement(
                 state=cast(ReplicaState, min(states, key=WORST_FIRST.index)),
                 model=str(head.get("model", "")),
                 ranks=tuple(RankStatus(h, i, states[i]) for i, h in enumerate(replica.hosts)),
-                detail=str(head.get("detail", "")),
+                detail=str(worst.get("detail", "")),
             )
         )
     return tuple(statuses)

@@ -6,6 +6,7 @@ A golden file changes only together with a release or a deliberate difference: l
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from flagprov.catalog import list_releases, load_release
 from flagprov.chips import load_chips
 from flagprov.container import create_body, size_bytes
 from flagprov.desired import Serving, host_desired, site_reference
-from flagprov.models.desired import Replica, Stage
+from flagprov.models.desired import Node, Replica, Stage
 from flagprov.models.fleet import Connection, Host
 from flagprov.models.image import ImageFacts
 from flagprov.models.observed import Survey
@@ -122,3 +123,28 @@ def test_sizes_as_docker_reads_them() -> None:
     assert [size_bytes(text) for text in ("5", "1k", "2M", "32G")] == [5, 1024, 2 << 20, 32 << 30]
     with pytest.raises(ValueError, match="not a size"):
         size_bytes("1T")
+
+
+def test_a_rank_beside_the_head_has_a_probe_of_its_own_and_no_port() -> None:
+    nodes = (Node("h1", "192.0.2.1", "eth0"), Node("h2", "192.0.2.2", "eth0"))
+    base = serving("qwen3-tiny", "cpu-x86")
+    launch = base.variant.launch.model_copy(update={"kind": "nodes"})
+    replica = replace(base.replica, hosts=("h1", "h2"), nodes=nodes)
+    group = replace(base, replica=replica, variant=base.variant.model_copy(update={"launch": launch}))
+    worker = replace(group, host=Host("h2", Connection("192.0.2.2"), chip="cpu-x86"))
+    by_host = [
+        {resource.kind: resource for resource in host_desired(s.host.name, [s]).resources}
+        for s in (group, worker)
+    ]
+    assert [found["claim"].spec["ports"] for found in by_host] == [[9010, 10010, 10011], []]
+    assert [found["probe"].name for found in by_host] == [
+        "endpoint of qwen3-tiny-0",
+        "rank 1 of qwen3-tiny-0",
+    ]
+    assert [found["probe"].spec["readiness"] for found in by_host] == ["chat", "rank"]
+    labels = [found["container"].spec["create"]["Labels"] for found in by_host]
+    assert [found["io.flagprov.rank"] for found in labels] == ["0", "1"]
+    assert labels[0]["io.flagprov.rendezvous"] == "10010"
+    records = [json.loads(found["file"].spec["content"]) for found in by_host]
+    assert [record["rank"] for record in records] == [0, 1]
+    assert records[1]["nodes"][1] == {"host": "h2", "address": "192.0.2.2", "interface": "eth0"}

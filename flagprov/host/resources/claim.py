@@ -14,8 +14,9 @@ def observe(spec: dict[str, Any]) -> dict[str, Any]:
     if own and own["State"]["Running"]:
         return {"ours": True, "port": "", "devices": {}}
     ports = machine.listening()
-    holder = machine.holder(spec["port"]) if spec["port"] in ports else ""
-    return {"ours": False, "port": holder, "devices": _device_holders(spec)}
+    taken = next((port for port in spec.get("ports", [spec["port"]]) if port in ports), None)
+    holder = machine.holder(taken) if taken is not None else ""
+    return {"ours": False, "number": taken, "port": holder, "devices": _device_holders(spec)}
 
 
 def _device_holders(spec: dict[str, Any]) -> dict[str, str]:
@@ -34,7 +35,7 @@ def diff(spec: dict[str, Any], observed: dict[str, Any], changed: set[str]) -> l
         blocks.append(
             (
                 "block",
-                "port %d is taken by %s" % (spec["port"], observed["port"]),
+                "port %d is taken by %s" % (observed.get("number") or spec["port"], observed["port"]),
                 "stop it, or choose another port: --set port=N",
             )
         )

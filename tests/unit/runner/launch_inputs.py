@@ -14,7 +14,7 @@ from flagprov.runner.inputs import LaunchInputs
 COMMON = (
     "model", "host", "port", "served-model-name", "max-model-len", "max-num-seqs", "gpu-memory-utilization",
     "enforce-eager", "enable-prefix-caching", "no-enable-prefix-caching", "limit-mm-per-prompt",
-    "compilation-config", "headless",
+    "compilation-config", "headless", "nnodes",
 )
 # fmt: on
 

@@ -11,6 +11,8 @@ import yaml
 from launch_inputs import chip, facts, inputs
 
 from flagprov.errors import ReleaseError
+from flagprov.models.desired import Node, Replica
+from flagprov.runner.inputs import LaunchInputs
 from flagprov.runner.render import content_hash, environment, render
 
 
@@ -28,6 +30,7 @@ def test_flagscale_directory() -> None:
         "flagprov/host/__init__.py",
         "flagprov/host/launcher_launch.py",
         "flagprov/host/launcher_log.py",
+        "flagprov/host/launcher_peers.py",
         "flagprov/host/launcher_processes.py",
         "launch.json",
         "launcher.py",
@@ -110,7 +113,7 @@ def test_the_engine_is_asked_where_it_listens() -> None:
 @pytest.mark.parametrize(
     ("launch", "message"),
     [
-        (inputs(hosts=("a", "b")), "2 nodes"),
+        (inputs(hosts=("a", "b")), "2 hosts"),
         (inputs(launch={"label": "../etc"}), "no file name"),
         (inputs(serve={"chat_template": "${x}"}), "serve.chat_template"),
         (inputs(facts=facts(flagscale=None, flagscale_deploy=None)), "has no FlagScale"),
@@ -131,3 +134,44 @@ def test_a_value_that_flagscale_would_replace_is_fine_without_it() -> None:
 def test_facts_change_what_is_rendered_but_not_that_it_is() -> None:
     plain = inputs()
     assert render(plain) != render(dataclasses.replace(plain, facts=facts()))
+
+
+def over_two_hosts(rank: int, **changes: Any) -> LaunchInputs:
+    nodes = (Node("lab1", "192.0.2.1", "eth0"), Node("lab2", "192.0.2.2", "eth1"))
+    replica = Replica("qwen3-tiny-0", "qwen3-tiny", "cpu-x86", ("lab1", "lab2"), (0,), 9010, nodes)
+    collective = {"GLOO_SOCKET_IFNAME": "{interface}", "VLLM_HOST_IP": "{address}"}
+    values: dict[str, Any] = {"launch": {"kind": "nodes"}, "chip": chip(collective_env=collective)}
+    return inputs(**values | {"replica": replica, "rank": rank, "facts": facts()} | changes)
+
+
+def test_each_rank_has_its_own_number_and_environment_and_shares_the_rest() -> None:
+    head, worker = (document(over_two_hosts(rank)) for rank in (0, 1))
+    meeting = ["--master-addr", "192.0.2.1", "--master-port", "10010"]
+    common = ["--distributed-executor-backend", "mp", "--nnodes", "2", "--node-rank"]
+    assert " ".join([*common, "0", *meeting]) in " ".join(head["argv"])
+    assert " ".join([*common, "1", *meeting, "--headless"]) in " ".join(worker["argv"])
+    assert "--headless" not in head["argv"]
+    assert head["env"]["VLLM_HOST_IP"] == "192.0.2.1"
+    assert (worker["env"]["VLLM_HOST_IP"], worker["env"]["GLOO_SOCKET_IFNAME"]) == ("192.0.2.2", "eth1")
+    assert head["peers"] == worker["peers"]
+    assert head["peers"] | {"token": ""} == {
+        "hosts": ["lab1", "lab2"], "address": "192.0.2.1", "port": 10011, "token": ""
+    }  # fmt: skip
+    assert (head["rank"], worker["rank"]) == (0, 1)
+
+
+def test_ranks_of_different_configurations_have_different_tokens() -> None:
+    one = document(over_two_hosts(0))["peers"]["token"]
+    other = document(over_two_hosts(0, serve={"max_num_seqs": 3}))["peers"]["token"]
+    assert one != other
+
+
+def test_a_vllm_without_nnodes_cannot_span_hosts() -> None:
+    without = tuple(option for option in facts().options if option != "nnodes")
+    with pytest.raises(ReleaseError, match="has no --nnodes: it cannot span 2 hosts"):
+        render(over_two_hosts(0, facts=facts(options=without)))
+
+
+def test_other_kinds_over_several_hosts_are_refused() -> None:
+    with pytest.raises(ReleaseError, match="launch kind flagscale cannot start a replica over 2 hosts"):
+        render(over_two_hosts(0, launch={}))

@@ -1,0 +1,108 @@
+"""What placement chooses from on one host: its devices and its ports; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from flagprov.cluster import meeting_port, rendezvous_port
+from flagprov.models.chip import Chip
+from flagprov.models.desired import Refusal
+from flagprov.models.fleet import Host
+from flagprov.models.observed import Device, Running, Survey
+from flagprov.models.release import Variant
+
+DEFAULT_PORT = 9010
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the release with the fleet's settings asks for on one host."""
+
+    host: Host
+    chip: Chip
+    variant: Variant
+    survey: Survey
+    replicas: int | None = None  # over the whole fleet; None: one per host
+
+    @property
+    def port(self) -> int:
+        port = self.variant.serve.get("port")
+        return int(port) if isinstance(port, int | str) else DEFAULT_PORT
+
+
+class Refused(Exception):
+    """One host cannot take what it was chosen for."""
+
+    def __init__(self, host: str, message: str, remedy: str) -> None:
+        super().__init__(message)
+        self.refusal = Refusal(host, message, remedy)
+
+
+def ports_of(host: str, running: Iterable[Running]) -> dict[int, str]:
+    """Ports that replicas hold on a host; those over several hosts hold theirs on their head."""
+    held: dict[int, str] = {}
+    for replica in running:
+        if len(replica.hosts) < 2:
+            held[replica.port] = replica.replica
+        elif replica.hosts[0] == host:
+            for port in (replica.port, rendezvous_port(replica.port), meeting_port(replica.port)):
+                held[port] = replica.replica
+    return held
+
+
+def choose_port(wish: Wish, position: int, ports: Mapping[int, str]) -> int:
+    port = wish.port + position
+    if port in ports:
+        raise Refused(
+            wish.host.name,
+            f"port {port} belongs to replica {ports[port]}",
+            "stop that one with `flagprov teardown`, or use another port: --set port=N",
+        )
+    return port
+
+
+def choose_devices(
+    wish: Wish, previous: Running | None, devices: Sequence[Device], held: Mapping[int, Running]
+) -> tuple[int, ...]:
+    count = wish.variant.devices
+    if previous and len(previous.devices) == count and not set(previous.devices) & set(held):
+        return previous.devices
+    unclaimed = [device for device in devices if device.index not in held and is_well(device)]
+    free = [device for device in unclaimed if not device.processes]
+    for some in (free, unclaimed):  # busy ones, so that the claim says which process is on which device
+        if len(some) >= count:
+            return _whole_cards(some, count, wish.chip.detection.devices_per_card)
+    holders = sorted({f"{running.replica}" for running in held.values()})
+    reasons = [f"held by {', '.join(holders)}"] if holders else []
+    reasons += [f"device {device.index}: {device.health}" for device in devices if not is_well(device)]
+    counts = wish.chip.device_counts
+    if counts and len(devices) not in counts:
+        reasons.append(f"a host of this chip has {', '.join(map(str, counts[:-1]))} or {counts[-1]} devices")
+    by = f"; {'; '.join(reasons)}" if reasons else ""
+    raise Refused(
+        wish.host.name,
+        f"{count} devices are needed, {len(unclaimed)} of {len(devices)} are free{by}",
+        "stop or tear down what holds them, or ask for fewer: --set devices=N",
+    )
+
+
+def is_well(device: Device) -> bool:
+    """A device with an alarm computes wrongly or not at all; one with a warning still works."""
+    return device.health in ("ok", "warning", "unknown", "")
+
+
+def _whole_cards(devices: Sequence[Device], count: int, per_card: int) -> tuple[int, ...]:
+    """Whole cards where they can be had; a single device comes from a card that is broken into already."""
+    if per_card == 1:
+        return tuple(device.index for device in devices[:count])
+    cards: dict[int, list[int]] = {}
+    for device in devices:
+        card = device.index // per_card if device.card is None else device.card
+        cards.setdefault(card, []).append(device.index)
+    whole = [indices for indices in cards.values() if len(indices) == per_card]
+    broken = [indices for indices in cards.values() if len(indices) < per_card]
+    full = count - count % per_card
+    chosen = [index for indices in whole for index in indices][:full]
+    rest = [index for indices in broken + whole for index in indices if index not in chosen]
+    return tuple(sorted(chosen + rest[: count - len(chosen)]))

@@ -1,0 +1,129 @@
+"""Ranks of a replica: launchers that meet, start together and end together, each as a process of its own."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import sys
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from launching import Running, launched
+
+READY = "Application startup complete."
+GOODBYE = "signal.signal(signal.SIGTERM, lambda *_: (print('bye'), sys.exit(0)))"
+ENGINE = [sys.executable, "-u", "-c", f"import signal, sys; {GOODBYE}; print('{READY}'); signal.pause()"]
+HEADLESS = [sys.executable, "-u", "-c", f"import signal, sys; {GOODBYE}; print('headless'); signal.pause()"]
+NUMBERS = itertools.count(1)
+
+
+def loopback() -> str:
+    """An address that no other test has."""
+    pid = os.getpid()
+    return f"127.{1 + pid % 250}.{pid // 250 % 250}.{next(NUMBERS)}"
+
+
+def rank(
+    folder: Path,
+    number: int,
+    address: str,
+    *,
+    token: str = "t",
+    argv: list[str] | None = None,
+    gone_s: float = 10,
+) -> AbstractContextManager[Running]:
+    peers = {"hosts": ["a", "b"], "address": address, "port": 47811, "token": token, "gone_s": gone_s}
+    argv = argv or (HEADLESS if number else ENGINE)
+    return launched(folder / f"{number}-{token}", argv=argv, rank=number, peers=peers, stop_grace_s=5)
+
+
+def test_no_engine_starts_before_all_ranks_are_there(tmp_path: Path) -> None:
+    address = loopback()
+    with rank(tmp_path, 0, address) as head:
+        assert "rank 1 on b" in head.until("waiting for")
+        with rank(tmp_path, 1, address) as worker:
+            worker.until("headless")
+            head.until(READY)
+    assert head.lines.index("flagprov: all 2 ranks are there") < head.lines.index(READY)
+
+
+def test_what_it_waits_for_is_in_its_state(tmp_path: Path) -> None:
+    with rank(tmp_path, 1, loopback()) as worker:
+        worker.until("waiting for")
+        worker.process.terminate()
+        assert worker.finish() == 0
+        assert "headless" not in worker.lines
+
+
+def test_a_rank_that_is_killed_ends_the_others(tmp_path: Path) -> None:
+    address = loopback()
+    for killed in (0, 1):
+        with (
+            rank(tmp_path / str(killed), 0, address) as head,
+            rank(tmp_path / str(killed), 1, address) as worker,
+        ):
+            worker.until("headless")
+            head.until(READY)
+            one, other = (head, worker) if killed == 0 else (worker, head)
+            one.process.kill()
+            assert other.finish() == 1
+            name = "rank 0 on a" if killed == 0 else "rank 1 on b"
+            assert f"the engine was ended: {name} ended" in other.lines[-1]
+            assert other.state()["phase"] == "ended"
+
+
+def test_an_engine_that_ends_takes_all_ranks_with_it(tmp_path: Path) -> None:
+    address = loopback()
+    dies = ["sh", "-c", "echo headless; read line < /dev/null; exit 3"]
+    with rank(tmp_path, 0, address) as head, rank(tmp_path, 1, address, argv=dies) as worker:
+        assert worker.finish() == 1
+        assert "exit code 3" in worker.lines[-1]
+        assert head.finish() == 1
+        assert "rank 1 on b ended" in head.lines[-1]
+
+
+def test_a_silent_rank_is_gone(tmp_path: Path) -> None:
+    address = loopback()
+    with rank(tmp_path, 0, address, gone_s=2) as head, rank(tmp_path, 1, address, gone_s=2) as worker:
+        worker.until("headless")
+        worker.process.send_signal(signal.SIGSTOP)
+        assert head.finish() == 1
+        assert "is silent for 2 s" in head.lines[-1]
+        worker.process.send_signal(signal.SIGCONT)
+        assert worker.finish() == 1
+
+
+def test_a_rank_of_another_configuration_is_refused(tmp_path: Path) -> None:
+    address = loopback()
+    with rank(tmp_path, 0, address) as head, rank(tmp_path, 1, address, token="other") as stranger:
+        assert "another configuration" in head.until("another")
+        assert "another configuration" in stranger.until("another")
+        with rank(tmp_path, 1, address) as worker:
+            worker.until("headless")
+        assert "headless" not in stranger.lines
+
+
+def test_the_workers_wait_for_the_head_to_drain_whoever_is_asked_to_stop(tmp_path: Path) -> None:
+    for asked in (0, 1):
+        address = loopback()
+        folder = tmp_path / str(asked)
+        with rank(folder, 0, address) as head, rank(folder, 1, address) as worker:
+            worker.until("headless")
+            head.until(READY)
+            (worker if asked else head).process.terminate()
+            assert head.finish() == 0
+            assert worker.finish() == 0
+            assert "bye" in head.lines
+            assert "bye" in worker.lines
+
+
+def test_it_starts_again_as_a_whole(tmp_path: Path) -> None:
+    address = loopback()
+    with rank(tmp_path / "1", 0, address) as head:
+        with rank(tmp_path / "1", 1, address) as worker:
+            worker.until("headless")
+        assert head.finish() in (0, 1)
+    with rank(tmp_path / "2", 1, address) as worker, rank(tmp_path / "2", 0, address) as head:
+        head.until(READY)
+        worker.until("headless")
