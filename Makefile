@@ -1,11 +1,11 @@
 # The two commands that matter: make demo, make test. Both do all the set-up themselves.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-all molecule clean
+.PHONY: help setup demo demo-multinode check test test-all molecule clean
 SHELL := /bin/bash
 FLAGPROV := .venv/bin/python -m flagprov
 
 help: ## what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## virtual environment with all that development needs
 	@scripts/bootstrap.sh
@@ -14,6 +14,13 @@ demo: ## a small fleet on this machine, and a release deployed to it (Debian 12,
 	@scripts/bootstrap.sh lab
 	@$(FLAGPROV) lab up --hosts 2
 	@$(FLAGPROV) deploy inventory/lab.ini qwen3-tiny --yes
+
+demo-multinode: ## one model over two hosts of that fleet: ranks that start, serve and end together
+	@scripts/bootstrap.sh lab
+	@$(FLAGPROV) lab up --hosts 2
+	@$(FLAGPROV) teardown inventory/lab.ini --yes
+	@$(FLAGPROV) deploy inventory/lab.ini qwen3-tiny --set nodes=2 --yes
+	@$(FLAGPROV) status inventory/lab.ini
 
 check: setup ## linters, types, import rules, unit tests
 	@scripts/test.sh static unit

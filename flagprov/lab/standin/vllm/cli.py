@@ -47,14 +47,15 @@ def serve(words: list[str]) -> int:
         if orders.get("fail"):
             raise ValueError(str(orders["fail"]))
         served = args.served_model_name or [model]
-        server = Server(args.host or "0.0.0.0", args.port, served, args.api_key or [])
+        address = (args.host or "0.0.0.0", args.port)
+        server = None if args.headless else Server(*address, served, args.api_key or [])
     except (ValueError, OSError) as error:
         sys.stderr.write(f"ERROR [standin] {type(error).__name__}: {error}\n")
         return FAIL
     return run(server, orders, args.shutdown_timeout)
 
 
-def run(server: Server, orders: Any, shutdown_timeout: int) -> int:
+def run(server: Server | None, orders: Any, shutdown_timeout: int) -> int:
     asked, over = threading.Event(), threading.Event()
 
     def on_signal(*_: object) -> None:
@@ -66,10 +67,15 @@ def run(server: Server, orders: Any, shutdown_timeout: int) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
-    front = server.front = Front(orders, on_death)
+    front = Front(orders, on_death)
+    if server:
+        server.front = front
     log("Starting to load model (emulated)")
     over.wait(float(orders.get("start_s", START_S)))
-    if not over.is_set():
+    if not over.is_set() and not server:
+        log("Headless: a rank beside the head (emulated)")
+        over.wait()
+    elif not over.is_set() and server:
         server.server_activate()
         threading.Thread(target=server.serve_forever, args=(0.2,), daemon=True).start()
         log("Application startup complete.")
