@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flagprov.catalog import load_release
@@ -75,6 +75,7 @@ def test_the_rendezvous_needs_ports() -> None:
         cut(CPU, 2, port=65000)
 
 
+@settings(deadline=None)
 @given(st.integers(min_value=1, max_value=64), st.sampled_from([None, 4, 28, 40]), st.booleans())
 def test_every_layout_uses_all_devices_and_divides_the_heads(
     total: int, heads: int | None, across: bool

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flagprov.choosing import Wish
@@ -175,6 +175,7 @@ def test_hosts_of_two_chips_are_never_one_group(chips: int) -> None:
     assert hosts == ([("h0", "h1"), ("h2", "h3")] if chips == 1 else [("h0", "h2"), ("h1", "h3")])
 
 
+@settings(deadline=None)
 @given(
     there=st.lists(st.integers(min_value=0, max_value=8), min_size=1, max_size=8),
     nodes=st.integers(min_value=2, max_value=4),
@@ -202,6 +203,7 @@ def test_every_group_is_whole_no_host_is_in_two_and_a_second_run_changes_nothing
     assert set(run(*again(wishes, placed)).replicas) >= set(placed.replicas)
 
 
+@settings(deadline=None)
 @given(
     nodes=st.integers(min_value=2, max_value=3),
     count=st.integers(min_value=2, max_value=8),

@@ -1,0 +1,69 @@
+"""A rank beside the head is what its launcher says, and which way leads to the other nodes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flagprov.host import engine, networks
+
+STARTED = "2026-01-02T03:04:05.6789Z"
+STARTED_AT = 1767323045
+
+
+def state(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, said: dict[str, Any] | None, **container: Any
+) -> Any:
+    path = folder / "state.json"
+    if said is not None:
+        path.write_text(json.dumps({"started_at": STARTED_AT + 1, "reason": ""} | said))
+    found = {"State": {"Running": True, "StartedAt": STARTED, "ExitCode": 1} | container}
+    unit = {"ActiveState": "active", "SubState": "auto-restart"}
+    monkeypatch.setattr(engine.docker, "container", lambda _: found)
+    monkeypatch.setattr(engine, "unit_state", lambda _: unit)
+    return engine.state({"container": "c", "unit": "u", "readiness": "rank", "launcher": str(path)})
+
+
+def test_running_is_ready(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert state(monkeypatch, tmp_path, {"phase": "running"})["state"] == "ready"
+
+
+@pytest.mark.parametrize(
+    ("said", "shown", "detail"),
+    [
+        ({"phase": "starting", "reason": "waiting for rank 0 on a"}, "starting", "waiting for rank 0 on a"),
+        ({"phase": "stopping"}, "draining", "its launcher has begun"),
+        ({"phase": "ended", "reason": "rank 0 on a ended"}, "starting", "rank 0 on a ended"),
+        ({"phase": "running", "started_at": STARTED_AT - 60}, "starting", "its launcher has begun"),
+        (None, "starting", "its launcher has begun"),
+    ],
+    ids=["waiting", "stopping", "ended", "of an earlier start", "nothing yet"],
+)
+def test_everything_else_is_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: dict[str, Any] | None, shown: str, detail: str
+) -> None:
+    found = state(monkeypatch, tmp_path, said)
+    assert (found["state"], found["detail"]) == (shown, detail)
+
+
+def test_a_dead_container_is_never_ready(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    found = state(monkeypatch, tmp_path, {"phase": "running"}, Running=False)
+    assert found["state"] == "starting"
+    assert "ended with code 1" in found["detail"]
+
+
+def test_routes_of_the_kernel() -> None:
+    table = (
+        "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"
+        "eth0\t00000000\t010200C0\t0003\t0\t0\t100\t00000000\t0\t0\t0\n"
+        "ib0\t0000090A\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\n"
+        "down\t0000090A\t00000000\t0000\t0\t0\t0\t0000FFFF\t0\t0\t0\n"
+    )
+    assert networks.routes(table) == [
+        {"network": "0.0.0.0/0", "interface": "eth0", "metric": 100},
+        {"network": "10.9.0.0/16", "interface": "ib0", "metric": 0},
+    ]
+    assert networks.routes("") == []
