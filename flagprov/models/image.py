@@ -18,7 +18,9 @@ class ImageFacts:
     vllm: str | None = None
     options: tuple[str, ...] = ()  # long options that its `vllm serve` accepts, without dashes
     flagscale: str | None = None
-    flagscale_deploy: str | None = None  # where it reads deploy: experiment.deploy or experiment.runner.deploy
+    flagscale_deploy: str | None = (
+        None  # where it reads deploy: experiment.deploy or experiment.runner.deploy
+    )
     flaggems: str | None = None
     flaggems_enable: tuple[str, ...] = ()  # parameters of flag_gems.enable
     flaggems_error: str | None = None  # why it cannot be imported, where it cannot

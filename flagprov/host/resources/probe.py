@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 
 from flagprov.host import engine
-from flagprov.host.http import NoAnswer
 from flagprov.host.resources import unit
 from flagprov.host.shell import run, unit_state
 from flagprov.host.wire import Blocked, progress
