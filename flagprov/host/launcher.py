@@ -20,7 +20,7 @@ import stat
 import subprocess
 import sys
 import time
-from typing import Callable, Dict, List, Mapping, Optional, Sequence
+from typing import Callable, Dict, List, Mapping, Optional, Sequence, Set
 
 from flagprov.host.launcher_launch import SCHEMA_VERSION, Unusable, read_launch, shell_script
 from flagprov.host.launcher_log import Log, say
@@ -77,6 +77,7 @@ class Launcher:
         self.address = str(self.launch.get("address", "127.0.0.1"))  # where the engine listens
         self.log = Log()
         self.children: List[subprocess.Popen[bytes]] = []
+        self.found: Set[str] = set()  # logs that FlagScale names otherwise
         self.ended: Dict[int, int] = {}  # our children that were reaped -> wait status
         self.engine: Optional[int] = None
         self.stopping = False
@@ -205,10 +206,14 @@ class Launcher:
                 "flagscale serve came back (%s) and left no engine; its own lines are above" % how
             )
         self.engine = pid
+
+    def find_logs(self) -> None:
+        """Other names of the log, which FlagScale's shell may open after FlagScale is gone."""
         logs = os.path.join(self.exp, "serve_logs")
         for name in sorted(os.listdir(logs)):
             path = os.path.join(logs, name)
-            if name.endswith(".output") and stat.S_ISREG(os.stat(path).st_mode):
+            if name.endswith(".output") and path not in self.found and stat.S_ISREG(os.stat(path).st_mode):
+                self.found.add(path)
                 self.log.add(path)
 
     def engine_of_flagscale(self) -> Optional[int]:
@@ -263,6 +268,7 @@ class Launcher:
                 if self.peers:
                     self.peers.tell("running")
                     self.workers = workers(self.ours(), command_line)
+            self.find_logs()
             self.turn()
 
     def serves(self) -> bool:
@@ -354,6 +360,7 @@ class Launcher:
             self.peers.close()  # so that the others end now, not after our own end
         seconds = time.time() - self.started_at
         left = self.sweep()
+        self.find_logs()
         self.turn(0)
         if lost:
             return self.over(ENDED, "the engine was ended: %s" % lost)
