@@ -209,7 +209,8 @@ def main() -> None:
     rows: list[Row] = []
     shutil.rmtree(MEMORY, ignore_errors=True)
     MEMORY.mkdir(parents=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "huge=always,size=90%", "tmpfs", str(MEMORY)], check=True)
+    options = "huge=within_size,size=90%"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(MEMORY)], check=True)
     try:
         sources = MEMORY / "sources"
         one = make_file(sources / "one" / "model", given.size * 1_000_000)

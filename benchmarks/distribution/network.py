@@ -210,6 +210,8 @@ class Fleet:
                 for pid in run("ip", "netns", "pids", name, check=False).split():
                     with_signal(int(pid), signal.SIGKILL)
                 run("ip", "netns", "del", name, check=False)
+            if Path(f"/sys/class/net/fpbv{index}").exists():  # namespaces go when they like
+                run("ip", "link", "del", f"fpbv{index}", check=False)
         run("ip", "link", "del", BRIDGE, check=False)
         if shutil.which("iptables"):
             run("iptables", "-D", *FORWARDED, check=False)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from flagprov.host.transfer.store import Store
 
 CONNECT_S = 2.0
+PROBE_S = 0.7
 GRACE_S = 6.0  # the others may start later than we do: the nearest one is asked again
 REST_S = 5.0  # a node that failed is left alone for so long
 
@@ -167,8 +168,15 @@ class Node:
     def _pull_from(self, peer: dict[str, Any], store: Incoming) -> bool:
         """True where this brought anything, so that the nearest is asked first again."""
         before = store.bytes
+        while self._pull_once(peer, store, CONNECT_S if store.bytes == before else PROBE_S):
+            continue  # it was silent, or hung up: it may be there all the same
+        return store.bytes > before
+
+    def _pull_once(self, peer: dict[str, Any], store: Incoming, patience: float) -> bool:
+        """True where it brought something and broke off: worth another try."""
+        begun_with = store.bytes
         try:
-            link = self._connect(peer)
+            link = self._connect(peer, patience)
         except Broken as error:
             early = time.monotonic() - self._begun < GRACE_S and peer is self.peers[0] and not self._rest
             if not early:
@@ -181,20 +189,22 @@ class Node:
         except talk.Behind:
             self._leave(peer, "slow", 60.0)
         except Broken as error:
+            if store.bytes > begun_with:
+                return True
             self._leave(peer, str(error))
         finally:
             link.close()
-        return store.bytes > before
+        return False
 
     def _leave(self, peer: dict[str, Any], why: str, rest: float = REST_S) -> None:
         self.note = "%s: %s" % (peer["name"], why)
         self._rest[peer["name"]] = time.monotonic() + rest
 
-    def _connect(self, peer: dict[str, Any]) -> Link:
+    def _connect(self, peer: dict[str, Any], patience: float) -> Link:
         problem = "it has no address"
         for address in peer["addresses"]:
             try:
-                sock = socket.create_connection((address, peer["port"]), timeout=CONNECT_S)
+                sock = socket.create_connection((address, peer["port"]), timeout=patience)
             except OSError as error:
                 problem = "%s port %d: %s" % (address, peer["port"], error.strerror or error)
                 continue

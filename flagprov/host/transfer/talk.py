@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from flagprov.host.transfer.pace import Pace
     from flagprov.host.transfer.store import Incoming, Store
 
-ALIVE_S = 0.5  # a sender that has nothing to send says so this often
-SILENCE_S = 3.0  # a sender that says nothing for longer is taken for dead
+ALIVE_S = 0.4  # a sender that has nothing to send says so this often
+SILENCE_S = 1.5  # a sender that says nothing for longer is asked whether it is still there
 PATIENCE_S = 20.0  # a receiver may be slow, its network may be away for a moment
 WRONG = 5  # chunks that may arrive damaged over one connection
 LAG_S = 6.0  # the rates of the ones before us are compared over this time
