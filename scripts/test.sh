@@ -7,10 +7,10 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 GROUPS_TABLE='
 static      |  3 | yes | no  | scripts/check.sh
-unit        |  4 | yes | no  | python -m pytest -q tests/unit
+unit        |  5 | yes | no  | python -m pytest tests/unit
 lab         |  7 | yes | no  | python -m flagprov lab up --hosts 2
-integration |  8 | yes | yes | python -m pytest -q tests/integration
-e2e         | 15 | yes | yes | python -m pytest -q tests/e2e
+integration | 10 | yes | yes | python -m pytest tests/integration
+e2e         | 18 | yes | yes | python -m pytest tests/e2e
 roles       | 15 | yes | no  | scripts/molecule.sh
 '
 export PATH=$PWD/.venv/bin:$PATH PYTHONUNBUFFERED=1
@@ -23,9 +23,16 @@ wanted=" $* "
 kept=no used=no
 [ ! -e inventory/lab.ini ] || kept=yes
 
-results=
+results= child=
 leave() {
     trap - EXIT INT TERM
+    # timeout hands the signal on to all that it started.
+    [ -z "$child" ] || { kill -TERM "$child" 2>/dev/null && wait "$child"; }
+    local scenario
+    for scenario in build/molecule/*/; do
+        [ -d "$scenario" ] && [ "$used" = yes ] || continue
+        python molecule/instances.py destroy "$(basename "$scenario")" >/dev/null
+    done
     if [ "$kept" = no ] && [ "$used" = yes ]; then
         python -m flagprov lab down >/dev/null || results="$results|lab down;failed;0;1"
     fi
@@ -66,8 +73,11 @@ while IFS='|' read -r name minutes listed needs command <&3; do
     case $name in static | unit) ;; *) used=yes ;; esac
     printf '\n--- %s (budget %d min)\n' "$name" "$minutes"
     began=$SECONDS
-    timeout --kill-after=30 "$((2 * minutes))m" bash -c "$command" </dev/null
+    timeout --kill-after=30 "$((2 * minutes))m" bash -c "$command" </dev/null &
+    child=$!
+    wait "$child"
     code=$?
+    child=
     took=$((SECONDS - began))
     case $code in
         0) [ "$took" -le $((60 * minutes)) ] && result=passed || result=slow ;;
