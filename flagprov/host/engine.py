@@ -96,7 +96,7 @@ def state(spec: dict[str, Any]) -> dict[str, Any]:
         said = _launcher(spec, found)
         if said.get("phase") != "running":
             shown = "draining" if said.get("phase") == "stopping" else "starting"
-            return {"state": shown, "detail": said.get("reason") or "its launcher has begun"}
+            return {"state": shown, "detail": said.get("reason") or "its engine is starting"}
         if spec["readiness"] == "rank":
             return {"state": "ready", "detail": ""}
     return _serving(spec)

@@ -35,10 +35,10 @@ def test_running_is_ready(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     ("said", "shown", "detail"),
     [
         ({"phase": "starting", "reason": "waiting for rank 0 on a"}, "starting", "waiting for rank 0 on a"),
-        ({"phase": "stopping"}, "draining", "its launcher has begun"),
+        ({"phase": "stopping"}, "draining", "its engine is starting"),
         ({"phase": "ended", "reason": "rank 0 on a ended"}, "starting", "rank 0 on a ended"),
-        ({"phase": "running", "started_at": STARTED_AT - 60}, "starting", "its launcher has begun"),
-        (None, "starting", "its launcher has begun"),
+        ({"phase": "running", "started_at": STARTED_AT - 60}, "starting", "its engine is starting"),
+        (None, "starting", "its engine is starting"),
     ],
     ids=["waiting", "stopping", "ended", "of an earlier start", "nothing yet"],
 )
