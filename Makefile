@@ -1,6 +1,6 @@
 # The two commands that matter: make demo, make test. Both do all the set-up themselves.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-multinode check test test-all molecule clean
+.PHONY: help setup demo demo-multinode check test test-all molecule benchmark-distribution clean
 SHELL := /bin/bash
 FLAGPROV := .venv/bin/python -m flagprov
 
@@ -36,6 +36,10 @@ test-all: ## all tests, also those that take longer than an hour
 molecule: ## the roles' own tests: make molecule ROLE=container_engine
 	@scripts/bootstrap.sh lab
 	@scripts/molecule.sh $(ROLE)
+
+benchmark-distribution: ## files to many hosts behind narrow links, beside scp, rsync and Ansible's copy
+	@scripts/bootstrap.sh lab
+	@benchmarks/distribution/run.sh
 
 clean: ## take everything away again: lab, images, build, virtual environment
 	@scripts/clean.sh
