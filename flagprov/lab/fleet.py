@@ -55,6 +55,7 @@ def down(on_progress: Progress) -> None:
             _remove_objects(layout, on_progress)
             if machine.stop_docker(layout):
                 on_progress("dockerd: stopped")
+        machine.restore_limits(layout)
         files_written.remove_files(layout)
         _remove_leftovers(layout)
         remove(layout.build / "tls")

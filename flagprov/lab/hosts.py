@@ -20,13 +20,12 @@ from flagprov.lab import rootfs
 from flagprov.lab.files_written import forget_host, know_host
 from flagprov.lab.layout import MODEL, WEIGHTS_ROOT, Layout
 from flagprov.lab.leftovers import remove
-from flagprov.lab.machine import missing_capabilities
+from flagprov.lab.machine import MANY, missing_capabilities, raise_limits
 from flagprov.lab.network import host_address
 from flagprov.lab.shell import attempt, docker, lines, run
 
 BOOT = "umount -R /sys/fs/cgroup; mount -o remount,rw /sys; exec /sbin/init"
 KIND = "flagprov.lab.kind"
-MANY = 8  # hosts, from which on the machine's inotify limit is too small
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,7 @@ def ensure_hosts(
             docker("start", layout.container(name))
     present = _containers(layout)
     if count > MANY:
-        run(["sysctl", "-q", "-w", "fs.inotify.max_user_instances=8192"])
+        raise_limits(layout)
     for number, name in enumerate(names, 1):
         if name not in present:
             on_progress(f"{name}: starting")

@@ -28,6 +28,8 @@ PROGRAMS = {
     "openssl": "openssl",
     "update-ca-certificates": "ca-certificates",
 }
+INSTANCES = Path("/proc/sys/fs/inotify/max_user_instances")
+MANY = 8  # hosts, each with its systemd: more need more inotify instances than machines come with
 # In the kernel's order.
 # fmt: off
 CAPABILITIES = (
@@ -153,6 +155,21 @@ def stop_docker(layout: Layout) -> bool:
         before.unlink()
     file.unlink()
     return True
+
+
+def raise_limits(layout: Layout) -> None:
+    """More inotify instances; `down` puts the old number back."""
+    before = layout.build / "inotify.before"
+    if int(INSTANCES.read_text()) < 8192:
+        before.write_text(INSTANCES.read_text())
+        INSTANCES.write_text("8192\n")
+
+
+def restore_limits(layout: Layout) -> None:
+    before = layout.build / "inotify.before"
+    if before.exists():
+        INSTANCES.write_text(before.read_text())
+        before.unlink()
 
 
 def _is_dockerd(pid: int) -> bool:
