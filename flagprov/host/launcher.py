@@ -358,6 +358,7 @@ class Launcher:
             return self.over(STOPPED, lost or "stopped by request")
         if self.peers:
             self.peers.close()  # so that the others end now, not after our own end
+            self.enter("stopping", lost)  # half a replica still answers some requests
         seconds = time.time() - self.started_at
         left = self.sweep()
         self.find_logs()

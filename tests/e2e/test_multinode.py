@@ -35,7 +35,7 @@ def test_one_replica_over_both_hosts_answers(lab: Lab, deployed: Any) -> None:
 
 
 def test_the_ranks_are_two_halves_of_one_engine(lab: Lab, deployed: Any) -> None:
-    head, worker = (lab.on(host, f"docker top flagprov-{REPLICA} -eo args") for host in lab.hosts)
+    head, worker = (lab.on(host, f"docker top flagprov-{REPLICA} -eo pid,args") for host in lab.hosts)
     for processes in (head, worker):
         assert "--tensor-parallel-size 2" in processes
         assert "--nnodes 2" in processes
@@ -66,4 +66,4 @@ def test_teardown_leaves_nothing(lab: Lab, deployed: Any) -> None:
         assert lab.on(host, "ls -d /var/lib/flagprov 2>/dev/null", check=False) == ""
         assert lab.on(host, "systemctl list-units --all --plain --no-legend 'flagprov*'") == ""
         assert lab.on(host, "ss -tlnH '( sport = :9010 or sport = :10010 or sport = :10011 )'") == ""
-        assert lab.on(host, "pgrep -f 'vllm serve'", check=False) == ""
+        assert lab.on(host, "pgrep -f '[v]llm serve'", check=False) == ""
