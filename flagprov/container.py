@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flagprov.cluster import rendezvous_port
 from flagprov.models.release import Mount
 from flagprov.runner.render import environment
-
-if TYPE_CHECKING:
-    from flagprov.desired import Serving
+from flagprov.serving import Serving, cache_path, launch_inputs, replica_path, site_path
 
 LABEL = "io.flagprov."
 UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
@@ -27,8 +25,6 @@ def size_bytes(text: str) -> int:
 
 def create_body(serving: Serving, config: str) -> dict[str, Any]:
     """Unlike the card on purpose: --init always, --rm never, shm at most half of memory, devices named."""
-    from flagprov.desired import launch_inputs
-
     container, replica = serving.variant.container, serving.replica
     host: dict[str, Any] = {
         "Init": True,
@@ -69,15 +65,6 @@ def create_body(serving: Serving, config: str) -> dict[str, Any]:
     return body
 
 
-def merged_environment(serving: Serving) -> dict[str, str]:
-    """Chip, card and operators; what the variable says is what was asked for, not a proof."""
-    env = {**serving.chip.env, **serving.variant.env}
-    env.pop("USE_FLAGGEMS", None)
-    if serving.variant.operators == "flaggems":
-        env["USE_FLAGGEMS"] = "1"
-    return env
-
-
 def labels(serving: Serving, config: str) -> dict[str, str]:
     replica, image = serving.replica, serving.variant.image
     found = {
@@ -97,8 +84,6 @@ def labels(serving: Serving, config: str) -> dict[str, str]:
 
 
 def _mounts(serving: Serving, config: str) -> Iterable[Mount]:
-    from flagprov.desired import cache_path, replica_path, site_path
-
     seen: set[str] = set()
     for mount in (*serving.variant.container.mounts, *_chip_mounts(serving)):
         if mount.target not in seen:
@@ -118,8 +103,6 @@ def _chip_mounts(serving: Serving) -> Iterable[Mount]:
 
 
 def optional_sources(serving: Serving) -> list[str]:
-    from flagprov.desired import site_path
-
     mounts = (*serving.variant.container.mounts, *serving.chip.mounts)
     return sorted({site_path(mount.source, serving) for mount in mounts if mount.optional})
 

@@ -2,49 +2,35 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from flagprov.cluster import meeting_port, rendezvous_port
-from flagprov.container import create_body, merged_environment, optional_sources
-from flagprov.models.chip import Chip
-from flagprov.models.desired import HostDesired, Replica, Resource, Stage
+from flagprov.container import create_body, optional_sources
+from flagprov.models.desired import HostDesired, Resource, Stage
 from flagprov.models.fleet import Host
-from flagprov.models.image import ImageFacts
-from flagprov.models.observed import Running, Survey
-from flagprov.models.release import Image, Release, Variant
-from flagprov.runner.inputs import LaunchInputs
-from flagprov.runner.render import content_hash, render
+from flagprov.models.observed import Running
+from flagprov.models.release import Release
+from flagprov.runner.render import render
+from flagprov.serving import (
+    STATE,
+    STOP_TIMEOUT_S,
+    Serving,
+    cache_path,
+    config_path,
+    container_name,
+    host_path,
+    launch_inputs,
+    replica_path,
+    site_path,
+    site_reference,
+    unit_name,
+)
 from flagprov.wait_script import wait_script
 
-STATE = "/var/lib/flagprov"
-STOP_TIMEOUT_S = 120
 COMMON_IMAGE_MIB = 2048  # the least that is asked for where the image's size is not known
-
-
-@dataclass(frozen=True, slots=True)
-class Serving:
-    """One replica on one host, with everything that its resources are made of."""
-
-    release: Release
-    variant: Variant  # after settings
-    chip: Chip
-    replica: Replica
-    host: Host
-    survey: Survey
-    facts: ImageFacts | None
-    probe_version: str  # names the image probe, so that a newer one looks again
-    sets: tuple[str, ...] = ()
-    settings_keys: frozenset[str] = frozenset()  # serve keys that settings brought, for the right error
-    files: tuple[tuple[str, int, str], ...] = ()  # of the weights, where the site has locked them
-
-    @property
-    def rank(self) -> int:
-        """The host's place in the replica; the head, which answers HTTP, is 0."""
-        return self.replica.hosts.index(self.host.name) if self.replica.nodes else 0
 
 
 def host_desired(host: str, servings: Sequence[Serving]) -> HostDesired:
@@ -58,32 +44,6 @@ def host_desired(host: str, servings: Sequence[Serving]) -> HostDesired:
             pending = f"configuration follows once {serving.variant.image.reference} has been looked into"
     ordered = sorted(resources.values(), key=lambda resource: resource.stage)
     return HostDesired(host, tuple(ordered), pending)
-
-
-def image_key(image: Image) -> str:
-    """Names what is known of an image: its locked digests, or its name while there are none."""
-    text = json.dumps(sorted(image.digests) or [image.reference])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def site_reference(reference: str, registries: Mapping[str, str]) -> str:
-    """The name under which this site's hosts pull an image; the longest mapped prefix wins."""
-    for upstream in sorted(registries, key=len, reverse=True):
-        if reference.startswith(upstream.rstrip("/") + "/"):
-            return registries[upstream].rstrip("/") + reference[len(upstream.rstrip("/")) :]
-    return reference
-
-
-def site_path(path: str, serving: Serving) -> str:
-    """A path of the card on this site: its weights root may be mounted elsewhere."""
-    return host_path(path, serving.release, serving.host)
-
-
-def host_path(path: str, release: Release, host: Host) -> str:
-    root = release.weights.root.rstrip("/")
-    if host.weights_root and (path == root or path.startswith(root + "/")):
-        return host.weights_root.rstrip("/") + path[len(root) :]
-    return path
 
 
 def _resources(serving: Serving) -> Iterable[Resource]:
@@ -141,29 +101,6 @@ def _claim(serving: Serving) -> Resource:
     return Resource("claim", f"port and devices of {replica.name}", Stage.CONFIG, spec, replica.name)
 
 
-def container_name(replica: str) -> str:
-    return f"flagprov-{replica}"
-
-
-def unit_name(replica: str) -> str:
-    return f"flagprov@{replica}.service"
-
-
-def config_path(files: Mapping[str, str]) -> str:
-    return f"{STATE}/configs/{content_hash(files)[:32]}"
-
-
-def cache_path(serving: Serving) -> str:
-    """Compiled kernels are kept per image, chip and FlagGems version."""
-    assert serving.facts is not None
-    image = serving.facts.digest.removeprefix("sha256:")[:16]
-    return f"{STATE}/caches/{image}-{serving.chip.name}-{serving.facts.flaggems or 'none'}"
-
-
-def replica_path(replica: str) -> str:
-    return f"{STATE}/replicas/{replica}"
-
-
 def _config(serving: Serving) -> Iterable[Resource]:
     name = serving.replica.name
     files = render(launch_inputs(serving))
@@ -176,21 +113,6 @@ def _config(serving: Serving) -> Iterable[Resource]:
     yield Resource("file", wait["path"], Stage.CONFIG, wait, name)
     record = {"path": f"{folder}/record.json", "mode": "0644", "content": _record(serving, path)}
     yield Resource("file", record["path"], Stage.CONFIG, record, name)
-
-
-def launch_inputs(serving: Serving) -> LaunchInputs:
-    return LaunchInputs(
-        release=serving.release.name,
-        replica=serving.replica,
-        variant=serving.variant,
-        chip=serving.chip,
-        model_path=serving.release.weights.path,
-        env=merged_environment(serving),
-        facts=serving.facts,
-        settings_keys=serving.settings_keys,
-        rank=serving.rank,
-        stop_grace_s=STOP_TIMEOUT_S - 20,
-    )
 
 
 def _record(serving: Serving, config: str) -> str:

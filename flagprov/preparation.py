@@ -10,7 +10,6 @@ from importlib import resources
 from pathlib import Path
 
 from flagprov.cluster import spread_over_nodes
-from flagprov.desired import Serving, image_key
 from flagprov.errors import InventoryError, SettingsError
 from flagprov.models.chip import Chip
 from flagprov.models.desired import Placement
@@ -18,6 +17,7 @@ from flagprov.models.fleet import Fleet, Host
 from flagprov.models.observed import Survey
 from flagprov.models.release import Release, Variant
 from flagprov.placement import Wish
+from flagprov.serving import Serving, image_key
 from flagprov.site import Site
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from flagprov.desired import Serving
+from flagprov.serving import Serving, replica_path, site_path, unit_name
 
 PATIENCE_S = 600
 
@@ -41,8 +39,6 @@ done < {mounts}
 
 def wait_script(serving: Serving) -> str:
     """Shell text; every path is quoted."""
-    from flagprov.desired import replica_path, site_path, unit_name
-
     replica = serving.replica.name
     container = serving.variant.container
     needed = [site_path(mount.source, serving) for mount in container.mounts if not mount.optional]

@@ -11,13 +11,14 @@ from typing import Any
 
 from flagprov.apply.converge import OnEvent, checked_look, converge
 from flagprov.apply.lease import Lease
-from flagprov.desired import host_desired, image_key
+from flagprov.desired import host_desired
 from flagprov.errors import FlagprovError, HostError
 from flagprov.models.desired import HostDesired, Placement, Resource
 from flagprov.models.observed import Survey
 from flagprov.models.outcome import HostOutcome
 from flagprov.preparation import Job
 from flagprov.runner.facts import parse_facts
+from flagprov.serving import image_key
 from flagprov.transport import Session
 
 STAGED = ("image", "image_facts", "weights", "directory", "tree")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flagprov.apply.converge import OnEvent, host_event
-from flagprov.desired import host_path, weights_resource
+from flagprov.desired import weights_resource
 from flagprov.distribute.content import Content, Here, There, content_of
 from flagprov.errors import FlagprovError, HostError
 from flagprov.host.transfer.layout import listing
@@ -19,6 +19,7 @@ from flagprov.models.outcome import HostOutcome
 from flagprov.models.release import Release
 from flagprov.observe import look
 from flagprov.preparation import Job
+from flagprov.serving import host_path
 from flagprov.transport import Connections, Session
 
 HUBS = ("modelscope://", "hf://", "https://", "http://")

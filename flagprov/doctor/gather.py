@@ -9,7 +9,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from flagprov.desired import host_path, image_key, site_reference
 from flagprov.errors import HostError
 from flagprov.models.chip import Chip
 from flagprov.models.desired import Placement
@@ -18,6 +17,7 @@ from flagprov.models.observed import Look, Problem, Survey
 from flagprov.models.release import Release, Variant
 from flagprov.preparation import Job, probe_version
 from flagprov.report.text import count
+from flagprov.serving import host_path, image_key, site_reference
 from flagprov.transport import Connections, Session
 
 if TYPE_CHECKING:

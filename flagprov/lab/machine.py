@@ -28,6 +28,7 @@ PROGRAMS = {
     "openssl": "openssl",
     "update-ca-certificates": "ca-certificates",
 }
+OS_RELEASE = Path("/etc/os-release")
 INSTANCES = Path("/proc/sys/fs/inotify/max_user_instances")
 MANY = 8  # hosts, each with its systemd: more need more inotify instances than machines come with
 # In the kernel's order.
@@ -48,10 +49,8 @@ def require_known_machine() -> None:
     lacks = []
     if os.geteuid() != 0:
         lacks.append("root: run it with sudo, or in a root shell")
-    release = Path("/etc/os-release")
-    facts = dict(
-        line.split("=", 1) for line in lines(release.read_text() if release.exists() else "") if "=" in line
-    )
+    described = OS_RELEASE.read_text() if OS_RELEASE.exists() else ""
+    facts = dict(line.split("=", 1) for line in lines(described) if "=" in line)
     name = f"{facts.get('ID', '?').strip(chr(34))} {facts.get('VERSION_ID', '?').strip(chr(34))}"
     if name != "debian 12":
         lacks.append(f"Debian 12 (this is {name}): use a Debian 12 machine or virtual machine")

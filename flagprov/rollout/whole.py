@@ -7,10 +7,11 @@ from typing import Any
 
 from flagprov.apply.converge import OnEvent, converge
 from flagprov.apply.lease import Lease
-from flagprov.desired import container_name, halted
+from flagprov.desired import halted
 from flagprov.errors import HostError
 from flagprov.models.desired import Replica
 from flagprov.models.plan import Batch
+from flagprov.serving import container_name
 from flagprov.transport import Session
 
 TAIL = 30  # lines of a rank's log that are shown

@@ -14,11 +14,12 @@ import pytest
 from flagprov.catalog import list_releases, load_release
 from flagprov.chips import load_chips
 from flagprov.container import create_body, size_bytes
-from flagprov.desired import Serving, host_desired, site_reference
+from flagprov.desired import host_desired
 from flagprov.models.desired import Node, Replica, Stage
 from flagprov.models.fleet import Connection, Host
 from flagprov.models.image import ImageFacts
 from flagprov.models.observed import Survey
+from flagprov.serving import Serving, site_reference
 
 CASES = Path(__file__).parents[1] / "cases" / "containers"
 PAIRS = [(release.name, chip) for release in list_releases() for chip in release.variants]

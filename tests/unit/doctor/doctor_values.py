@@ -9,7 +9,6 @@ from typing import Any
 
 from flagprov.catalog import load_release
 from flagprov.chips import load_chips
-from flagprov.desired import host_path
 from flagprov.doctor.examine import CHECKS
 from flagprov.doctor.read import read_facts
 from flagprov.doctor.subject import Serving, Subject, Verdict
@@ -17,6 +16,7 @@ from flagprov.models.desired import Refusal, Replica
 from flagprov.models.facts import HostFacts
 from flagprov.models.fleet import Connection, Host
 from flagprov.models.image import ImageFacts
+from flagprov.serving import host_path
 
 CASES = Path(__file__).parents[2] / "cases" / "facts"
 CHIPS = load_chips()

@@ -1,0 +1,115 @@
+"""One replica on one host: the value that its resources are made of, and how its things are called; pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from flagprov.models.chip import Chip
+from flagprov.models.desired import Replica
+from flagprov.models.fleet import Host
+from flagprov.models.image import ImageFacts
+from flagprov.models.observed import Survey
+from flagprov.models.release import Image, Release, Variant
+from flagprov.runner.inputs import LaunchInputs
+from flagprov.runner.render import content_hash
+
+STATE = "/var/lib/flagprov"
+STOP_TIMEOUT_S = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """One replica on one host, with everything that its resources are made of."""
+
+    release: Release
+    variant: Variant  # after settings
+    chip: Chip
+    replica: Replica
+    host: Host
+    survey: Survey
+    facts: ImageFacts | None
+    probe_version: str  # names the image probe, so that a newer one looks again
+    sets: tuple[str, ...] = ()
+    settings_keys: frozenset[str] = frozenset()  # serve keys that settings brought, for the right error
+    files: tuple[tuple[str, int, str], ...] = ()  # of the weights, where the site has locked them
+
+    @property
+    def rank(self) -> int:
+        """The host's place in the replica; the head, which answers HTTP, is 0."""
+        return self.replica.hosts.index(self.host.name) if self.replica.nodes else 0
+
+
+def image_key(image: Image) -> str:
+    """Names what is known of an image: its locked digests, or its name while there are none."""
+    text = json.dumps(sorted(image.digests) or [image.reference])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def site_reference(reference: str, registries: Mapping[str, str]) -> str:
+    """The name under which this site's hosts pull an image; the longest mapped prefix wins."""
+    for upstream in sorted(registries, key=len, reverse=True):
+        if reference.startswith(upstream.rstrip("/") + "/"):
+            return registries[upstream].rstrip("/") + reference[len(upstream.rstrip("/")) :]
+    return reference
+
+
+def site_path(path: str, serving: Serving) -> str:
+    """A path of the card on this site: its weights root may be mounted elsewhere."""
+    return host_path(path, serving.release, serving.host)
+
+
+def host_path(path: str, release: Release, host: Host) -> str:
+    root = release.weights.root.rstrip("/")
+    if host.weights_root and (path == root or path.startswith(root + "/")):
+        return host.weights_root.rstrip("/") + path[len(root) :]
+    return path
+
+
+def launch_inputs(serving: Serving) -> LaunchInputs:
+    return LaunchInputs(
+        release=serving.release.name,
+        replica=serving.replica,
+        variant=serving.variant,
+        chip=serving.chip,
+        model_path=serving.release.weights.path,
+        env=merged_environment(serving),
+        facts=serving.facts,
+        settings_keys=serving.settings_keys,
+        rank=serving.rank,
+        stop_grace_s=STOP_TIMEOUT_S - 20,
+    )
+
+
+def container_name(replica: str) -> str:
+    return f"flagprov-{replica}"
+
+
+def unit_name(replica: str) -> str:
+    return f"flagprov@{replica}.service"
+
+
+def config_path(files: Mapping[str, str]) -> str:
+    return f"{STATE}/configs/{content_hash(files)[:32]}"
+
+
+def cache_path(serving: Serving) -> str:
+    """Compiled kernels are kept per image, chip and FlagGems version."""
+    assert serving.facts is not None
+    image = serving.facts.digest.removeprefix("sha256:")[:16]
+    return f"{STATE}/caches/{image}-{serving.chip.name}-{serving.facts.flaggems or 'none'}"
+
+
+def replica_path(replica: str) -> str:
+    return f"{STATE}/replicas/{replica}"
+
+
+def merged_environment(serving: Serving) -> dict[str, str]:
+    """Chip, card and operators; what the variable says is what was asked for, not a proof."""
+    env = {**serving.chip.env, **serving.variant.env}
+    env.pop("USE_FLAGGEMS", None)
+    if serving.variant.operators == "flaggems":
+        env["USE_FLAGGEMS"] = "1"
+    return env
