@@ -33,10 +33,17 @@ def remove(path: Path) -> None:
     if not path.is_dir() or path.is_symlink():
         path.unlink(missing_ok=True)
         return
-    for point in _mounted_below(path):
+    for point in mounted_below(path):
         attempt(["umount", "--lazy", point])
-    if not _mounted_below(path):
+    if not mounted_below(path):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def mounted_below(path: Path) -> list[str]:
+    """Mount points below a directory, the deepest first."""
+    points = [line.split()[1] for line in lines(Path("/proc/mounts").read_text())]
+    points = [point.replace("\\040", " ") for point in points]
+    return sorted((point for point in points if point.startswith(f"{path}/")), key=len, reverse=True)
 
 
 def _processes(layout: Layout) -> Iterator[int]:
@@ -56,10 +63,3 @@ def _signal(pid: int, number: signal.Signals) -> None:
         os.kill(pid, number)
     except ProcessLookupError:
         return
-
-
-def _mounted_below(path: Path) -> list[str]:
-    """Deepest first."""
-    points = [line.split()[1] for line in lines(Path("/proc/mounts").read_text())]
-    points = [point.replace("\\040", " ") for point in points]
-    return sorted((point for point in points if point.startswith(f"{path}/")), key=len, reverse=True)

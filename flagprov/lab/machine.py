@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from flagprov.errors import LabError
 from flagprov.lab.layout import Layout
+from flagprov.lab.leftovers import mounted_below
 from flagprov.lab.shell import attempt, docker, lines, run
 
 # program -> Debian package
@@ -148,12 +150,25 @@ def stop_docker(layout: Layout) -> bool:
             break
         time.sleep(0.2)
     attempt(["ip", "link", "delete", "docker0"])
+    for point in mounted_below(Path("/run/docker")):
+        attempt(["umount", point])
     before = layout.build / "iptables.before"
     if before.exists():
-        run(["iptables-restore"], stdin=before.read_bytes())
+        rules = rules_as_before(before.read_text(), run(["iptables-save"]))
+        run(["iptables-restore"], stdin=rules.encode())
         before.unlink()
     file.unlink()
     return True
+
+
+def rules_as_before(before: str, now: str) -> str:
+    """What iptables-restore needs to go back; tables that were not in use before come out empty."""
+    unused, table = [], ""
+    for line in lines(now):
+        table = line if line.startswith("*") else table
+        if table not in before.splitlines() and re.match(r"\*|COMMIT|:[A-Z]+ ACCEPT|:[A-Z]+ DROP", line):
+            unused.append(re.sub(r"^(:[A-Z]+) DROP", r"\1 ACCEPT", line))
+    return before + "".join(f"{line}\n" for line in unused)
 
 
 def raise_limits(layout: Layout) -> None:
