@@ -222,6 +222,6 @@ def emptied() -> tuple[Resource, ...]:
     """A host without any trace of flagprov; engine, driver and foreign data stay."""
     unit = "/etc/systemd/system/flagprov@.service"
     return (
-        Resource("file", unit, Stage.VERIFY, {"path": unit, "absent": True}),
+        Resource("file", unit, Stage.VERIFY, {"path": unit, "absent": True, "unit": True}),
         Resource("directory", STATE, Stage.VERIFY, {"path": STATE, "absent": True}),
     )

@@ -42,5 +42,9 @@ def diff(spec: dict[str, Any], observed: dict[str, Any], changed: set[str]) -> l
 def apply(spec: dict[str, Any], observed: dict[str, Any]) -> None:
     if spec.get("absent"):
         os.unlink(spec["path"])
+        if spec.get("unit"):
+            from flagprov.host.resources.unit import forget
+
+            forget()
         return
     replace(spec["path"], spec["content"].encode(), int(spec["mode"], 8))

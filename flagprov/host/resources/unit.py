@@ -57,10 +57,17 @@ def stop(unit: str, timeout_s: float) -> None:
     _systemctl("stop", unit, timeout=timeout_s + 30)
 
 
+def forget() -> None:
+    """Let systemd forget a removed unit; running containers would lose their GPUs, so they come first."""
+    running = run(["docker", "ps", "--quiet"], timeout=30)
+    if running.code == 0 and not running.out.strip():
+        _systemctl("daemon-reload")
+
+
 def _systemctl(verb: str, *arguments: str, timeout: float = 60) -> None:
     answer = run(["systemctl", verb] + list(arguments), timeout=timeout)
     if answer.code:
-        unit = arguments[-1]
+        unit = arguments[-1] if arguments else "systemd"
         raise Blocked(
             "unit", "systemctl %s %s: %s" % (verb, unit, answer.err.strip()), "journalctl -u %s" % unit
         )
