@@ -59,7 +59,7 @@ def test_a_change_goes_batch_after_batch_and_back(serving: Lab) -> None:
     ("order", "reason"),
     [
         ("env.STANDIN_FAIL_AT_START=on order", "on order"),
-        ("""env.STANDIN_ORDERS='{"hang": true}'""", "did not answer"),
+        ('env.STANDIN_ORDERS={"hang": true}', "did not answer"),
     ],
     ids=["dies at start", "hangs while /health says 200"],
 )

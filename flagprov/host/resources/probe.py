@@ -80,6 +80,7 @@ def _fail_when_dead(spec: dict[str, Any], restarts: int, now: dict[str, Any]) ->
 
 def _give_up(spec: dict[str, Any], message: str) -> None:
     log = engine.log_tail(spec["container"])
+    unit.stop_soon(spec["unit"], spec["container"])
     unit.stop(spec["unit"], spec.get("stop_timeout_s", 120))
     raise Blocked(
         "serve", message, "the end of its log is below; the replica was stopped", log, spec["replica"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from flagprov.host.shell import run, unit_state
 from flagprov.host.wire import Blocked
 
@@ -55,6 +57,17 @@ def apply(spec: dict[str, Any], observed: dict[str, Any]) -> None:
 def stop(unit: str, timeout_s: float) -> None:
     """Stop and wait; the unit's own ExecStop gives the engine its time to drain."""
     _systemctl("stop", unit, timeout=timeout_s + 30)
+
+
+def stop_soon(unit: str, container: str, patience_s: float = 10.0) -> None:
+    """End what never answered: there is nothing to drain, and a hung engine would use up all its grace."""
+    _systemctl("stop", "--no-block", unit)
+    deadline = time.monotonic() + patience_s
+    while unit_state(unit).get("ActiveState") in ("active", "deactivating", "activating"):
+        if time.monotonic() > deadline:
+            run(["docker", "kill", container], timeout=30)
+            return
+        time.sleep(0.2)
 
 
 def forget() -> None:
