@@ -31,10 +31,11 @@ def test_every_host_answers_with_a_completion(lab: Lab, deployed: Any) -> None:
 
 def test_it_is_vllm_started_by_flagscale_in_a_container(lab: Lab, deployed: Any) -> None:
     container = "flagprov-qwen3-tiny-0"
-    processes = lab.on("lab1", f"docker top {container} -eo args")
-    assert "vllm" in processes
+    processes = lab.on("lab1", f"docker top {container} -eo pid,args")
+    assert "flagscale/serve/run_inference_engine.py" in processes
+    assert "vllm serve /models/Qwen3-Tiny" in processes
     log = lab.on("lab1", f"docker logs {container} 2>&1")
-    assert "flagscale serve" in log
+    assert "FlagScale" in log
     assert "Application startup complete" in log
     version = lab.on(
         "lab1",
