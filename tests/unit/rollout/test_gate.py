@@ -20,7 +20,8 @@ def figures(*seconds: float, errors: tuple[str, ...] = (), text: str = "hello") 
         (None, figures(3.1), Options(latency_s=3.0), "the budget is 3.00 s"),
         (figures(1.0), figures(0.1, errors=("HTTP 500",)), Options(), "1 of 2 completions failed: HTTP 500"),
         (figures(1.0, errors=("x",)), figures(9.0), Options(), ""),
-        (None, figures(0.1, text=" "), Options(), "completions are empty"),
+        (None, figures(0.1, text=""), Options(), "completions are empty"),
+        (None, figures(0.1, text="\n"), Options(), ""),
         (None, figures(), Options(), ""),
     ],
 )
