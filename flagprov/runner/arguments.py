@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flagprov.cluster import rendezvous_port
-from flagprov.errors import ReleaseError, SettingsError, UsageError
+from flagprov.errors import ReleaseError, SettingsError
 from flagprov.models.image import ImageFacts
 from flagprov.models.release import ServeValue
 from flagprov.runner.inputs import LaunchInputs
@@ -150,10 +150,14 @@ def _check(name: str, launch: LaunchInputs) -> None:
         return
     near = [word.replace("-", "_") for word in difflib.get_close_matches(option, facts.options, 3)]
     nearest = f"; nearest: {', '.join(near)}" if near else ""
-    error: type[UsageError] = SettingsError if name in launch.settings_keys else ReleaseError
-    raise error(
+    message = (
         f"vLLM {facts.vllm or '(version unknown)'} in image {launch.variant.image.reference} "
-        f"does not accept serve.{name}{nearest}",
+        f"does not accept serve.{name}{nearest}"
+    )
+    if name in launch.settings_keys:
+        raise SettingsError(message, remedy=f"take serve.{name} out of --set or flagprov_settings")
+    raise ReleaseError(
+        message,
         remedy=f"remove serve.{name} from release {launch.release} for chip {launch.replica.chip}, "
         "or set it to null in flagprov_settings",
     )
