@@ -11,7 +11,7 @@ from flagprov.cli.screen import Run, Screen, complain, print_text
 from flagprov.report.text import line
 
 if TYPE_CHECKING:
-    from flagprov.models.release import Release
+    pass
 
 
 @click.group("releases")
@@ -45,11 +45,12 @@ def show(run: Run, name: str) -> int:
     --output yaml gives a release file to begin your own with.
     """
     from flagprov import catalog
+    from flagprov.catalog.show import as_dict
     from flagprov.report.releases import show_lines
 
     release = catalog.load_release(name)
     if run.output == "yaml":
-        print_text(_yaml(_written(release)))
+        print_text(_yaml(as_dict(release)))
     else:
         Screen(run).show(
             lambda width: show_lines(release, width=width), lambda: release.model_dump(mode="json")
@@ -97,12 +98,6 @@ def lock(run: Run, name: str, inventory: str | None, no_images: bool) -> int:
         lambda: {"lock": str(file), "weights": weights, "images": {k: list(v) for k, v in images.items()}},
     )
     return 0
-
-
-def _written(release: Release) -> dict[str, object]:
-    """As a person would write it: without what is the default."""
-    written = release.model_dump(mode="json", exclude_defaults=True)
-    return {"schema_version": release.schema_version, **written}
 
 
 def _yaml(value: object) -> str:

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from flagprov.catalog import list_releases, load_release, release_names, variant_for, with_lock
-from flagprov.catalog.show import as_dict, summary
+from flagprov.catalog.show import as_dict
 from flagprov.chips import load_chips
 from flagprov.errors import ReleaseError, VersionError
 from flagprov.models.release import Release
@@ -60,14 +60,6 @@ def test_shown_as_yaml_it_is_a_release_file_again(release: Release, tmp_path: Pa
     file = tmp_path / "again.yaml"
     file.write_text(yaml.safe_dump(as_dict(release), sort_keys=False, allow_unicode=True))
     assert load_release(str(file)) == release
-
-
-def test_summary() -> None:
-    shown = summary(load_release("qwen3-4b"))
-    assert json.loads(json.dumps(shown)) == shown
-    assert list(shown["chips"]) == ["ascend-a3", "ascend-a2"]
-    assert shown["chips"]["ascend-a2"]["operators"] == "flaggems"
-    assert shown["chips"]["ascend-a2"]["port"] == 9010
 
 
 @pytest.mark.parametrize(
