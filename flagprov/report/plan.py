@@ -38,6 +38,8 @@ def plan_lines(plan: Plan, *, width: int | None = None) -> list[Line]:
 def _title(plan: Plan) -> Line:
     what = f"{plan.verb} {plan.release}".strip()
     hosts = len({host.host for host in plan.hosts()})
+    if plan.left_out and not hosts:
+        return line(Span(f"{what}: every host was left out", "bad"))
     if not has_changes(plan):
         on = f" on {count(hosts, 'host')}" if hosts else ""
         return line(Span(f"{what}: no change{on}", "good"))
