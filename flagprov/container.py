@@ -9,7 +9,7 @@ from typing import Any
 from flagprov.cluster import rendezvous_port
 from flagprov.models.release import Mount
 from flagprov.runner.render import environment
-from flagprov.serving import Serving, cache_path, launch_inputs, replica_path, site_path
+from flagprov.serving import STOP_TIMEOUT_S, Serving, cache_path, launch_inputs, replica_path, site_path
 
 LABEL = "io.flagprov."
 UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
@@ -55,7 +55,7 @@ def create_body(serving: Serving, config: str) -> dict[str, Any]:
         "Cmd": [],
         "Env": [f"{name}={value}" for name, value in environment(launch_inputs(serving)).items()],
         "Labels": labels(serving, config),
-        "StopTimeout": 110,
+        "StopTimeout": STOP_TIMEOUT_S - 10,  # before the unit loses its patience
         "HostConfig": host,
     }
     if container.user:

@@ -23,7 +23,7 @@ class DockerError(Exception):
         self.code = code
 
 
-def _quote(text: str) -> str:
+def quote(text: str) -> str:
     safe = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~:/@"
     return "".join(
         char if char in safe else "".join("%%%02X" % byte for byte in char.encode()) for char in text
@@ -32,7 +32,7 @@ def _quote(text: str) -> str:
 
 def filters(**values: list[str]) -> str:
     """A query string's filters, in the API's JSON form."""
-    return "filters=" + _quote(json.dumps(values)).replace("/", "%2F")
+    return "filters=" + quote(json.dumps(values)).replace("/", "%2F")
 
 
 def _open(method: str, path: str, body: object, headers: dict[str, str], timeout: float) -> BinaryIO:
@@ -102,7 +102,7 @@ def _message(data: bytes) -> str:
 def container(name: str) -> Any:
     """`docker inspect` of a container, None where there is none."""
     try:
-        return call("GET", "/containers/%s/json" % _quote(name))
+        return call("GET", "/containers/%s/json" % quote(name))
     except DockerError as error:
         if error.code == 404:
             return None

@@ -62,7 +62,7 @@ def _by_digest(reference: str, digest: str) -> str:
 def _pull(name: str) -> None:
     layers: dict[str, tuple[int, int]] = {}
     said = 0.0
-    path = "/images/create?fromImage=%s" % docker._quote(name)
+    path = "/images/create?fromImage=%s" % docker.quote(name)
     for line in docker.stream("POST", path, headers=credentials(name), timeout=900):
         if "error" in line:
             raise docker.DockerError(500, str(line["error"]))

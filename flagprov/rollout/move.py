@@ -34,9 +34,11 @@ class Rolling:
     on_event: OnEvent
     bring: Callable[[Session], Brought]
     good: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # host -> what to put back
+    release: str = ""  # a host may serve others too: they are neither measured nor judged
 
     def roll(self, plan: Plan, brought: dict[str, Brought], gated: bool) -> dict[str, Brought]:
         """Outcomes of all hosts of the plan; `brought` holds those that ended before."""
+        self.release = plan.release
         for number, batch in enumerate(plan.batches, 1):
             names = list(dict.fromkeys(host.host for replica in batch.replicas for host in replica.hosts))
             moving = [self.hosts[name] for name in names if name not in brought]
@@ -80,7 +82,8 @@ class Rolling:
         host = session.host.name
         history = session.ask({"op": "history"})["deployments"]
         last = {entry["replica"]: entry["number"] for entry in history if entry["result"] == "done"}
-        running = [r.replica for r in self.surveys[host].running if r.state == "running"]
+        mine = [r for r in self.surveys[host].running if r.release == self.release]
+        running = [r.replica for r in mine if r.state == "running"]
         self.good[host] = [{"replica": name, "number": last[name]} for name in running if name in last]
         records = self.surveys[host].records
         probes = {name: records[name]["probe"] for name in running if name in records}
@@ -90,7 +93,7 @@ class Rolling:
         """Nothing may fall over in the first seconds."""
         deadline = time.monotonic() + self.options.soak_s
         while time.monotonic() < deadline:
-            for replica in session.ask({"op": "status"})["replicas"]:
+            for replica in session.ask({"op": "status", "release": self.release})["replicas"]:
                 if replica["state"] != "ready":
                     self._mark(session, replica["replica"])
                     message = f"{replica['replica']} became {replica['state']}: {replica.get('detail', '')}"

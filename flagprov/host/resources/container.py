@@ -106,7 +106,7 @@ def apply(spec: dict[str, Any], observed: dict[str, Any]) -> None:
     if observed["exists"]:
         if unit_state(spec["unit"]).get("LoadState") == "loaded":
             unit.stop(spec["unit"], spec.get("stop_timeout_s", 120))
-        docker.call("DELETE", "/containers/%s?force=1" % docker._quote(name))
+        docker.call("DELETE", "/containers/%s?force=1" % docker.quote(name))
     if spec.get("absent"):
         return
     image = docker.image_id(spec["image"]["reference"], spec["image"]["digests"])
@@ -121,7 +121,7 @@ def apply(spec: dict[str, Any], observed: dict[str, Any]) -> None:
     )
     replace(os.path.join(folder, "mounts"), "".join(point + "\n" for point in points).encode(), 0o644)
     try:
-        docker.call("POST", "/containers/create?name=%s" % docker._quote(name), create)
+        docker.call("POST", "/containers/create?name=%s" % docker.quote(name), create)
     except docker.DockerError as error:
         raise Blocked(
             "container", "docker create %s: %s" % (name, error), "see the run options of the release"

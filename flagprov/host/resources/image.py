@@ -29,7 +29,7 @@ def _registry_says(spec: dict[str, Any]) -> str:
     """Empty where the registry has the image, else its answer."""
     from flagprov.host.pull import credentials
 
-    path = "/distribution/%s/json" % docker._quote(spec["reference"])
+    path = "/distribution/%s/json" % docker.quote(spec["reference"])
     try:
         docker.call("GET", path, headers=credentials(spec["reference"]), timeout=30)
     except docker.DockerError as error:
