@@ -58,6 +58,7 @@ class Chip(Strict):
     device_counts: tuple[int, ...] = ()  # allowed numbers of devices per host; empty: any
     device_memory_gib: tuple[int, ...] = ()  # allowed sizes; empty: the host's own memory
     roles: tuple[str, ...] = ()  # what prepares the host, in order
+    pins: dict[str, str] = Field({})  # role variable -> exact version that the roles bring
     visible_devices: EnvName | None = None
     resource_type: Literal["gpu", "NPU", "cpu"]
     gpus_flag: bool = False  # docker run --gpus
