@@ -6,13 +6,27 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flagprov.errors import HostError
+from flagprov.host.history import asked
 from flagprov.models.desired import Resource
-from flagprov.models.observed import Change, Device, Look, Problem, Running, Survey
+from flagprov.models.observed import Change, Device, Look, Looked, Problem, Running, Survey
 from flagprov.transport import Session
 
 
 def survey(session: Session) -> Survey:
     return read_survey(session.host.name, session.ask({"op": "survey"}))
+
+
+def survey_for(session: Session, release: str, sets: Sequence[str]) -> Survey:
+    """A survey, and in the same answer a look at what was deployed last, in case that is wanted still."""
+    payload = {"op": "survey", "release": release, "set": list(sets)}
+    return read_survey(session.host.name, session.ask(payload))
+
+
+def first_look(session: Session, survey: Survey, resources: Sequence[Resource]) -> Look:
+    """The look that came with the survey where it was at these resources, else one of its own."""
+    if survey.looked and survey.looked.asked == asked(resource.wire() for resource in resources):
+        return survey.looked.look
+    return look(session, resources)
 
 
 def look(session: Session, resources: Sequence[Resource]) -> Look:
@@ -40,9 +54,14 @@ def read_survey(host: str, answer: Mapping[str, Any]) -> Survey:
             running=tuple(read_running(entry) for entry in answer["running"]),
             records=dict(answer["records"]),
             facts=dict(answer["facts"]),
+            looked=_read_looked(host, answer.get("looked")),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise HostError(host, "survey", f"its answer is not understood: {error!r}") from None
+
+
+def _read_looked(host: str, answer: Mapping[str, Any] | None) -> Looked | None:
+    return Looked(str(answer["asked"]), read_look(host, answer["look"])) if answer else None
 
 
 def read_device(entry: Mapping[str, Any]) -> Device:

@@ -22,7 +22,7 @@ from flagprov.models.event import Event
 from flagprov.models.observed import Look, Problem, Survey
 from flagprov.models.outcome import HostOutcome, Outcome
 from flagprov.models.plan import HostPlan, LeftOut, Plan
-from flagprov.observe import look, survey
+from flagprov.observe import first_look, look, survey, survey_for
 from flagprov.placement import place
 from flagprov.plan import build, host_plan
 from flagprov.preparation import Job, Request, hosts_of, prepare
@@ -106,7 +106,8 @@ def _draw(job: Job, connections: Connections, verb: str, options: Options) -> Pi
     gone: list[LeftOut] = []
     surveys: dict[str, Survey] = {}
     provision: dict[str, str] = {}
-    for name, found in connections.each(job.fleet.hosts, survey).items():
+    answers = connections.each(job.fleet.hosts, lambda s: survey_for(s, job.release.name, job.sets))
+    for name, found in answers.items():
         host = hosts_of(job.fleet, [name])[0]
         if isinstance(found, Survey):
             surveys[name] = found
@@ -157,7 +158,7 @@ def _look_at(
     def look_at(session: Session) -> Look:
         survey = surveys[session.host.name]
         host = bringing.desired(session, survey)
-        seen = look(session, host.resources)
+        seen = first_look(session, survey, host.resources)
         if host.pending and bringing.learn(session, host, seen.notes):
             host = bringing.desired(session, survey)
             seen = look(session, host.resources)

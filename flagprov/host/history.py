@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 
@@ -10,6 +11,7 @@ from flagprov.host.wire import Blocked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
 STATE = "/var/lib/flagprov"
@@ -108,6 +110,29 @@ def chosen(wishes: list[dict[str, Any]]) -> list[dict[str, Any]]:
             raise Blocked("history", message, "flagprov history lists what there was", replica=replica)
         resources.extend(read(replica, int(number))["resources"])
     return resources
+
+
+def latest(release: str, sets: list[str]) -> list[dict[str, Any]]:
+    """What was deployed last for a release with these settings, each resource once; else empty."""
+    found: dict[str, dict[str, Any]] = {}
+    root = os.path.join(STATE, "replicas")
+    for replica in sorted(os.listdir(root)) if os.path.isdir(root) else []:
+        known = numbers(replica)
+        entry = read(replica, known[-1]) if known else {}
+        if entry.get("release") == release:
+            if entry.get("set") != sets:
+                return []
+            found.update((_canonical(resource), resource) for resource in entry["resources"])
+    return list(found.values())
+
+
+def asked(resources: Iterable[dict[str, Any]]) -> str:
+    """The same for the same resources, in whatever order."""
+    return hashlib.sha256("\n".join(sorted({_canonical(r) for r in resources})).encode()).hexdigest()
+
+
+def _canonical(resource: dict[str, Any]) -> str:
+    return json.dumps(resource, sort_keys=True, separators=(",", ":"))
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ def answer(request: dict[str, object]) -> dict[str, object]:
     if op == "survey":
         from flagprov.host.survey import survey
 
-        return survey()
+        return survey(request)
     if op == "look":
         from flagprov.host.converge import look
 

@@ -17,7 +17,8 @@ STATE = "/var/lib/flagprov"
 PREFIX = "io.flagprov."
 
 
-def survey() -> dict[str, Any]:
+def survey(request: dict[str, Any]) -> dict[str, Any]:
+    """With a release named, also a look at what was deployed of it last: mostly that is asked next."""
     release = machine.os_release()
     engine = _engine()
     found, errors = devices.devices()
@@ -39,7 +40,21 @@ def survey() -> dict[str, Any]:
             "machine": devices.maker(),
             "networks": networks.networks(),
         },
+        "looked": _looked(request) if request.get("release") else None,
     }
+
+
+def _looked(request: dict[str, Any]) -> dict[str, Any] | None:
+    from flagprov.host.converge import look
+    from flagprov.host.history import asked, latest
+
+    try:
+        resources = latest(str(request["release"]), list(request.get("set", ())))
+        if not resources:
+            return None
+        return {"asked": asked(resources), "look": look({"resources": resources})}
+    except (Blocked, KeyError, TypeError):  # written by another version of flagprov
+        return None
 
 
 def _engine() -> str | None:

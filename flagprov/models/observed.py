@@ -34,24 +34,6 @@ class Running:
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
-    """A host as it is before anything is decided."""
-
-    host: str
-    arch: str
-    os: str
-    kernel: str
-    cpus: int
-    memory_mib: int
-    docker_version: str | None
-    provisioned: str | None  # fingerprint of the last provisioning, None where there was none
-    devices: Mapping[str, tuple[Device, ...]]  # by tool: nvidia-smi, npu-smi, cpuinfo
-    running: tuple[Running, ...]
-    records: Mapping[str, Any] = field(default_factory=dict)  # replica -> record.json as it was deployed
-    facts: Mapping[str, Any] = field(default_factory=dict)  # everything else, for `status` and `doctor`
-
-
-@dataclass(frozen=True, slots=True)
 class Change:
     """What a resource needs: an action, and why."""
 
@@ -83,3 +65,30 @@ class Look:
     changes: tuple[Change, ...]
     problems: tuple[Problem, ...] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)  # image digests found, endpoints, record
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """A look that came with a survey, at what was deployed last."""
+
+    asked: str  # of the resources: `flagprov.host.history.asked`
+    look: Look
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """A host as it is before anything is decided."""
+
+    host: str
+    arch: str
+    os: str
+    kernel: str
+    cpus: int
+    memory_mib: int
+    docker_version: str | None
+    provisioned: str | None  # fingerprint of the last provisioning, None where there was none
+    devices: Mapping[str, tuple[Device, ...]]  # by tool: nvidia-smi, npu-smi, cpuinfo
+    running: tuple[Running, ...]
+    records: Mapping[str, Any] = field(default_factory=dict)  # replica -> record.json as it was deployed
+    facts: Mapping[str, Any] = field(default_factory=dict)  # everything else, for `status` and `doctor`
+    looked: Looked | None = None

@@ -74,3 +74,12 @@ def test_nowhere_to_go() -> None:
         history.chosen([{"replica": "m-0", "number": "previous"}])
     with pytest.raises(Blocked, match="no deployment 7"):
         history.chosen([{"replica": "m-0", "number": 7}])
+
+
+def test_what_was_deployed_last_is_known_for_the_same_settings_only() -> None:
+    history.remember(resources("a"), {"release": "m", "set": ["port=1"]}, "done")
+    mine = resources("a")[:2]
+    assert history.asked(history.latest("m", ["port=1"])) == history.asked(reversed(mine))
+    assert history.asked(mine) != history.asked(mine[:1])
+    assert history.latest("m", []) == []
+    assert history.latest("other", ["port=1"]) == []
