@@ -198,6 +198,8 @@ def _create(layout: Layout, name: str, address: str, image: str) -> None:
         *("--cap-add", "ALL", *dropped),
         *(word for option in open_up for word in ("--security-opt", option)),
         *("--device-cgroup-rule", "a *:* rwm", "--cgroupns", "private", "--stop-signal", "SIGRTMIN+3"),
+        # A host that reboots ends with a signal; one that is stopped from outside stays away.
+        *("--restart", "on-failure"),
         *("--stop-timeout", "60", "--tmpfs", "/run", "--tmpfs", "/run/lock", "--tmpfs", "/tmp"),
         *("--volume", f"{layout.volume(name)}:/var/lib/docker", image, "sh", "-c", BOOT),
     )
