@@ -21,6 +21,7 @@ VERBS = {
     "deploy": "Bring a release to the hosts of an inventory and prove that it serves.",
     "plan": "Show what deploy would do, and change nothing.",
     "status": "Show which replicas serve where, and how they are.",
+    "verify": "Prove that what was deployed still serves and is whole.",
     "logs": "Show what an engine says.",
     "stop": "Stop the replicas; what is on the hosts stays.",
     "teardown": "Take away from the hosts what deploy brought.",

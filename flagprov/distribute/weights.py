@@ -263,21 +263,3 @@ def bring(
 
 def _look(job: Job, session: Session) -> Look:
     return look(session, [weights_resource(job.release, session.host, job.files)])
-
-
-def deep_check(
-    job: Job, connections: Connections, hosts: Sequence[Host], on_event: OnEvent
-) -> dict[str, list[str] | HostError]:
-    """Every byte of the weights on these hosts, against the lock or the hosts' manifests: what is wrong."""
-
-    def check(session: Session) -> list[str]:
-        path = weights_path(job.release, session.host)
-        request = {"op": "deep", "path": path, "files": [list(entry) for entry in job.files]}
-
-        def said(message: Mapping[str, Any]) -> None:
-            event = {**message, "stage": "verify", "step": f"hash {path}"}
-            on_event(host_event(session.host.name, event))
-
-        return list(session.ask(request, said)["faults"])
-
-    return connections.each(hosts, check)

@@ -30,6 +30,10 @@ def answer(request: dict[str, object]) -> dict[str, object]:
         from flagprov.host.status import status
 
         return status(request)
+    if op == "verify":
+        from flagprov.host.verify import verify
+
+        return verify(request)
     if op == "logs":
         from flagprov.host.status import logs
 
@@ -58,7 +62,7 @@ def answer(request: dict[str, object]) -> dict[str, object]:
         from flagprov.host.jobs import attach
 
         return attach(str(request["job"]))
-    if op in ("reach", "transfer", "release", "deep", "fetch"):
+    if op in ("reach", "transfer", "release", "fetch"):
         from flagprov.host.transfer import requests
 
         return requests.answer(str(op), request)

@@ -31,8 +31,6 @@ def answer(op: str, request: dict[str, Any]) -> dict[str, Any]:
         with Beating(request.get("lease")):
             name = jobs.name_of("fetch", {"path": request["spec"]["path"]})
             return jobs.run_job("fetch", dict(request["spec"], job=name), name)
-    if op == "deep":
-        return jobs.run_job("hash", {"path": request["path"], "files": request["files"]})
     return release(str(request["job"]))
 
 
