@@ -13,6 +13,7 @@ from flagprov.models.fleet import Host
 from flagprov.models.image import ImageFacts
 from flagprov.models.observed import Survey
 from flagprov.models.release import Image, Release, Variant
+from flagprov.processors import THREAD_VARIABLES, operators, processor_environment
 from flagprov.runner.inputs import LaunchInputs
 from flagprov.runner.render import content_hash
 
@@ -107,9 +108,19 @@ def replica_path(replica: str) -> str:
 
 
 def merged_environment(serving: Serving) -> dict[str, str]:
-    """Chip, card and operators; what the variable says is what was asked for, not a proof."""
-    env = {**serving.chip.env, **serving.variant.env}
+    """Chip, host, card and operators; what the variable says is what was asked for, not a proof."""
+    env = {**serving.chip.env, **_derived(serving), **serving.variant.env}
     env.pop("USE_FLAGGEMS", None)
-    if serving.variant.operators == "flaggems":
+    if operators(serving.chip, serving.variant, serving.facts)[0] == "flaggems":
         env["USE_FLAGGEMS"] = "1"
     return env
+
+
+def _derived(serving: Serving) -> dict[str, str]:
+    """What follows from the host's processors; whoever sets one of the thread variables sets both."""
+    size = sum(size for _, size, _ in serving.files)
+    found = processor_environment(
+        serving.chip, serving.variant, serving.release.model, serving.replica, serving.survey, size
+    )
+    taken = THREAD_VARIABLES if THREAD_VARIABLES & serving.variant.env.keys() else frozenset()
+    return {name: value for name, value in found.items() if name not in taken}

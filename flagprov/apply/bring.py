@@ -14,9 +14,11 @@ from flagprov.apply.lease import Lease
 from flagprov.desired import host_desired
 from flagprov.errors import FlagprovError, HostError
 from flagprov.models.desired import HostDesired, Placement, Resource
+from flagprov.models.event import Event
 from flagprov.models.observed import Survey
 from flagprov.models.outcome import HostOutcome
 from flagprov.preparation import Job
+from flagprov.processors import operators
 from flagprov.runner.facts import parse_facts
 from flagprov.serving import image_key
 from flagprov.transport import Session
@@ -153,6 +155,11 @@ class Bringing:
     def _keep(self, session: Session, resource: Resource, note: Mapping[str, Any]) -> None:
         image = self.job.variants[session.host.name].image
         facts = parse_facts(note["image"], note["facts"])
+        chip = self.job.chips[str(session.host.chip)]
+        _, why = operators(chip, self.job.variants[session.host.name], facts)
+        if why:
+            text = f"native operators instead of FlagGems: {why}"
+            self.on_event(Event(time.time(), session.host.name, "note", "image", "operators", text))
         self.job.site.save_facts(self._key(session, resource), facts)
         if not image.digests:  # from now on it is known, and wanted, by its digest
             self.job.site.lock_image(self.job.release.name, str(session.host.chip), note["image"])

@@ -16,6 +16,7 @@ from flagprov.models.fleet import Host
 from flagprov.models.observed import Look, Problem, Survey
 from flagprov.models.release import Release, Variant
 from flagprov.preparation import Job, probe_version
+from flagprov.processors import operators
 from flagprov.report.text import count
 from flagprov.serving import host_path, image_key, site_reference
 from flagprov.transport import Connections, Session
@@ -102,7 +103,24 @@ class Examination:
         for check, host in sorted(self._warned):
             hosts.setdefault(check, []).append(host)
         told = ", ".join(f"{check} on {count(len(on), 'host')}" for check, on in hosts.items())
-        return [f"warnings of checks: {told}; `flagprov doctor` says more"] if told else []
+        lines = [f"warnings of checks: {told}; `flagprov doctor` says more"] if told else []
+        return lines + self._native()
+
+    def _native(self) -> list[str]:
+        """Where FlagGems is asked for and cannot be, as far as images have been looked into."""
+        reasons: dict[str, int] = {}
+        for host in self.job.fleet.hosts:
+            chip, variant = self.job.chips[str(host.chip)], self.job.variants[host.name]
+            if chip.resource_type != "cpu" or not self.placement.on(host.name):
+                continue
+            facts = self.job.site.facts(f"{image_key(variant.image)}-{probe_version()}")
+            _, why = operators(chip, variant, facts)
+            if why:
+                reasons[why] = reasons.get(why, 0) + 1
+        return [
+            f"native operators instead of FlagGems on {count(number, 'host')}: {why}"
+            for why, number in reasons.items()
+        ]
 
     def _serving(self, host: Host) -> Serving:
         from flagprov.doctor.subject import Serving

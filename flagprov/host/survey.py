@@ -38,6 +38,7 @@ def survey(request: dict[str, Any]) -> dict[str, Any]:
             "boot_id": machine.read("/proc/sys/kernel/random/boot_id").strip(),
             "device_errors": errors,
             "machine": devices.maker(),
+            "numa": devices.numa(),
             "networks": networks.networks(),
         },
         "looked": _looked(request) if request.get("release") else None,

@@ -41,6 +41,13 @@ class Health(Strict):
     harmless_xids: tuple[int, ...] = ()  # a program's fault
 
 
+class Processor(Strict):
+    """How an engine on processors uses its devices, which are NUMA nodes."""
+
+    reserved_cores: int = Field(1, ge=0)  # of each node, for the API server and the system
+    memory_share: float = Field(0.8, gt=0, le=1)  # of each node, for weights and KV cache
+
+
 class ImageNames(Strict):
     """How names of images tell that they are for this chip."""
 
@@ -69,6 +76,7 @@ class Chip(Strict):
     collective_env: dict[EnvName, str] = Field({})  # `{interface}`, `{address}` are replaced per node
     tensor_parallel_across_nodes: bool = False  # no pipeline stages there; else one stage per node
     forbidden_options: tuple[str, ...] = ()  # fields of Container that must not be set
+    processor: Processor | None = None  # threads and KV cache are set by NUMA node
     native_only: bool = False  # FlagGems cannot run there at all
     health: Health = Health()
     images: ImageNames = ImageNames()

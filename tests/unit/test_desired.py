@@ -39,10 +39,16 @@ def serving(release_name: str, chip: str, host: Host | None = None, facts: bool 
         provisioned=None,
         devices={},
         running=(),
+        facts={"numa": [{"cpus": "0-95", "memory_mib": 1 << 19}] * 2},
     )
     known = (
         ImageFacts(
-            digest="sha256:" + "0" * 64, arch="amd64", python="3.12.3", flagscale="0.8.0", vllm="0.9.0"
+            digest="sha256:" + "0" * 64,
+            arch="amd64",
+            python="3.12.3",
+            flagscale="0.8.0",
+            vllm="0.9.0",
+            flaggems="5.3.0" if chip == "graviton4" else None,
         )
         if facts
         else None
@@ -90,6 +96,29 @@ def test_stages_are_in_order_and_later_ones_wait_for_the_image_facts() -> None:
 def test_the_same_input_gives_the_same_bytes() -> None:
     one, two = (host_desired("h1", [serving("qwen3-tiny", "cpu-x86")]) for _ in range(2))
     assert [r.wire() for r in one.resources] == [r.wire() for r in two.resources]
+
+
+def environment_of(host: Serving) -> dict[str, str]:
+    return dict(entry.split("=", 1) for entry in create_body(host, "/c")["Env"])
+
+
+def test_what_is_set_by_hand_wins_over_what_follows_from_the_host() -> None:
+    base = serving("qwen2-7b", "graviton4")
+    assert environment_of(base)["VLLM_CPU_OMP_THREADS_BIND"] == "0-94"
+    own = {"VLLM_CPU_KVCACHE_SPACE": "40", "OMP_NUM_THREADS": "64"}
+    variant = base.variant.model_copy(update={"env": {**base.variant.env, **own}})
+    found = environment_of(replace(base, variant=variant))
+    assert found["VLLM_CPU_KVCACHE_SPACE"] == "40"
+    assert found["OMP_NUM_THREADS"] == "64"
+    assert "VLLM_CPU_OMP_THREADS_BIND" not in found  # it would hold 95 threads
+
+
+def test_flaggems_is_switched_on_only_where_the_image_has_it() -> None:
+    base = serving("qwen2-7b", "graviton4")
+    assert environment_of(base)["USE_FLAGGEMS"] == "1"
+    assert base.facts
+    without = replace(base, facts=replace(base.facts, flaggems=None))
+    assert "USE_FLAGGEMS" not in environment_of(without)
 
 
 def test_a_site_maps_weights_and_registries() -> None:

@@ -10,11 +10,9 @@ from flagprov.catalog.fit import parallel as misfits
 from flagprov.doctor import tags
 from flagprov.doctor.subject import Serving, Subject, Verdict, failed, gib, ok, unknown, warning, worst
 from flagprov.doctor.versions import begins_with, major, older
+from flagprov.processors import ROOM, model_bytes, operators
 
 ARCHES = {"amd64": "x86_64", "arm64": "aarch64"}
-BYTES = {"float32": 4, "fp32": 4, "bfloat16": 2, "bf16": 2, "float16": 2, "fp16": 2, "half": 2,
-         "fp8": 1, "int8": 1, "w8a8": 1, "fp4": 0.5, "int4": 0.5}  # fmt: skip
-ROOM = 1.2  # weights and what the engine needs beside them
 
 
 def image(subject: Subject) -> Verdict | None:
@@ -178,14 +176,12 @@ def memory(subject: Subject) -> Verdict | None:
     if serving is None or subject.chip is None:
         return None
     model, variant = serving.release.model, serving.variant
-    dtype = str(variant.serve.get("dtype") or model.dtype).lower()
-    if dtype in ("auto", ""):
-        dtype = model.dtype.lower()
-    size = BYTES.get(dtype)
-    if model.parameters is None or size is None:
-        missing = "parameters" if model.parameters is None else f"the size of dtype {dtype or 'none'}"
+    size = model_bytes(variant, model)
+    if size is None:
+        dtype = variant.serve.get("dtype") or model.dtype or "none"
+        missing = "parameters" if model.parameters is None else f"the size of dtype {dtype}"
         return unknown(f"the release does not say {missing}")
-    need = model.parameters * 1e9 * size * ROOM / variant.nodes / (1 << 20)
+    need = size * ROOM / variant.nodes / (1 << 20)
     chosen = {index for replica in serving.replicas for index in replica.devices}
     sizes = sorted(
         d.memory_mib for d in subject.devices if d.memory_mib and (d.index in chosen or not chosen)
@@ -207,7 +203,9 @@ def memory(subject: Subject) -> Verdict | None:
 def eager(subject: Subject) -> Verdict | None:
     """FlagGems compiles kernels as they are met, which cannot happen while a graph is captured."""
     serving, chip = subject.serving, subject.chip
-    if serving is None or chip is None or serving.variant.operators != "flaggems":
+    if serving is None or chip is None:
+        return None
+    if operators(chip, serving.variant, serving.image)[0] != "flaggems":
         return None
     if serving.variant.launch.kind == "command" or serving.variant.serve.get("enforce_eager") is True:
         return ok("enforce_eager with FlagGems")

@@ -115,8 +115,21 @@ def numa_nodes() -> int:
     return len([entry for entry in entries if re.match(r"node\d+$", entry)])
 
 
-def memory_mib() -> int:
-    found = re.search(r"MemTotal:\s+(\d+)", read("/proc/meminfo"))
+def numa() -> list[dict[str, Any]]:
+    """Processors and memory of each NUMA node, in the order of `processors`."""
+    entries = os.listdir(NODES) if os.path.isdir(NODES) else []
+    numbers = sorted(int(entry[4:]) for entry in entries if re.match(r"node\d+$", entry))
+    return [
+        {
+            "cpus": read("%s/node%d/cpulist" % (NODES, number)).strip(),
+            "memory_mib": memory_mib("%s/node%d/meminfo" % (NODES, number)),
+        }
+        for number in numbers
+    ]
+
+
+def memory_mib(path: str = "/proc/meminfo") -> int:
+    found = re.search(r"MemTotal:\s+(\d+)", read(path))
     return int(found.group(1)) // 1024 if found else 0
 
 
