@@ -1,0 +1,1 @@
+/* Emulated by flagprov: stands for the header of Huawei's device management interface. */
