@@ -313,6 +313,7 @@ def _provision(job: Job, names: Sequence[str], record: RunRecord) -> Mapping[str
         record,
         directory=record.directory,
         allow_disruption=job.allow_disruption,
+        allow_reboot=job.allow_reboot,
     )
 
 

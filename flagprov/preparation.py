@@ -30,7 +30,8 @@ class Request:
     limit: str | None = None
     sets: tuple[str, ...] = ()
     force: tuple[str, ...] = ()  # checks whose failures do not leave a host out
-    allow_disruption: bool = False  # docker may be restarted under running containers
+    allow_disruption: bool = False  # provisioning may restart docker under running containers
+    allow_reboot: bool = False  # and reboot hosts
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class Job:
     settings_keys: Mapping[str, frozenset[str]]  # host -> serve keys that its settings brought
     force: tuple[str, ...] = ()  # names of checks
     allow_disruption: bool = False
+    allow_reboot: bool = False
     files: tuple[tuple[str, int, str], ...] = ()  # of the weights, where the site has locked them
 
     def wishes(self, surveys: Mapping[str, Survey]) -> list[Wish]:
@@ -144,6 +146,7 @@ def prepare(request: Request) -> Job:
         force=request.force,
         files=files,
         allow_disruption=request.allow_disruption,
+        allow_reboot=request.allow_reboot,
     )
 
 

@@ -49,6 +49,7 @@ def provision(
     allow_disruption: bool = False,
 ) -> dict[str, HostOutcome]:
     """Run the roles on hosts; what Ansible says goes to `directory`, and nowhere else."""
+    allow_reboot: bool = False,
     data = directory / "ansible"
     data.mkdir(mode=0o700)
     listener = Listener(
@@ -70,6 +71,7 @@ def provision(
                 "flagprov_allow_disruption": allow_disruption,
             },
         )
+                "flagprov_allow_reboot": allow_reboot,
     return listener.end(stopped)
 
 

@@ -24,10 +24,11 @@ def request(
     sets: tuple[str, ...] = (),
     force: tuple[str, ...] = (),
     allow_disruption: bool = False,
+    allow_reboot: bool = False,
 ) -> Request:
     from flagprov import pipeline
 
-    return pipeline.Request(Path(inventory), release, limit, sets, force, allow_disruption)
+    return pipeline.Request(Path(inventory), release, limit, sets, force, allow_disruption, allow_reboot)
 
 
 def change(run: Run, act: Act, *, yes: bool, quiet: bool) -> int:

@@ -16,6 +16,7 @@ from flagprov.cli.screen import Run, require_consent
 @options.sets
 @options.force
 @options.allow_disruption
+@options.allow_reboot
 @options.yes
 @options.output()
 @options.quiet
@@ -28,6 +29,7 @@ def command(
     sets: tuple[str, ...],
     force: tuple[str, ...],
     allow_disruption: bool,
+    allow_reboot: bool,
     yes: bool,
     quiet: bool,
 ) -> int:
@@ -39,7 +41,7 @@ def command(
     from flagprov import pipeline
     from flagprov.preparation import prepare
 
-    wanted = request(inventory, release, limit, sets, force, allow_disruption)
+    wanted = request(inventory, release, limit, sets, force, allow_disruption, allow_reboot)
     require_consent(run, yes, lambda: prepare(wanted))
     return change(
         run, lambda approve, on_event: pipeline.deploy(wanted, approve=approve, on_event=on_event),

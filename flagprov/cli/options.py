@@ -39,6 +39,7 @@ sets = click.option(
 allow_disruption = click.option(
     "--allow-disruption", is_flag=True, help="Provisioning may restart docker under running containers."
 )
+allow_reboot = click.option("--allow-reboot", is_flag=True, help="Provisioning may reboot hosts.")
 force = click.option(
     "--force", multiple=True, metavar="CHECK",
     help="Go on although CHECK failed (see `flagprov doctor`); may be given several times.",

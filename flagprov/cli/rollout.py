@@ -18,6 +18,7 @@ from flagprov.cli.screen import Run, require_consent
 @options.sets
 @options.force
 @options.allow_disruption
+@options.allow_reboot
 @rolling.options
 @options.yes
 @options.output()
@@ -32,6 +33,7 @@ def command(
     sets: tuple[str, ...],
     force: tuple[str, ...],
     allow_disruption: bool,
+    allow_reboot: bool,
     yes: bool,
     quiet: bool,
     **rest: Any,
@@ -44,7 +46,7 @@ def command(
     from flagprov import pipeline
     from flagprov.preparation import prepare
 
-    wanted = request(inventory, release, limit, sets, force, allow_disruption)
+    wanted = request(inventory, release, limit, sets, force, allow_disruption, allow_reboot)
     how = rolling.chosen(**rest)
     require_consent(run, yes, lambda: prepare(wanted))
     return change(
