@@ -13,6 +13,7 @@ from flagprov.models.desired import HostDesired, Resource, Stage
 from flagprov.models.fleet import Host
 from flagprov.models.observed import Running
 from flagprov.models.release import Release
+from flagprov.runner.operators import operators_expected
 from flagprov.runner.render import render
 from flagprov.serving import (
     STATE,
@@ -189,6 +190,7 @@ def _probe_spec(serving: Serving, config: str) -> dict[str, Any]:
         "after": [name, config, unit_name(replica.name)],
         "stop_timeout_s": STOP_TIMEOUT_S,
     }
+    spec["operators"] = operators_expected(launch_inputs(serving))
     if replica.nodes:
         spec["launcher"] = f"{replica_path(replica.name)}/run/state.json"
         if serving.rank:  # it has no endpoint of its own
@@ -225,3 +227,23 @@ def emptied() -> tuple[Resource, ...]:
         Resource("file", unit, Stage.VERIFY, {"path": unit, "absent": True, "unit": True}),
         Resource("directory", STATE, Stage.VERIFY, {"path": STATE, "absent": True}),
     )
+
+
+def unneeded(answer: Mapping[str, Any]) -> tuple[Resource, ...]:
+    """What a host may lose, as it says itself; each with the room that this gives."""
+    found = []
+    for image in answer["images"]:
+        spec = {"id": str(image["id"]), "absent": True, "reason": _unused(image)}
+        found.append(Resource("image", str(image["name"]), Stage.VERIFY, spec))
+    found += [_gone("weights", weights) for weights in answer["weights"]]
+    found += [_gone("directory", directory) for directory in answer["directories"]]
+    return tuple(found)
+
+
+def _gone(kind: str, entry: Mapping[str, Any]) -> Resource:
+    path = str(entry["path"])
+    return Resource(kind, path, Stage.VERIFY, {"path": path, "absent": True, "reason": _unused(entry)})
+
+
+def _unused(entry: Mapping[str, Any]) -> str:
+    return f"nothing needs it; {int(entry['bytes']) / 1e6:,.1f} MB"

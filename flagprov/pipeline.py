@@ -32,10 +32,10 @@ from flagprov.rollout.options import Options
 from flagprov.rollout.whole import halves
 from flagprov.scope import left_out
 from flagprov.transport import Connections, Session
-from flagprov.upkeep import logs, status, stop, teardown
+from flagprov.upkeep import logs, prune, status, stop, teardown
 from flagprov.verify.status import completions, of_placement
 
-__all__ = ["Request", "deploy", "logs", "plan", "status", "stop", "teardown"]
+__all__ = ["Request", "deploy", "logs", "plan", "prune", "status", "stop", "teardown"]
 
 Approve = Callable[[Plan], bool]
 DEFAULT = Options(allow_downtime=True)

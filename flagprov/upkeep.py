@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from flagprov.apply.converge import OnEvent, converge, failed
 from flagprov.apply.lease import Lease
 from flagprov.apply.record import RunRecord
-from flagprov.desired import absent, emptied, stopped
+from flagprov.desired import absent, emptied, stopped, unneeded
 from flagprov.errors import HostError, InventoryError, UnreachableError, UsageError
 from flagprov.models.desired import Placement, Resource, Stage
 from flagprov.models.fleet import Fleet, Host
@@ -22,7 +22,7 @@ from flagprov.scope import Scope, left_out, scope_of
 from flagprov.transport import Connections, Session
 from flagprov.verify.status import merge
 
-Resources = Callable[[Survey], tuple[Resource, ...]]
+Resources = Callable[[Session], tuple[Resource, ...]]
 
 
 def _failures(answers: Mapping[str, object]) -> dict[str, HostOutcome]:
@@ -91,8 +91,8 @@ def stop(request: Request, *, approve: Callable[[Plan], bool], on_event: OnEvent
 
     scope = scope_of(request)
 
-    def resources(seen: Survey) -> tuple[Resource, ...]:
-        return tuple(r for running in _mine(seen, scope.release) for r in stopped(running))
+    def resources(session: Session) -> tuple[Resource, ...]:
+        return tuple(r for running in _mine(survey(session), scope.release) for r in stopped(running))
 
     return _change("stop", scope, resources, approve, on_event)
 
@@ -104,7 +104,8 @@ def teardown(
 
     scope = scope_of(request)
 
-    def resources(seen: Survey) -> tuple[Resource, ...]:
+    def resources(session: Session) -> tuple[Resource, ...]:
+        seen = survey(session)
         mine = _mine(seen, scope.release)
         removed = [r for running in mine for r in absent(running)]
         if weights:
@@ -116,6 +117,20 @@ def teardown(
     if outcome:
         _forget(scope, outcome)
     return outcome
+
+
+def prune(
+    request: Request, *, keep: int, approve: Callable[[Plan], bool], on_event: OnEvent
+) -> Outcome | None:
+    """Remove what of ours no container and none of the last `keep` deployments of a replica needs."""
+    notes: dict[str, None] = {}
+
+    def resources(session: Session) -> tuple[Resource, ...]:
+        answer = session.ask({"op": "unused", "keep": keep})
+        notes.update((f"{session.host.name}: {note}", None) for note in answer["kept"])
+        return unneeded(answer)
+
+    return _change("prune", scope_of(request), resources, approve, on_event, notes)
 
 
 def _mine(seen: Survey, release: str | None) -> list[Running]:
@@ -143,21 +158,26 @@ def _forget(scope: Scope, outcome: Outcome) -> None:
 
 
 def _change(
-    verb: str, scope: Scope, resources: Resources, approve: Callable[[Plan], bool], on_event: OnEvent
+    verb: str,
+    scope: Scope,
+    resources: Resources,
+    approve: Callable[[Plan], bool],
+    on_event: OnEvent,
+    notes: Iterable[str] = (),
 ) -> Outcome | None:
     """Survey, look, ask, converge: one batch, all hosts side by side."""
     begun = time.monotonic()
     wanted: dict[str, tuple[Resource, ...]] = {}
 
     def look_at(session: Session) -> Look:
-        wanted[session.host.name] = resources(survey(session))
+        wanted[session.host.name] = resources(session)
         return look(session, wanted[session.host.name])
 
     with Connections(scope.fleet) as connections:
         looks = connections.each(scope.fleet.hosts, look_at)
         gone = [left_out(error) for error in looks.values() if isinstance(error, HostError)]
         plans = {n: host_plan(n, seen, "", "") for n, seen in looks.items() if isinstance(seen, Look)}
-        plan = build(verb, scope.release or "", Placement(()), plans, gone)
+        plan = build(verb, scope.release or "", Placement(()), plans, gone, tuple(notes))
         outcomes = _failures(looks)
         run = ""
         if plan.changes:

@@ -25,6 +25,7 @@ VERBS = {
     "logs": "Show what an engine says.",
     "stop": "Stop the replicas; what is on the hosts stays.",
     "teardown": "Take away from the hosts what deploy brought.",
+    "prune": "Remove images, weights and configurations that nothing needs any more.",
     "rollout": "Change a release over the whole fleet, batch after batch.",
     "rollback": "Put an earlier deployment back in place.",
     "history": "List what was deployed, when and by whom.",

@@ -34,6 +34,10 @@ def answer(request: dict[str, object]) -> dict[str, object]:
         from flagprov.host.verify import verify
 
         return verify(request)
+    if op == "unused":
+        from flagprov.host.prune import unused
+
+        return unused(request)
     if op == "logs":
         from flagprov.host.status import logs
 

@@ -1,4 +1,4 @@
-"""An image that is one of its locked digests; pulled as a job."""
+"""An image that is one of its locked digests, pulled as a job; `absent` removes it where nothing uses it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 
 def observe(spec: dict[str, Any]) -> dict[str, Any]:
+    if spec.get("absent"):
+        images = docker.call("GET", "/images/json") or []
+        return {"id": spec["id"] if any(image["Id"] == spec["id"] for image in images) else None}
     found = docker.image_id(spec["reference"], spec["digests"])
     if found:
         return {"id": found}
@@ -40,6 +43,8 @@ def _registry_says(spec: dict[str, Any]) -> str:
 
 
 def diff(spec: dict[str, Any], observed: dict[str, Any], changed: set[str]) -> list[tuple[str, str, str]]:
+    if spec.get("absent"):
+        return [("remove", spec["reason"], "nothing")] if observed["id"] else []
     if observed["id"]:
         return []
     if observed["registry"]:
@@ -63,4 +68,19 @@ def diff(spec: dict[str, Any], observed: dict[str, Any], changed: set[str]) -> l
 
 
 def apply(spec: dict[str, Any], observed: dict[str, Any]) -> None:
+    if spec.get("absent"):
+        _remove(spec["id"])
+        return
     run_job("pull", {"reference": spec["reference"], "digests": spec["digests"]})
+
+
+def _remove(image: str) -> None:
+    """All its names; docker itself refuses where a container has it."""
+    held = docker.call("GET", "/images/%s/json" % docker.quote(image))
+    for name in (held.get("RepoTags") or []) + (held.get("RepoDigests") or []):
+        docker.call("DELETE", "/images/%s" % docker.quote(name), timeout=600)
+    try:
+        docker.call("DELETE", "/images/%s" % docker.quote(image), timeout=600)
+    except docker.DockerError as error:
+        if error.code != 404:  # it went with its last name
+            raise

@@ -22,6 +22,8 @@ UNFINISHED = (".incomplete", ".part", ".tmp")
 
 def observe(spec: dict[str, Any]) -> dict[str, Any]:
     path = spec["path"]
+    if spec.get("absent"):
+        return {"exists": bool(manifest.read(path))}
     if not os.path.isdir(path):
         return _missing(path)
     names = sorted(os.listdir(path))
@@ -90,6 +92,8 @@ def shard_fault(path: str) -> str:
 
 
 def diff(spec: dict[str, Any], observed: dict[str, Any], changed: set[str]) -> list[tuple[str, str, str]]:
+    if spec.get("absent"):
+        return [("remove", spec["reason"], "nothing")] if observed["exists"] else []
     if observed.get("unmounted"):
         point = observed["unmounted"]
         return [("block", "%s is in /etc/fstab and not mounted" % point, "mount %s on this host" % point)]
@@ -114,6 +118,9 @@ def _fetch_or_block(spec: dict[str, Any], message: str) -> tuple[str, str, str]:
 
 def apply(spec: dict[str, Any], observed: dict[str, Any]) -> None:
     """Hash again what was written since; what is missing has been brought before, or it ends here."""
+    if spec.get("absent"):
+        manifest.remove(spec["path"])
+        return
     if not observed["exists"] or observed["faults"]:
         raise Blocked("weights", diff(spec, observed, set())[0][1], spec["remedy"])
     wrong = manifest.check_again(spec["path"], observed["written"])

@@ -41,6 +41,24 @@ def write(folder: str, sums: dict[str, str], origin: dict[str, Any]) -> None:
     replace(os.path.join(folder, NAME), text.encode(), 0o644)
 
 
+def remove(folder: str) -> None:
+    """The files that the manifest lists, itself last, and the directories that are empty then."""
+    top = os.path.realpath(folder)
+    for path in read(folder):
+        full = os.path.join(top, path)
+        inside = os.path.realpath(os.path.dirname(full))
+        if inside != top and not inside.startswith(top + os.sep):
+            continue  # a manifest is only a file: it has no say over what lies elsewhere
+        try:
+            os.unlink(full)
+        except FileNotFoundError:
+            continue
+    os.unlink(os.path.join(folder, NAME))
+    for below, _, _ in os.walk(folder, topdown=False):
+        if not os.listdir(below):
+            os.rmdir(below)
+
+
 def unchanged(folder: str, entry: dict[str, Any]) -> bool:
     """Whether a file is still the one that was hashed; no byte of it is read."""
     try:

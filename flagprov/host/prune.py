@@ -1,0 +1,136 @@
+"""What of ours on this host nothing needs any more: no container, and none of the last deployments."""
+
+from __future__ import annotations
+
+import os
+
+from flagprov.host import docker, history
+from flagprov.host.shell import unit_state
+from flagprov.host.transfer import manifest
+from flagprov.host.transfer.mounts import storage
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+STATE = "/var/lib/flagprov"
+
+
+def unused(request: dict[str, Any]) -> dict[str, Any]:
+    """Images, weights and directories that may go; `kept` says of what looks unused why it stays."""
+    needed, known = _deployed(int(request["keep"]))
+    containers = [
+        docker.container(found["Id"]) or {} for found in docker.call("GET", "/containers/json?all=1") or []
+    ]
+    mounted = {str(m.get("Source")) for c in containers for m in c.get("Mounts") or []}
+    weights, kept = _weights(known - needed, needed, mounted)
+    return {
+        "images": _images(known, needed, {str(c.get("Image")) for c in containers}),
+        "weights": weights,
+        "directories": _directories(needed, mounted),
+        "kept": kept,
+    }
+
+
+def _deployed(keep: int) -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
+    """(kind, what) of the resources that the last deployments need, and of all that are remembered."""
+    needed: set[tuple[str, str]] = set()
+    known: set[tuple[str, str]] = set()
+    root = os.path.join(STATE, "replicas")
+    for replica in sorted(os.listdir(root)) if os.path.isdir(root) else []:
+        numbers = history.numbers(replica)
+        back = {number for number in (history.last_good(replica), history.previous(replica)) if number}
+        for number in numbers:
+            things = _things(history.read(replica, number)["resources"])
+            known |= things
+            if number in numbers[-keep:] or number in back:
+                needed |= things
+    return needed, known
+
+
+def _things(resources: list[dict[str, Any]]) -> set[tuple[str, str]]:
+    found: set[tuple[str, str]] = set()
+    for resource in resources:
+        spec = resource["spec"]
+        if resource["kind"] == "image":
+            found |= {("image", name) for name in [spec["reference"]] + list(spec["digests"])}
+        elif resource["kind"] in ("weights", "tree", "directory"):
+            found.add((resource["kind"], str(spec["path"])))
+    return found
+
+
+def _images(
+    known: set[tuple[str, str]], needed: set[tuple[str, str]], used: set[str]
+) -> list[dict[str, Any]]:
+    """Local images that we deployed once; looked into is deployed, too."""
+    folder = os.path.join(STATE, "images")
+    looked_into = {name.split("-")[0] for name in os.listdir(folder)} if os.path.isdir(folder) else set()
+    found = []
+    for image in docker.call("GET", "/images/json") or []:
+        held = [name.split("@", 1)[1] for name in image.get("RepoDigests") or [] if "@" in name]
+        names = [image["Id"]] + held + [tag for tag in image.get("RepoTags") or [] if tag != "<none>:<none>"]
+        ours = image["Id"].split(":")[-1] in looked_into or any(("image", name) in known for name in names)
+        if not ours or image["Id"] in used or any(("image", name) in needed for name in names):
+            continue
+        shown = ([tag for tag in names if not tag.startswith("sha256:")] + [image["Id"]])[0]
+        found.append({"id": image["Id"], "name": shown, "bytes": image["Size"]})
+    return found
+
+
+def _weights(
+    candidates: set[tuple[str, str]], needed: set[tuple[str, str]], mounted: set[str]
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Only what a manifest of ours lists goes, and nothing that others may read over the network."""
+    found, kept = [], []
+    in_use = {path for kind, path in needed if kind == "weights"} | mounted
+    for kind, path in sorted(candidates):
+        if kind != "weights" or not os.path.isdir(path):
+            continue
+        listed = manifest.read(path)
+        share = storage(path)
+        if share:
+            kept.append("%s is on a share (%s): other hosts may use it" % (path, share))
+        elif not listed:
+            kept.append("%s has no manifest of flagprov's: it was there before" % path)
+        elif any(_inside(path, used) or _inside(used, path) for used in in_use if used != "/"):
+            kept.append("%s is mounted into a container" % path)
+        else:
+            found.append({"path": path, "bytes": sum(entry["size"] for entry in listed.values())})
+    return found, kept
+
+
+def _directories(needed: set[tuple[str, str]], mounted: set[str]) -> list[dict[str, Any]]:
+    """Configurations, caches and finished jobs."""
+    in_use = {path for _, path in needed} | mounted
+    found = []
+    for folder in ("configs", "caches"):
+        found += [path for path in _entries(folder) if path not in in_use]
+    for path in _entries("jobs"):
+        unit = "flagprov-job-%s.service" % os.path.basename(path)
+        ended = any("result" in line or "error" in line for line in _tail(os.path.join(path, "events")))
+        if ended and unit_state(unit).get("ActiveState") not in ("active", "activating"):
+            found.append(path)
+    return [{"path": path, "bytes": _size(path)} for path in found]
+
+
+def _entries(folder: str) -> list[str]:
+    root = os.path.join(STATE, folder)
+    return [os.path.join(root, name) for name in sorted(os.listdir(root))] if os.path.isdir(root) else []
+
+
+def _tail(path: str) -> list[str]:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            return stream.readlines()[-1:]
+    except OSError:
+        return []
+
+
+def _size(path: str) -> int:
+    return sum(
+        os.lstat(os.path.join(folder, name)).st_size for folder, _, names in os.walk(path) for name in names
+    )
+
+
+def _inside(path: str, parent: str) -> bool:
+    return path == parent or path.startswith(parent.rstrip("/") + "/")

@@ -1,0 +1,95 @@
+"""What may go from a host: only what is ours, and only what nothing needs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flagprov.host import docker, history, prune
+from flagprov.host.transfer import manifest
+
+IMAGES = [
+    {
+        "Id": f"sha256:{letter}",
+        "RepoDigests": [f"r/m@sha256:d{letter}"],
+        "RepoTags": [f"r/m:{letter}"],
+        "Size": 5,
+    }
+    for letter in "abcx"
+]
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three deployments of a replica (images a, b, c; weights w1, w2, w3), the last of which runs."""
+    for module in (history, prune):
+        monkeypatch.setattr(module, "STATE", str(tmp_path))
+    monkeypatch.setattr(prune, "unit_state", lambda unit: {})
+    running = {"Image": "sha256:c", "Mounts": [{"Source": str(tmp_path / "configs/c")}]}
+    answers: dict[str, Any] = {"/containers/json?all=1": [{"Id": "1"}], "/images/json": IMAGES}
+    monkeypatch.setattr(docker, "call", lambda method, path: answers[path])
+    monkeypatch.setattr(docker, "container", lambda name: running)
+    for number, letter in enumerate("abc", 1):
+        weights = tmp_path / f"w{number}"
+        weights.mkdir()
+        (weights / "model.bin").write_bytes(b"12345")
+        manifest.write(str(weights), {"model.bin": "00"}, {})
+        (tmp_path / "configs" / letter).mkdir(parents=True)
+        history.remember(
+            [
+                resource("image", {"reference": f"r/m:{letter}", "digests": [f"sha256:d{letter}"]}),
+                resource("weights", {"path": str(weights)}),
+                resource("tree", {"path": str(tmp_path / "configs" / letter)}),
+                resource("container", {}),
+            ],
+            {"release": "m"},
+            "done",
+        )
+    return tmp_path
+
+
+def resource(kind: str, spec: dict[str, Any]) -> dict[str, Any]:
+    return {"kind": kind, "replica": "m-0", "spec": spec}
+
+
+def test_the_last_two_stay_and_foreign_images_too(host: Path) -> None:
+    found = prune.unused({"keep": 2})
+    assert [image["name"] for image in found["images"]] == ["r/m:a"]
+    assert [weights["path"] for weights in found["weights"]] == [str(host / "w1")]
+    assert [directory["path"] for directory in found["directories"]] == [str(host / "configs/a")]
+
+
+def test_what_a_rollback_needs_stays_however_few_are_kept(host: Path) -> None:
+    assert [image["name"] for image in prune.unused({"keep": 1})["images"]] == ["r/m:a"]
+
+
+def test_weights_that_were_there_before_stay(host: Path) -> None:
+    (host / "w1" / manifest.NAME).unlink()
+    found = prune.unused({"keep": 2})
+    assert found["weights"] == []
+    assert "no manifest" in found["kept"][0]
+
+
+def test_only_what_the_manifest_lists_is_removed(tmp_path: Path) -> None:
+    folder, elsewhere = tmp_path / "w", tmp_path / "elsewhere"
+    (folder / "sub").mkdir(parents=True)
+    for path in (folder / "sub" / "a", folder / "mine", elsewhere):
+        path.write_text("x")
+    manifest.write(str(folder), {"sub/a": "00"}, {})
+    stored = json.loads((folder / manifest.NAME).read_text())
+    stored["files"].append({**stored["files"][0], "path": "../elsewhere"})
+    (folder / manifest.NAME).write_text(json.dumps(stored))
+    manifest.remove(str(folder))
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["elsewhere", "mine", "w"]
+
+
+def test_a_finished_job_goes_and_one_at_work_stays(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, last in (("pull-1", '{"result": {}}'), ("pull-2", '{"event": {}}')):
+        (host / "jobs" / name).mkdir(parents=True)
+        (host / "jobs" / name / "events").write_text(last + "\n")
+    paths = [directory["path"] for directory in prune.unused({"keep": 2})["directories"]]
+    assert str(host / "jobs/pull-1") in paths
+    assert str(host / "jobs/pull-2") not in paths
