@@ -3,7 +3,7 @@
 They know the options, messages and return codes of the vendor's. On a host with `/etc/flagprov-emulated` they
 bring stand-ins of npu-smi and hccn_tool, device nodes now and at each boot, and the vendor's files. Keys of
 that file: CHIP (ascend-a2, ascend-a3), DEVICES, and optionally numbers of devices as UNHEALTHY, MISSING, BUSY
-and LINKS_DOWN, and ASCEND_INSTALLER: `fails` (return code 1), `dies` (half-way), `reboot` (in effect after one).
+and LINKS_DOWN, and ASCEND_INSTALLER: `fails` (return code 1), `dies` (half-way), `reboot` (works after one).
 """
 
 from __future__ import annotations
