@@ -47,9 +47,9 @@ def provision(
     *,
     directory: Path,
     allow_disruption: bool = False,
+    allow_reboot: bool = False,
 ) -> dict[str, HostOutcome]:
     """Run the roles on hosts; what Ansible says goes to `directory`, and nowhere else."""
-    allow_reboot: bool = False,
     data = directory / "ansible"
     data.mkdir(mode=0o700)
     listener = Listener(
@@ -69,9 +69,9 @@ def provision(
             variables={
                 "flagprov_fingerprints": {host.name: fingerprint(host) for host in hosts},
                 "flagprov_allow_disruption": allow_disruption,
+                "flagprov_allow_reboot": allow_reboot,
             },
         )
-                "flagprov_allow_reboot": allow_reboot,
     return listener.end(stopped)
 
 
