@@ -56,11 +56,13 @@ def _ignore(event: Event) -> None:
     """For callers who do not care what happens meanwhile."""
 
 
-def plan(request: Request, on_event: OnEvent = _ignore, options: Options = DEFAULT) -> Plan:
+def plan(
+    request: Request, on_event: OnEvent = _ignore, options: Options = DEFAULT, verb: str = "deploy"
+) -> Plan:
     """What `deploy` would do; changes nothing."""
     job = prepare(request)
     with Connections(job.fleet) as connections:
-        return _draw(job, connections, "deploy", options).plan
+        return _draw(job, connections, verb, options).plan
 
 
 def deploy(

@@ -20,6 +20,7 @@ PROGRAM = "flagprov"
 VERBS = {
     "deploy": "Bring a release to the hosts of an inventory and prove that it serves.",
     "plan": "Show what deploy would do, and change nothing.",
+    "apply": "Do what a saved plan says, or refuse when a host has moved on.",
     "status": "Show which replicas serve where, and how they are.",
     "verify": "Prove that what was deployed still serves and is whole.",
     "logs": "Show what an engine says.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -43,6 +44,10 @@ allow_reboot = click.option("--allow-reboot", is_flag=True, help="Provisioning m
 force = click.option(
     "--force", multiple=True, metavar="CHECK",
     help="Go on although CHECK failed (see `flagprov doctor`); may be given several times.",
+)  # fmt: skip
+save = click.option(
+    "--save", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the plan to FILE and change nothing; `flagprov apply FILE` does it.",
 )  # fmt: skip
 yes = click.option("--yes", "-y", is_flag=True, help="Do it without asking.")
 quiet = click.option("--quiet", "-q", is_flag=True, help="No progress.")

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import click
 
 from flagprov.cli import options
 from flagprov.cli.changing import request
 from flagprov.cli.screen import Run, Screen
+
+if TYPE_CHECKING:
+    from flagprov.pipeline import Request
+    from flagprov.rollout.options import Options
 
 CHANGES = 3  # exit code
 
@@ -17,6 +24,9 @@ CHANGES = 3  # exit code
 @options.limit
 @options.sets
 @options.force
+@options.allow_disruption
+@options.allow_reboot
+@options.save
 @options.output()
 @options.quiet
 @click.pass_obj
@@ -27,6 +37,9 @@ def command(
     limit: str | None,
     sets: tuple[str, ...],
     force: tuple[str, ...],
+    allow_disruption: bool,
+    allow_reboot: bool,
+    save: Path | None,
     quiet: bool,
 ) -> int:
     """Show what `deploy` would do to the hosts of INVENTORY, each step with its reason; change nothing.
@@ -34,12 +47,23 @@ def command(
     Exit code 0: no change; 3: changes; 1: some host was left out.
     """
     from flagprov import pipeline
+
+    wanted = request(inventory, release, limit, sets, force, allow_disruption, allow_reboot)
+    return show(Screen(run, quiet=quiet), "deploy", wanted, pipeline.DEFAULT, save)
+
+
+def show(screen: Screen, verb: str, wanted: Request, how: Options, save: Path | None) -> int:
+    """The plan on standard output, and in a file where one is named."""
+    from flagprov import pipeline
     from flagprov.report.json import of_plan
     from flagprov.report.plan import has_changes, plan_lines
 
-    screen = Screen(run, quiet=quiet)
     with screen.busy("looking at the hosts") as progress:
-        found = pipeline.plan(request(inventory, release, limit, sets, force), progress)
+        found = pipeline.plan(wanted, progress, how, verb)
+    if save:
+        from flagprov import saved
+
+        saved.save(save, verb, wanted, how, found)
     screen.show(lambda width: plan_lines(found, width=width), lambda: of_plan(found))
     if found.left_out:
         return 1

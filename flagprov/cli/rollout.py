@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
 from flagprov.cli import options, rolling
 from flagprov.cli.changing import change, request
-from flagprov.cli.screen import Run, require_consent
+from flagprov.cli.plan import show
+from flagprov.cli.screen import Run, Screen, require_consent
 
 
 @click.command("rollout")
@@ -20,6 +22,7 @@ from flagprov.cli.screen import Run, require_consent
 @options.allow_disruption
 @options.allow_reboot
 @rolling.options
+@options.save
 @options.yes
 @options.output()
 @options.quiet
@@ -34,6 +37,7 @@ def command(
     force: tuple[str, ...],
     allow_disruption: bool,
     allow_reboot: bool,
+    save: Path | None,
     yes: bool,
     quiet: bool,
     **rest: Any,
@@ -48,6 +52,8 @@ def command(
 
     wanted = request(inventory, release, limit, sets, force, allow_disruption, allow_reboot)
     how = rolling.chosen(**rest)
+    if save:
+        return show(Screen(run, quiet=quiet), "rollout", wanted, how, save)
     require_consent(run, yes, lambda: prepare(wanted))
     return change(
         run,

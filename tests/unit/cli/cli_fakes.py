@@ -14,12 +14,14 @@ import report_values as values
 import flagprov
 from flagprov.models.event import Event
 from flagprov.preparation import Request
+from flagprov.rollout.options import Options
 
 
 class FakePipeline(ModuleType):
     """As flagprov.pipeline, with answers to set."""
 
     Request = Request
+    DEFAULT = Options()
 
     def __init__(self) -> None:
         super().__init__("flagprov.pipeline")
@@ -45,12 +47,22 @@ class FakePipeline(ModuleType):
             raise self.error_after
         return self.outcome if self.approved else None
 
-    def plan(self, request: Request, on_event: Any) -> Any:
+    def plan(self, request: Request, on_event: Any, options: Options, verb: str) -> Any:
+        self.more = {"options": options, "verb": verb}
         self._begin("plan", request)
         on_event(Event(0.0, "lab1", "started", "look", "look"))
         return self.found
 
-    def deploy(self, request: Request, *, approve: Any, on_event: Any) -> Any:
+    def deploy(
+        self,
+        request: Request,
+        *,
+        approve: Any,
+        on_event: Any,
+        options: Options = DEFAULT,
+        verb: str = "deploy",
+    ) -> Any:
+        self.more = {"options": options, "verb": verb}
         return self._change("deploy", request, approve, on_event)
 
     def stop(self, request: Request, *, approve: Any, on_event: Any) -> Any:

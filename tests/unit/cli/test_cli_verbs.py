@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -113,6 +114,22 @@ def test_plan(pipeline: Any, invoke: Any, found: Any, code: int) -> None:
     as_json = invoke("plan", "lab.ini", "qwen3-tiny", "--output", "json", "-q")
     assert as_json.exit_code == code
     assert json.loads(as_json.stdout)["changes"] == found.changes
+
+
+def test_a_saved_plan_is_applied_as_it_is_or_not_at_all(pipeline: Any, invoke: Any, tmp_path: Path) -> None:
+    words = ("lab.ini", "qwen3-tiny", "--set", "port=1", "--batch", "1", "--save", "plan.json")
+    assert invoke("rollout", *words).exit_code == 3
+    assert pipeline.calls[0][0] == "plan"
+    result = invoke("apply", "plan.json", "--yes")
+    assert result.exit_code == 0
+    verb, wanted = pipeline.calls[1]
+    assert (verb, wanted.sets, wanted.inventory) == ("deploy", ("port=1",), tmp_path / "lab.ini")
+    assert pipeline.more["verb"] == "rollout"
+    pipeline.found = values.plan(changes=False)
+    pipeline.approved = None
+    refused = invoke("apply", "plan.json", "--yes")
+    assert (refused.exit_code, pipeline.approved) == (1, None)
+    assert "not as plan.json has it any more" in refused.stderr
 
 
 def test_status(pipeline: Any, invoke: Any) -> None:

@@ -1,0 +1,117 @@
+"""A plan in a file, to be looked at by others and applied later, exactly as it is or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flagprov.errors import FlagprovError, UsageError, VersionError
+from flagprov.models.plan import Plan
+from flagprov.preparation import Request
+from flagprov.rollout.options import Options
+from flagprov.rollout.order import Size
+
+SCHEMA_VERSION = 1
+KIND = "flagprov plan"
+
+
+@dataclass(frozen=True, slots=True)
+class SavedPlan:
+    """What was asked for, and what was to be done on each host."""
+
+    path: Path
+    verb: str
+    request: Request
+    options: Options
+    batches: tuple[tuple[str, ...], ...]  # names of replicas
+    hosts: Mapping[str, Any]  # host -> digest of its look, and its steps
+
+    def check(self, plan: Plan) -> None:
+        """Refuses a plan that is no longer this one."""
+        now = _hosts(plan)
+        moved = sorted(name for name in {*now, *self.hosts} if now.get(name) != self.hosts.get(name))
+        if moved:
+            raise FlagprovError(
+                f"{', '.join(moved)}: not as {self.path} has it any more; nothing was changed",
+                remedy=f"plan again, look at it, and save it: flagprov {self.verb} ... --save {self.path}",
+            )
+        if _batches(plan) != self.batches:
+            raise FlagprovError(
+                f"the fleet has changed since {self.path} was written: its batches would be others",
+                remedy="plan again, and look at it",
+            )
+
+
+def save(path: Path, verb: str, request: Request, options: Options, plan: Plan) -> None:
+    """Written beside and moved into place; readable by its owner, for settings are in it."""
+    wanted = dataclasses.asdict(request)
+    value = {
+        "kind": KIND,
+        "schema_version": SCHEMA_VERSION,
+        "verb": verb,
+        "request": {**wanted, "inventory": str(request.inventory.absolute())},
+        "options": dataclasses.asdict(options),
+        "batches": _batches(plan),
+        "hosts": _hosts(plan),
+    }
+    beside = path.with_name(f".{path.name}.new")
+    beside.touch(mode=0o600)
+    beside.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    beside.replace(path)
+
+
+def load(path: Path) -> SavedPlan:
+    """Raises UsageErrors that name the file."""
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: {(error.strerror or 'not readable').lower()}") from None
+    except ValueError:
+        stored = None
+    if not isinstance(stored, dict) or stored.get("kind") != KIND:
+        raise UsageError(f"{path}: not a saved plan", remedy="flagprov plan ... --save FILE writes one")
+    if stored.get("schema_version") != SCHEMA_VERSION:
+        raise VersionError(f"{path}: written by another version of flagprov", remedy="plan again")
+    try:
+        return SavedPlan(
+            path=path,
+            verb=str(stored["verb"]),
+            request=_request(stored["request"]),
+            options=_options(stored["options"]),
+            batches=tuple(tuple(map(str, batch)) for batch in stored["batches"]),
+            hosts=dict(stored["hosts"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{path}: not a whole plan: {error}", remedy="plan again, and save it") from None
+
+
+def _request(stored: Mapping[str, Any]) -> Request:
+    lists = {name: tuple(value) for name, value in stored.items() if isinstance(value, list)}
+    return Request(**{**stored, **lists, "inventory": Path(stored["inventory"])})
+
+
+def _options(stored: Mapping[str, Any]) -> Options:
+    batches = tuple(Size(**size) for size in stored["batches"])
+    return Options(**{**stored, "batches": batches, "max_unavailable": Size(**stored["max_unavailable"])})
+
+
+def _batches(plan: Plan) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(replica.replica for replica in batch.replicas) for batch in plan.batches)
+
+
+def _hosts(plan: Plan) -> dict[str, Any]:
+    """JSON values only, so that what was read compares with what is."""
+    found = {
+        host.host: {
+            "digest": host.digest,
+            "pending": host.pending,
+            "steps": [[step.kind, step.name, step.action, step.cost] for step in host.steps],
+        }
+        for host in plan.hosts()
+    }
+    left = {left.host: {"left_out": left.problem.step} for left in plan.left_out}
+    return {**found, **left}

@@ -1,0 +1,84 @@
+"""A saved plan comes back as it was, and is refused when the fleet is no longer as it was."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from flagprov import saved
+from flagprov.errors import FlagprovError, UsageError, VersionError
+from flagprov.models.observed import Change, Problem
+from flagprov.models.plan import Batch, HostPlan, LeftOut, Plan, ReplicaPlan
+from flagprov.preparation import Request
+from flagprov.rollout.options import Options
+from flagprov.rollout.order import Size
+
+REQUEST = Request(Path("/site/hosts.ini"), "m", "h*", ("port=1",), ("clock",), allow_reboot=True)
+OPTIONS = Options(batches=(Size(1), Size(percent=50)), max_unavailable=Size(count=2), latency_s=1.5)
+STEP = Change("container", "flagprov-m-0", "serve", "create", "it is missing")
+
+
+def plan(*replicas: str, digest: str = "d", left: tuple[str, ...] = ()) -> Plan:
+    batches = [Batch((ReplicaPlan(r, (HostPlan(f"h-{r}", (STEP,), digest),), "nothing"),)) for r in replicas]
+    gone = tuple(LeftOut(host, Problem("connect", "no answer"), True) for host in left)
+    return Plan("rollout", "m", tuple(batches), gone)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "plan.json"
+    saved.save(path, "rollout", REQUEST, OPTIONS, plan("a", "b"))
+    return path
+
+
+def test_it_comes_back_as_it_was(file: Path) -> None:
+    found = saved.load(file)
+    assert (found.verb, found.request, found.options) == ("rollout", REQUEST, OPTIONS)
+    found.check(plan("a", "b"))
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert list(file.parent.iterdir()) == [file]
+
+
+@pytest.mark.parametrize(
+    ("now", "said"),
+    [
+        (plan("a", "b", digest="other"), "h-a, h-b: not as"),
+        (plan("a"), "h-b: not as"),
+        (plan("a", "b", left=("h-c",)), "h-c: not as"),
+        (plan("b", "a"), "batches would be others"),
+    ],
+)
+def test_a_fleet_that_has_moved_is_refused(file: Path, now: Plan, said: str) -> None:
+    with pytest.raises(FlagprovError, match=said) as refused:
+        saved.load(file).check(now)
+    assert refused.value.exit_code == 1
+    assert refused.value.remedy
+
+
+def test_another_reason_is_no_other_plan(file: Path) -> None:
+    step = replace(STEP, reason="it has 3 of 4 files")
+    hosts = {name: (HostPlan(f"h-{name}", (step,), "d"),) for name in "ab"}
+    now = Plan("rollout", "m", tuple(Batch((ReplicaPlan(n, hosts[n], "nothing"),)) for n in "ab"))
+    saved.load(file).check(now)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"kind": "flagprov plan", "schema_version": 1}'])
+def test_what_is_no_plan_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=r"x\.json: not a"):
+        saved.load(path)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such file"):
+        saved.load(tmp_path / "none")
+
+
+def test_a_newer_schema_is_refused(file: Path) -> None:
+    file.write_text(json.dumps({**json.loads(file.read_text()), "schema_version": 2}))
+    with pytest.raises(VersionError):
+        saved.load(file)
