@@ -25,6 +25,7 @@ _OURS = (
     "flagprov_registries",
     "flagprov_site",
 )
+_CHOICES = {"flagprov_ascend_access": ("mounts", "runtime"), "flagprov_cann": ("image", "host")}
 
 
 def load_fleet(inventory: Path, limit: str | None = None) -> Fleet:
@@ -117,6 +118,9 @@ def _host(resolver: Resolver, record: Mapping[str, Any]) -> Host:
         weights_root=weights,
         registries=registries or {},
         site=site,
+        ascend_access=variables.get("flagprov_ascend_access") or "mounts",
+        cann=variables.get("flagprov_cann") or "image",
+        cann_path=variables.get("flagprov_cann_path"),
         variables=variables,
     )
 
@@ -194,6 +198,7 @@ def _check_variables(record: Mapping[str, Any]) -> None:
         raise InventoryError(f"{name}: flagprov_chip: no chip {chip!r}", remedy=_nearest(chip, known))
     wanted = {"flagprov_settings": "a mapping", "flagprov_registries": "a mapping"}
     wanted |= {"flagprov_weights_root": "a text", "flagprov_site": "a text"}
+    wanted |= {"flagprov_cann_path": "a text"}
     for variable, form in wanted.items():
         value = variables.get(variable)
         if value is not None and not isinstance(value, dict if form == "a mapping" else str):
@@ -201,9 +206,16 @@ def _check_variables(record: Mapping[str, Any]) -> None:
                 f"{name}: {variable}: {form} is expected, not {value!r}",
                 remedy=f"Write {variable} in group_vars or host_vars as {form}.",
             )
-    root = variables.get("flagprov_weights_root")
-    if root is not None and not root.startswith("/"):
-        raise InventoryError(f"{name}: flagprov_weights_root: {root!r} is not an absolute path")
+    for variable, words in _CHOICES.items():
+        if variables.get(variable, words[0]) not in words:
+            raise InventoryError(
+                f"{name}: {variable}: {variables[variable]!r} is not one of {', '.join(words)}",
+                remedy=f"Write {variable}={words[0]} or {variable}={words[1]}.",
+            )
+    for variable in ("flagprov_weights_root", "flagprov_cann_path"):
+        path = variables.get(variable)
+        if path is not None and not path.startswith("/"):
+            raise InventoryError(f"{name}: {variable}: {path!r} is not an absolute path")
     for registry, place in (variables.get("flagprov_registries") or {}).items():
         if not isinstance(place, str):
             raise InventoryError(
@@ -280,7 +292,5 @@ def _chip_names() -> tuple[str, ...]:
 
 def _role_prefixes() -> list[str]:
     """`container_engine_` and the like: variables of our roles are templated, others stay as written."""
-    for folder in (_READER.parent / "_ansible/roles", _READER.parent.parent / "roles"):
-        if folder.is_dir():
-            return sorted(f"{path.name}_" for path in folder.iterdir() if path.is_dir())
-    return []
+    folder = _READER.parents[1] / "ansible_collections/flagprov/flagprov/roles"
+    return sorted(f"{path.name}_" for path in folder.iterdir()) if folder.is_dir() else []

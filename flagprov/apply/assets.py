@@ -1,4 +1,4 @@
-"""Where the playbooks and roles are: beside the package in a checkout, inside it in a wheel."""
+"""Where playbooks, roles and plugins are: in one Ansible collection, which a checkout is itself."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ from pathlib import Path
 
 from flagprov.errors import FlagprovError
 
+_COLLECTION = Path("ansible_collections/flagprov/flagprov")  # in a checkout a link to its top
+
 
 def ansible_root() -> Path:
-    """The directory that holds `playbooks/` and `roles/`."""
-    package = Path(__file__).resolve().parents[1]
-    for root in (package / "_ansible", package.parent):
-        if (root / "playbooks" / "provision.yml").is_file() and (root / "roles").is_dir():
-            return root
-    raise FlagprovError(
-        f"flagprov's playbooks and roles are not in {package.parent}", remedy="install flagprov again"
-    )
+    """The collection: the directory that holds `playbooks/`, `roles/` and `plugins/`."""
+    root = (collections_path() / _COLLECTION).resolve()
+    if (root / "playbooks" / "provision.yml").is_file() and (root / "roles").is_dir():
+        return root
+    raise FlagprovError(f"flagprov's playbooks and roles are not in {root}", remedy="install flagprov again")
+
+
+def collections_path() -> Path:
+    """Where Ansible has to look for collections to find ours."""
+    return Path(__file__).resolve().parents[2]

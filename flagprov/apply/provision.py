@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from flagprov.apply.ansible_events import Listener
-from flagprov.apply.assets import ansible_root
+from flagprov.apply.assets import ansible_root, collections_path
+from flagprov.chips import load_chips
 from flagprov.models.event import Event
 from flagprov.models.fleet import Fleet, Host
 from flagprov.models.outcome import HostOutcome
@@ -31,12 +32,13 @@ _LARGEST_FILE = 1 << 20  # of those that a role's variable may name
 
 
 def fingerprint(host: Host) -> str:
-    """What a host was provisioned with: the roles, its variables for them, and the files that these name."""
-    root = ansible_root()
-    prefixes = tuple(f"{role.name}_" for role in (root / "roles").iterdir() if role.is_dir())
+    """What a host was provisioned with: its chip's roles and pins, its variables for them and their files."""
+    chip = load_chips()[str(host.chip)]
+    prefixes = tuple(f"{role}_" for role in chip.roles)
     variables = {name: value for name, value in host.variables.items() if name.startswith(prefixes)}
     files = {path: _digest(Path(path)) for path in sorted(set(_paths(variables)))}
-    text = json.dumps([_tree_digest(root), variables, files], sort_keys=True, default=str)
+    tree = _tree_digest(ansible_root(), chip.roles)
+    text = json.dumps([tree, chip.pins, variables, files], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -124,7 +126,7 @@ def _run(
 def _environment(data: Path, hosts: Sequence[Host], sockets: Path) -> dict[str, str]:
     """Ansible's settings: the user's own configuration, under what makes it fast and strict here."""
     return {
-        "ANSIBLE_ROLES_PATH": str(ansible_root() / "roles"),
+        "ANSIBLE_COLLECTIONS_PATH": f"{collections_path()}:{_users_collections()}",
         "ANSIBLE_PIPELINING": "true",
         "ANSIBLE_FORKS": str(max(1, min(_FORKS, len(hosts)))),
         "ANSIBLE_HOST_KEY_CHECKING": "true",
@@ -152,16 +154,25 @@ def _ssh_arguments(data: Path, hosts: Sequence[Host]) -> str:
 
 
 def _users_ssh_arguments() -> str:
-    """From the environment, else from the ansible.cfg that Ansible would read, else Ansible's own default."""
     default = "-C -o ControlMaster=auto -o ControlPersist=60s"
+    return os.environ.get("ANSIBLE_SSH_ARGS") or _configured("ssh_connection", "ssh_args") or default
+
+
+def _users_collections() -> str:
+    default = "~/.ansible/collections:/usr/share/ansible/collections"
+    named = os.environ.get("ANSIBLE_COLLECTIONS_PATH") or _configured("defaults", "collections_path")
+    return named or default
+
+
+def _configured(section: str, option: str) -> str | None:
+    """What the ansible.cfg says that Ansible would read."""
     named = Path(os.environ.get("ANSIBLE_CONFIG", "."))
     parser = configparser.ConfigParser(interpolation=None, strict=False)
     for path in (named / "ansible.cfg" if named.is_dir() else named, Path.home() / ".ansible.cfg"):
         if path.is_file():
             parser.read(path, encoding="utf-8")
             break
-    configured = parser.get("ssh_connection", "ssh_args", fallback=None)
-    return os.environ.get("ANSIBLE_SSH_ARGS") or configured or default
+    return parser.get(section, option, fallback=None)
 
 
 @contextmanager
@@ -191,9 +202,10 @@ def _forget_environment(data: Path, status: str) -> None:
 
 
 @cache
-def _tree_digest(root: Path) -> str:
+def _tree_digest(root: Path, roles: tuple[str, ...]) -> str:
     digest = hashlib.sha256()
-    files = [root / "playbooks" / "provision.yml", *(root / "roles").rglob("*")]
+    files = [root / "playbooks" / "provision.yml"]
+    files += [path for role in roles for path in (root / "roles" / role).rglob("*")]
     for path in sorted(path for path in files if path.is_file() and path.suffix != ".md"):
         digest.update(f"{path.relative_to(root)}\0{_digest(path)}\0".encode())
     return digest.hexdigest()

@@ -19,7 +19,7 @@ from flagprov.models.event import Event
 from flagprov.models.fleet import Connection, Fleet, Host
 
 CONNECTION = Connection("192.0.2.1", known_hosts=("/site/.flagprov/known hosts", "/root/.ssh/known_hosts"))
-HOST = Host("one", CONNECTION, variables={"container_engine_no_proxy": "localhost", "other": 1})
+HOST = Host("one", CONNECTION, "cpu-x86", variables={"container_engine_no_proxy": "localhost", "other": 1})
 
 
 class Ansible:

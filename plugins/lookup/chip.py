@@ -1,0 +1,60 @@
+"""What flagprov knows of a chip."""
+
+from __future__ import annotations
+
+DOCUMENTATION = """
+name: chip
+short_description: Roles and pinned versions of a chip
+description:
+  - Reads the files that flagprov reads, so that both provision alike.
+options:
+  _terms:
+    description: Names of chips, as in C(flagprov_chip). An empty name has neither roles nor pins.
+    required: true
+notes:
+  - flagprov's Python package has to be installed for the Python that runs Ansible.
+author: flagprov
+"""
+
+EXAMPLES = """
+- ansible.builtin.debug:
+    msg: "{{ lookup('flagprov.flagprov.chip', 'nvidia-h100').roles }}"
+"""
+
+RETURN = """
+_raw:
+  description: A mapping for each chip, with the keys C(roles) (in the order in which they run) and C(pins).
+  type: list
+  elements: dict
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible.errors import AnsibleError
+from ansible.plugins.lookup import LookupBase
+
+from ansible_collections.flagprov.flagprov.plugins.plugin_utils.controller import flagprov_package
+
+_ROLES = Path(__file__).resolve().parents[2] / "roles"
+
+
+class LookupModule(LookupBase):
+    """`lookup('flagprov.flagprov.chip', NAME)`."""
+
+    def run(self, terms: list[str], variables: Any = None, **kwargs: Any) -> list[dict[str, Any]]:
+        self.set_options(var_options=variables, direct=kwargs)
+        return [_chip(str(name)) if name else {"roles": [], "pins": {}} for name in terms]
+
+
+@cache
+def _chip(name: str) -> dict[str, Any]:
+    folder = flagprov_package() / "chips"
+    known = sorted(file.stem for file in folder.glob("*.yaml"))
+    if name not in known:
+        raise AnsibleError(f"flagprov_chip: no chip {name!r}\nremedy: name one of {', '.join(known)}")
+    chip = yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8"))
+    roles = [role for role in chip.get("roles") or () if (_ROLES / role).is_dir()]
+    return {"roles": roles, "pins": dict(chip.get("pins") or {})}
