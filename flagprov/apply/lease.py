@@ -15,7 +15,7 @@ from typing import Any, Self
 from flagprov.errors import HostError
 from flagprov.models.fleet import Host
 from flagprov.preparation import Request
-from flagprov.transport import Connections
+from flagprov.transport import Connections, Session
 
 TTL_S = 60.0
 
@@ -59,11 +59,13 @@ class Lease:
             self._release()
 
     def _beat(self) -> None:
-        """A host that is converging renews by itself; the others are told."""
-        renew = {"op": "lease", "do": "take", "lease": self.wire}
+        """A host that is converging renews by itself; the others are told, but for those that are away."""
         while not self._over.wait(TTL_S / 3):
-            idle = [host for host in self._hosts if not self._connections.session(host).busy]
-            self._connections.each(idle, lambda session: session.ask(renew))
+            self._connections.each(self._hosts, self._renew)
+
+    def _renew(self, session: Session) -> None:
+        if not session.busy:
+            session.ask({"op": "lease", "do": "take", "lease": self.wire})
 
     def _release(self) -> None:
         give = {"op": "lease", "do": "release", "token": self.wire["token"]}

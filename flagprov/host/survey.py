@@ -22,6 +22,7 @@ def survey(request: dict[str, Any]) -> dict[str, Any]:
     release = machine.os_release()
     engine = _engine()
     found, errors = devices.devices()
+    containers = _containers()
     return {
         "arch": os.uname().machine,
         "os": release.get("PRETTY_NAME", "unknown"),
@@ -31,9 +32,10 @@ def survey(request: dict[str, Any]) -> dict[str, Any]:
         "docker_version": engine,
         "provisioned": machine.read(os.path.join(STATE, "provisioned")).strip() or None,
         "devices": found,
-        "running": replicas(),
+        "running": replicas(containers),
         "records": records(),
         "facts": {
+            "foreign": _foreign(containers),
             "docker_root_free_mib": _free(),
             "boot_id": machine.read("/proc/sys/kernel/random/boot_id").strip(),
             "device_errors": errors,
@@ -70,20 +72,31 @@ def _free() -> int:
     return (status.f_bavail * status.f_frsize) >> 20
 
 
-def replicas() -> list[dict[str, Any]]:
+def _containers() -> list[dict[str, Any]]:
+    try:
+        return docker.call("GET", "/containers/json?all=1") or []
+    except (Blocked, docker.DockerError):
+        return []
+
+
+def _foreign(containers: list[dict[str, Any]]) -> list[str]:
+    """Containers that run and are not ours."""
+    running = [
+        c for c in containers if c["State"] == "running" and PREFIX + "replica" not in (c["Labels"] or {})
+    ]
+    return sorted(str(container["Names"][0]).lstrip("/") for container in running)
+
+
+def replicas(containers: list[dict[str, Any]] | None = None) -> list[dict[str, Any]]:
     """Our replicas here: from the labels of containers, and from the records of those that lost theirs."""
     found: dict[str, dict[str, Any]] = {}
     for name, record in records().items():
         found[name] = dict(record["replica"], state="absent")
-    try:
-        containers = docker.call(
-            "GET", "/containers/json?all=1&" + docker.filters(label=[PREFIX + "replica"])
-        )
-    except (Blocked, docker.DockerError):
-        containers = []
-    for container in containers or []:
+    for container in _containers() if containers is None else containers:
         labels = {
-            key[len(PREFIX) :]: value for key, value in container["Labels"].items() if key.startswith(PREFIX)
+            key[len(PREFIX) :]: value
+            for key, value in (container["Labels"] or {}).items()
+            if key.startswith(PREFIX)
         }
         if not {"release", "chip", "hosts", "devices", "port"} <= set(labels):
             continue
