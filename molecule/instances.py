@@ -1,6 +1,9 @@
-"""Hosts for molecule, made like the lab's: `instances.py create|destroy NAME...` prints how to reach them.
+"""Hosts for molecule, made like the lab's: `instances.py create|destroy PLATFORMS` prints how to reach them.
 
-Each host is a bare one (its own systemd and sshd, no container engine) on a network of its own.
+Each host is a bare one (its own systemd and sshd, no container engine) on a network of its own. PLATFORMS is
+molecule's list as JSON; besides its name a platform may have
+    family: rhel         another family than Debian's (families.py)
+    rpms: [firewalld]    what that family's repository offers, as NAME or NAME=DEBIAN_PACKAGE
 """
 
 from __future__ import annotations
@@ -9,6 +12,9 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
+
+import families
 
 from flagprov.lab import files_written, hosts, machine, network
 from flagprov.lab.layout import Layout, find_layout
@@ -19,13 +25,14 @@ BUILD = Path(__file__).resolve().parents[1] / "build" / "molecule"
 
 def main() -> None:
     """Make or remove the host of each platform."""
-    verb, *names = sys.argv[1:]
-    made = [create(name) if verb == "create" else destroy(name) for name in names]
+    verb, platforms = sys.argv[1], json.loads(sys.argv[2])
+    made = [create(one) if verb == "create" else destroy(one["name"]) for one in platforms]
     json.dump([instance for instance in made if instance], sys.stdout)
 
 
-def create(name: str) -> dict[str, str]:
+def create(platform: dict[str, Any]) -> dict[str, str]:
     """One host; the connection that molecule has to use."""
+    name = platform["name"]
     lab, layout = find_layout(), Layout(BUILD / name)
     machine.require_known_machine()
     machine.install_packages(machine.missing_packages())
@@ -33,6 +40,8 @@ def create(name: str) -> dict[str, str]:
     layout.model.mkdir(parents=True, exist_ok=True)
     files_written.ensure_client_key(layout)
     image = hosts.ensure_image(lab, bare=True, on_progress=_say)
+    if "family" in platform:
+        image = families.ensure_image(lab, image, platform["family"], platform.get("rpms", ()))
     subnet = network.ensure_network(layout)
     hosts.ensure_hosts(layout, subnet, image, 1, _say)
     address = network.host_address(subnet, 1)
