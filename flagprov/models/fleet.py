@@ -67,6 +67,9 @@ class Host:
         default_factory=dict
     )  # flagprov_registries: card's registry -> site's
     site: str | None = None  # flagprov_site: rack or site name
+    ascend_access: str = "mounts"  # flagprov_ascend_access: mounts, runtime
+    cann: str = "image"  # flagprov_cann: whose CANN containers use, image or host
+    cann_path: str | None = None  # flagprov_cann_path: where a host's own lies
     variables: Mapping[str, Any] = field(default_factory=dict, repr=False)  # all others but Ansible's own
 
 
