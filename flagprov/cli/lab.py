@@ -14,6 +14,8 @@ from flagprov.cli.screen import Run, Screen, complain
 from flagprov.errors import LabError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from flagprov.lab import LabStatus
 
 
@@ -23,19 +25,24 @@ def command() -> None:
 
 
 @command.command("up")
-@click.option("--hosts", type=click.IntRange(1, 200), default=2, show_default=True, help="How many hosts.")
+@click.option("--hosts", type=click.IntRange(1, 200), help="How many hosts: 2, or with --chips none.")
+@click.option("--chips", metavar="CHIP,...", default="", help="An emulated host of each chip too.")
 @click.option("--bare", is_flag=True, help="Hosts without a container engine, for provisioning.")
 @options.output()
 @options.quiet
 @click.pass_obj
-def up(run: Run, hosts: int, bare: bool, quiet: bool) -> int:
+def up(run: Run, hosts: int | None, chips: str, bare: bool, quiet: bool) -> int:
     """Bring the lab up; what is there already is used again.
 
-    Writes inventory/lab.ini, which every other command takes like any inventory.
+    Writes inventory/lab.ini, which every other command takes like any inventory. Hosts of chips
+    (nvidia-h100, ascend-a2, ascend-a3, graviton4) come as from the data centre, without driver and container
+    engine; they are in inventory/lab-h100.ini, lab-ascend.ini, lab-graviton.ini and lab-all.ini.
     """
     from flagprov import lab
 
-    _show(run, lab.up(hosts, bare=bare, on_progress=_sayer(quiet)))
+    named = [chip.strip() for chip in chips.split(",") if chip.strip()]
+    count = hosts if hosts is not None else (0 if named else 2)
+    _show(run, lab.up(count, bare=bare, chips=named, on_progress=_sayer(quiet)))
     return 0
 
 
@@ -94,6 +101,11 @@ def _sayer(quiet: bool) -> Callable[[str], None]:
 def _show(run: Run, found: LabStatus) -> None:
     from flagprov.report.lab import lab_lines, of_lab
 
-    here = os.path.relpath(found.inventory)
-    shown = str(found.inventory) if here.startswith("..") else here
+    paths = [path for path in (found.inventory, *found.chip_inventories) if path.exists()]
+    shown = [_as_written(path) for path in paths or [found.inventory]]
     Screen(run).show(lambda width: lab_lines(found, shown, width=width), lambda: of_lab(found))
+
+
+def _as_written(path: Path) -> str:
+    here = os.path.relpath(path)
+    return str(path) if here.startswith("..") else here

@@ -7,10 +7,12 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from flagprov.lab.cards import locks
+from flagprov.lab.chips import ChipHost
 from flagprov.lab.layout import CHIP, HOST_GROUP, REGISTRY_NAME, WEIGHTS_ROOT, Layout
 from flagprov.lab.leftovers import remove
-from flagprov.lab.oci import Image
-from flagprov.lab.shell import run
+from flagprov.lab.serving import Built
+from flagprov.lab.shell import lines, run
 
 RELEASES = {"vllm-cpu": "qwen3-tiny", "standin": "qwen3-tiny-standin"}  # image -> release that uses it
 
@@ -25,38 +27,93 @@ def ensure_client_key(layout: Layout) -> None:
 
 
 def write_inventory(layout: Layout, addresses: Mapping[str, str], registry: str) -> None:
+    """lab.ini: the hosts that serve with this machine's own processor."""
+    own = {"flagprov_chip": CHIP, "flagprov_weights_root": WEIGHTS_ROOT}
+    registries = {REGISTRY_NAME: registry}
+    variables = {**_shared(layout, registry, registries), **own}
+    write(layout.inventory, _text({HOST_GROUP: addresses}, {HOST_GROUP: variables}))
+
+
+def write_chip_inventories(
+    layout: Layout,
+    hosts: Sequence[tuple[ChipHost, str]],
+    registry: str,
+    upstreams: Sequence[str],
+    variables: Mapping[str, Mapping[str, str]],
+) -> None:
+    """A file for each group of chips, and lab-all.ini; variables of the roles are by chip."""
+    wanted = {*(host.kind.group for host, _ in hosts), *(("all",) if hosts else ())}
+    for path in layout.chip_inventories():
+        if path.stem.removeprefix("lab-") not in wanted:
+            path.unlink()
+    shared = _shared(layout, registry, dict.fromkeys(upstreams, registry))
+    for name in sorted(wanted):
+        members = [(host, address) for host, address in hosts if name in ("all", host.kind.group)]
+        kinds = {host.kind.name: host.kind for host, _ in members}
+        groups: dict[str, dict[str, str]] = {f"{HOST_GROUP}:children": dict.fromkeys(kinds, "")}
+        settings = {HOST_GROUP: shared}
+        for group, kind in kinds.items():
+            groups[group] = {host.name: address for host, address in members if host.kind == kind}
+            settings[group] = {"flagprov_chip": kind.chip, **variables.get(kind.chip, {})}
+        write(layout.chip_inventory(name), _text(groups, settings))
+
+
+def _shared(layout: Layout, registry: str, registries: Mapping[str, str]) -> dict[str, str]:
     """Ansible reads values under :vars as Python literals, so the maps are written as such."""
     option = f"-o UserKnownHostsFile={shlex.quote(str(layout.known_hosts))}"
-    shared = {
+    return {
         "ansible_port": "22",
         "ansible_user": "root",
         "ansible_ssh_private_key_file": str(layout.key),
         "ansible_ssh_common_args": repr(option),
         "ansible_python_interpreter": "/usr/bin/python3",
-        "flagprov_chip": CHIP,
-        "flagprov_weights_root": WEIGHTS_ROOT,
-        "flagprov_registries": repr({REGISTRY_NAME: registry}),
+        "flagprov_registries": repr(dict(registries)),
         "container_engine_registry_cas": repr({registry: str(layout.ca)}),
     }
-    text = [
-        "# Written by `flagprov lab up`, removed by `flagprov lab down`.",
-        f"[{HOST_GROUP}]",
-        *(f"{name} ansible_host={address}" for name, address in addresses.items()),
-        "",
-        f"[{HOST_GROUP}:vars]",
-        *(f"{name}={value}" for name, value in shared.items()),
-    ]
-    write(layout.inventory, "\n".join(text) + "\n")
 
 
-def write_locks(layout: Layout, images: Sequence[Image]) -> None:
-    """The digests of what was built here take the place of those that a card names."""
-    for image in images:
-        content = {
-            "schema_version": 1,
-            "variants": {CHIP: {"digests": [image.manifest, image.config]}},
-        }
-        write(layout.locks / f"{RELEASES[image.repository]}.json", json.dumps(content, indent=1) + "\n")
+def _text(groups: Mapping[str, Mapping[str, str]], variables: Mapping[str, Mapping[str, str]]) -> str:
+    parts = ["# Written by `flagprov lab up`, removed by `flagprov lab down`."]
+    for group, members in groups.items():
+        named = (f"{name} ansible_host={at}" if at else name for name, at in members.items())
+        parts += [f"[{group}]", *named, ""]
+    for group, values in variables.items():
+        parts += [f"[{group}:vars]", *(f"{name}={value}" for name, value in values.items()), ""]
+    return "\n".join(parts[:-1]) + "\n"
+
+
+def write_locks(layout: Layout, built: Built) -> None:
+    """The digests of what was built here take the place of those that a card names, until `down`."""
+    own = {(RELEASES[image.repository], CHIP): image for image in built.plain}
+    digests = {key: (image.manifest, image.config) for key, image in (own | dict(built.cards)).items()}
+    ours = _our_locks(layout)
+    for release, content in locks(digests).items():
+        path = layout.locks / f"{release}.json"
+        if path.exists() and path.name not in ours:  # a site's own, which comes back
+            (layout.build / "locks").mkdir(parents=True, exist_ok=True)
+            path.replace(layout.build / "locks" / path.name)
+        write(layout.build / "locks.written", "\n".join(dict.fromkeys((*ours, path.name))) + "\n")
+        ours = _our_locks(layout)
+        write(path, json.dumps(content, indent=1) + "\n")
+
+
+def _our_locks(layout: Layout) -> tuple[str, ...]:
+    written = layout.build / "locks.written"
+    return lines(written.read_text()) if written.exists() else ()
+
+
+def _take_locks_back(layout: Layout) -> bool:
+    """True where a site's own came back."""
+    own = False
+    for name in _our_locks(layout):
+        (layout.locks / name).unlink(missing_ok=True)
+        kept = layout.build / "locks" / name
+        if kept.exists():
+            kept.replace(layout.locks / name)
+            own = True
+    (layout.build / "locks.written").unlink(missing_ok=True)
+    remove(layout.build / "locks")
+    return own
 
 
 def forget_host(layout: Layout, name: str) -> None:
@@ -83,15 +140,16 @@ def mark(layout: Layout, name: str) -> str:
 
 def remove_files(layout: Layout) -> None:
     """All that the lab wrote, and the whole site where it knows no hosts but the lab's."""
-    layout.inventory.unlink(missing_ok=True)
+    for inventory in (layout.inventory, *layout.chip_inventories()):
+        inventory.unlink(missing_ok=True)
+    own = _take_locks_back(layout)
     known = layout.known_hosts.read_text().splitlines() if layout.known_hosts.exists() else []
     others = [line for line in known if line.strip() and layout.container("") not in line.split()[-1]]
-    if not others:
+    if not others and not own:
         remove(layout.site)
         return
     write(layout.known_hosts, "".join(f"{line}\n" for line in others))
-    locks = [layout.locks / f"{release}.json" for release in RELEASES.values()]
-    for path in (layout.key, layout.key.with_suffix(".pub"), layout.ca, *locks):
+    for path in (layout.key, layout.key.with_suffix(".pub"), layout.ca):
         path.unlink(missing_ok=True)
 
 

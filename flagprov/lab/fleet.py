@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import fcntl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from flagprov.errors import LabError
-from flagprov.lab import files_written, hosts, machine, network, serving
+from flagprov.lab import arm64, emulation, files_written, hosts, machine, network, serving
+from flagprov.lab.cards import card_images, registries
+from flagprov.lab.chips import ChipHost, chip_hosts
 from flagprov.lab.hosts import LabHost
 from flagprov.lab.layout import REGISTRY_PORT, Layout, find_layout
 from flagprov.lab.leftovers import end_processes, remove
@@ -27,13 +29,17 @@ class LabStatus:
     hosts: tuple[LabHost, ...]
     registry: str  # ADDRESS:PORT, empty while none runs
     inventory: Path
+    chip_inventories: tuple[Path, ...] = ()
 
 
-def up(hosts: int = 2, *, bare: bool = False, on_progress: Progress) -> LabStatus:
-    """Bring up exactly this many hosts, with the registry, its images and the inventory."""
-    if hosts < 1 or hosts > 200:
-        raise LabError(f"a lab of {hosts} hosts cannot be", remedy="--hosts takes 1 to 200")
-    layout = find_layout()
+def up(hosts: int = 2, *, bare: bool = False, chips: Sequence[str] = (), on_progress: Progress) -> LabStatus:
+    """Bring up exactly this many hosts and one of each chip, with the registry, images and inventories."""
+    if hosts < 0 or hosts > 200 or len(chips) > 40 or (not hosts and not chips):
+        raise LabError(
+            f"a lab of {hosts} hosts and {len(chips)} with chips cannot be",
+            remedy="--hosts takes 1 to 200, or 0 with --chips, which takes up to 40",
+        )
+    layout, special = find_layout(), chip_hosts(chips)
     started = time.monotonic()
 
     def say(text: str) -> None:
@@ -41,8 +47,8 @@ def up(hosts: int = 2, *, bare: bool = False, on_progress: Progress) -> LabStatu
 
     with _alone(layout):
         _remove_leftovers(layout)
-        _prepare_machine(layout, say)
-        _build_and_start(layout, hosts, bare, say)
+        _prepare_machine(layout, say, {host.kind.arch for host in special})
+        _build_and_start(layout, hosts, bare, special, say)
     return status()
 
 
@@ -84,12 +90,12 @@ def status() -> LabStatus:
     """Each host: running, sshd answering, dockerd, address."""
     layout = find_layout()
     if not machine.docker_answers():
-        return LabStatus((), "", layout.inventory)
+        return LabStatus((), "", layout.inventory, layout.chip_inventories())
     form = "{{if .State.Running}}{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}{{end}}"
     running = attempt(["docker", "inspect", layout.registry, "--format", form])
     address = running.stdout.decode().strip() if running.returncode == 0 else ""
     registry = f"{address}:{REGISTRY_PORT}" if address else ""
-    return LabStatus(hosts.look(layout), registry, layout.inventory)
+    return LabStatus(hosts.look(layout), registry, layout.inventory, layout.chip_inventories())
 
 
 def ssh_command(host: str) -> list[str]:
@@ -108,41 +114,60 @@ def ssh_command(host: str) -> list[str]:
     return ["ssh", "-i", str(layout.key), *words, f"root@{known[host].address}"]
 
 
-def _prepare_machine(layout: Layout, say: Progress) -> None:
+def _prepare_machine(layout: Layout, say: Progress, arches: Collection[str]) -> None:
     machine.require_known_machine()
-    if packages := machine.missing_packages():
+    programs = {**machine.PROGRAMS, **(arm64.PROGRAMS if "arm64" in arches else {})}
+    if packages := machine.missing_packages(programs):
         say(f"installing {', '.join(packages)}")
         machine.install_packages(packages)
     if machine.start_docker(layout):
         say("dockerd: started")
+    if "arm64" in arches:
+        arm64.enable()
 
 
-def _build_and_start(layout: Layout, count: int, bare: bool, say: Progress) -> None:
+def _build_and_start(
+    layout: Layout, count: int, bare: bool, special: Sequence[ChipHost], say: Progress
+) -> None:
     files_written.ensure_client_key(layout)
+    chips = tuple(dict.fromkeys(host.kind.chip for host in special))
     with ThreadPoolExecutor(max_workers=2) as pool:
-        engine_images = pool.submit(serving.build, layout, say)
-        host_image = pool.submit(hosts.ensure_image, layout, bare=bare, on_progress=say)
+        building = pool.submit(serving.build, layout, say, plain=count > 0, cards=card_images(chips))
+        plain = pool.submit(hosts.ensure_image, layout, bare=bare or not count, on_progress=say)
         network.fetch_registry(layout)
         subnet = network.ensure_network(layout)
-        image = host_image.result()
-        images = engine_images.result()
-    for built in images:
-        say(f"{built.repository}:{built.tag}: {built.size / 1e6:.0f} MB")
+        image = plain.result()
+        special_hosts = emulation.wanted_hosts(layout, subnet, special, say)
+        built = building.result()
+    for made in built.plain:
+        say(f"{made.repository}:{made.tag}: {made.size / 1e6:.0f} MB")
     registry = network.ensure_registry(layout, subnet, image)
-    names = hosts.ensure_hosts(layout, subnet, image, count, say)
-    addresses = {name: network.host_address(subnet, number) for number, name in enumerate(names, 1)}
-    hosts.wait_for_ssh(list(addresses.values()))
+    plain_hosts = hosts.plain_hosts(subnet, image, count)
+    hosts.bring_hosts(layout, (*plain_hosts, *special_hosts), say)
+    hosts.copy_model(layout, plain_hosts)
+    hosts.wait_for_ssh([host.address for host in (*plain_hosts, *special_hosts)])
     if not bare:
-        hosts.wait_for_docker(layout, names)
-    files_written.write_locks(layout, images)
-    files_written.write_inventory(layout, addresses, registry)
-    say(f"{len(names)} hosts answer; {layout.inventory.relative_to(layout.root)} is written")
+        hosts.wait_for_docker(layout, [host.name for host in plain_hosts])
+    files_written.write_locks(layout, built)
+    if count:
+        files_written.write_inventory(layout, {host.name: host.address for host in plain_hosts}, registry)
+    else:
+        layout.inventory.unlink(missing_ok=True)
+    variables = emulation.offer(layout, subnet, image, chips)
+    addresses = [(host, wanted.address) for host, wanted in zip(special, special_hosts, strict=True)]
+    files_written.write_chip_inventories(layout, addresses, registry, registries(chips), variables)
+    say(f"{count + len(special)} hosts answer; {', '.join(_written(layout))} written")
+
+
+def _written(layout: Layout) -> tuple[str, ...]:
+    paths = (layout.inventory, *layout.chip_inventories())
+    return tuple(str(path.relative_to(layout.root)) for path in paths if path.exists())
 
 
 def _remove_leftovers(layout: Layout) -> None:
     """Of a command that was killed half-way."""
     end_processes(layout)
-    for name in ("work", "host-root", "bare-root", "registry-package"):
+    for name in ("work", "host-root", "bare-root", "bare-arm64-root", "registry-package"):
         remove(layout.build / name)
 
 

@@ -7,12 +7,13 @@ import io
 import ipaddress
 import json
 import socket
+import stat
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from flagprov.errors import LabError
@@ -28,6 +29,20 @@ BOOT = "umount -R /sys/fs/cgroup; mount -o remount,rw /sys; exec /sbin/init"
 KIND = "flagprov.lab.kind"
 
 
+Files = Mapping[str, tuple[bytes, int]]  # path -> content and mode; of a link, where it leads
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One host as it should be."""
+
+    name: str
+    address: str
+    image: str
+    options: tuple[str, ...] = ()  # more words of `docker create`
+    files: Files = field(default_factory=dict)  # what it has beside its image
+
+
 @dataclass(frozen=True, slots=True)
 class LabHost:
     """One host of the lab, as it is."""
@@ -39,17 +54,19 @@ class LabHost:
     docker: str  # active, inactive, none
 
 
-def ensure_image(layout: Layout, *, bare: bool, on_progress: Callable[[str], None]) -> str:
+def ensure_image(
+    layout: Layout, *, bare: bool, on_progress: Callable[[str], None], arch: str = "amd64"
+) -> str:
     """The docker image that hosts start from, by content."""
-    kind = "bare" if bare else "host"
-    key = hashlib.sha256(rootfs.host_content(bare=bare).encode()).hexdigest()[:12]
+    kind = ("bare" if bare else "host") + ("" if arch == "amd64" else f"-{arch}")
+    key = hashlib.sha256(rootfs.host_content(bare=bare, arch=arch).encode()).hexdigest()[:12]
     image = f"flagprov-{layout.id}/{kind}:{key}"
     if attempt(["docker", "image", "inspect", image]).returncode == 0:
         return image
     target = layout.build / f"{kind}-root"
     try:
         on_progress(f"{kind} image: installing Debian")
-        rootfs.make_host(target, bare=bare)
+        rootfs.make_host(target, bare=bare, arch=arch)
         packed = 'tar --directory "$1" --numeric-owner --create . | docker import --change "$2" - "$3"'
         run(["bash", "-o", "pipefail", "-c", packed, "bash", target, f"LABEL {layout.label}", image])
     finally:
@@ -61,25 +78,44 @@ def ensure_image(layout: Layout, *, bare: bool, on_progress: Callable[[str], Non
 def ensure_hosts(
     layout: Layout, subnet: ipaddress.IPv4Network, image: str, count: int, on_progress: Callable[[str], None]
 ) -> tuple[str, ...]:
-    """Exactly count hosts, the running ones reused; returns their names."""
-    names = tuple(f"lab{number}" for number in range(1, count + 1))
-    wanted = docker("image", "inspect", image, "--format", "{{.Id}}")
+    """Exactly lab1, lab2, ... of this image; returns their names."""
+    wanted = plain_hosts(subnet, image, count)
+    bring_hosts(layout, wanted, on_progress)
+    copy_model(layout, wanted)
+    return tuple(host.name for host in wanted)
+
+
+def plain_hosts(subnet: ipaddress.IPv4Network, image: str, count: int) -> tuple[Wanted, ...]:
+    """Hosts without anything special."""
+    numbers = range(1, count + 1)
+    return tuple(Wanted(f"lab{number}", host_address(subnet, number), image) for number in numbers)
+
+
+def bring_hosts(layout: Layout, wanted: Sequence[Wanted], on_progress: Callable[[str], None]) -> None:
+    """Exactly these hosts, the running ones reused."""
+    images = {host.image for host in wanted}
+    ids = {image: docker("image", "inspect", image, "--format", "{{.Id}}") for image in images}
+    right = {host.name: ids[host.image] for host in wanted}
     for name, (at, running) in _containers(layout).items():
-        if name not in names or at != wanted:
+        if right.get(name) != at:
             on_progress(f"{name}: removing")
             remove_host(layout, name)
         elif not running:
             on_progress(f"{name}: starting")
             docker("start", layout.container(name))
     present = _containers(layout)
-    if count > MANY:
+    if len(wanted) > MANY:
         raise_limits(layout)
-    for number, name in enumerate(names, 1):
-        if name not in present:
-            on_progress(f"{name}: starting")
-            _create(layout, name, host_address(subnet, number), image)
-        _copy_model(layout, name)
-    return names
+    for host in wanted:
+        if host.name not in present:
+            on_progress(f"{host.name}: starting")
+            _create(layout, host)
+
+
+def copy_model(layout: Layout, hosts: Sequence[Wanted]) -> None:
+    """Every `up` makes the weights whole again; whole ones are left alone: a deploy finds no change."""
+    for host in hosts:
+        _copy_model(layout, host.name)
 
 
 def remove_host(layout: Layout, name: str) -> None:
@@ -187,24 +223,26 @@ def _containers(layout: Layout) -> dict[str, tuple[str, bool]]:
     }
 
 
-def _create(layout: Layout, name: str, address: str, image: str) -> None:
+def _create(layout: Layout, host: Wanted) -> None:
+    name, image = host.name, host.image
     dropped = [word for capability in missing_capabilities() for word in ("--cap-drop", capability)]
     open_up = ("seccomp=unconfined", "apparmor=unconfined", "systempaths=unconfined")
     docker("volume", "create", "--label", layout.label, layout.volume(name))
     docker(
         *("create", "--name", layout.container(name), "--hostname", name, "--label", layout.label),
         *("--label", f"{KIND}={image.split('/')[1].split(':')[0]}"),
-        *("--network", layout.network, "--ip", address, "--network-alias", name),
+        *("--network", layout.network, "--ip", host.address, "--network-alias", name),
         *("--cap-add", "ALL", *dropped),
         *(word for option in open_up for word in ("--security-opt", option)),
         *("--device-cgroup-rule", "a *:* rwm", "--cgroupns", "private", "--stop-signal", "SIGRTMIN+3"),
         # A host that reboots ends with a signal; one that is stopped from outside stays away.
         *("--restart", "on-failure"),
         *("--stop-timeout", "60", "--tmpfs", "/run", "--tmpfs", "/run/lock", "--tmpfs", "/tmp"),
-        *("--volume", f"{layout.volume(name)}:/var/lib/docker", image, "sh", "-c", BOOT),
+        *("--volume", f"{layout.volume(name)}:/var/lib/docker", *host.options, image, "sh", "-c", BOOT),
     )
     private, public = _host_key(name)
     files = {
+        **host.files,
         "etc/ssh/ssh_host_ed25519_key": (private, 0o600),
         "etc/ssh/ssh_host_ed25519_key.pub": (public, 0o644),
     }
@@ -216,12 +254,11 @@ def _create(layout: Layout, name: str, address: str, image: str) -> None:
         owners[f"{home}/authorized_keys"] = owner
         owners[home] = owner
     docker("cp", "-", f"{layout.container(name)}:/", stdin=_archive(files, owners))
-    know_host(layout, name, address, public)
+    know_host(layout, name, host.address, public)
     docker("start", layout.container(name))
 
 
 def _copy_model(layout: Layout, name: str) -> None:
-    """Every `up` makes the weights whole again; whole ones are left alone: a deploy finds no change."""
     paths = sorted(layout.model.iterdir())
     sums = "".join(
         f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {WEIGHTS_ROOT}/{MODEL}/{path.name}\n"
@@ -251,7 +288,7 @@ def _host_key(name: str) -> tuple[bytes, bytes]:
         return path.read_bytes(), path.with_suffix(".pub").read_bytes()
 
 
-def _archive(files: dict[str, tuple[bytes, int]], owners: dict[str, int]) -> bytes:
+def _archive(files: Files, owners: dict[str, int]) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for directory in sorted({path.rsplit("/", 1)[0] for path in files}):
@@ -262,7 +299,11 @@ def _archive(files: dict[str, tuple[bytes, int]], owners: dict[str, int]) -> byt
                 archive.addfile(entry)
         for path, (content, mode) in files.items():
             entry = tarfile.TarInfo(path)
-            entry.size, entry.mode, entry.mtime = len(content), mode, int(time.time())
+            entry.mode, entry.mtime = stat.S_IMODE(mode), int(time.time())
             entry.uid = entry.gid = owners.get(path, 0)
+            if stat.S_ISLNK(mode):
+                entry.type, entry.linkname = tarfile.SYMTYPE, content.decode()
+            else:
+                entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
     return buffer.getvalue()

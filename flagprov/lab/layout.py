@@ -64,6 +64,27 @@ class Layout:
     def inventory(self) -> Path:
         return self.root / "inventory" / "lab.ini"
 
+    def chip_inventory(self, group: str) -> Path:
+        return self.root / "inventory" / f"lab-{group}.ini"
+
+    def chip_inventories(self) -> tuple[Path, ...]:
+        """Those that are there."""
+        return tuple(sorted(self.inventory.parent.glob("lab-*.ini")))
+
+    @property
+    def weights(self) -> Path:
+        """The share that hosts of chips mount, as the cards have it below /."""
+        return self.build / "weights"
+
+    @property
+    def mirror(self) -> Path:
+        """Packages of emulated drivers, as a site would offer the vendors' own."""
+        return self.build / "mirror"
+
+    @property
+    def mirror_container(self) -> str:
+        return f"flagprov-{self.id}-mirror"
+
     @property
     def site(self) -> Path:
         return self.root / "inventory" / ".flagprov"

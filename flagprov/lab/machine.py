@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -62,9 +62,9 @@ def require_known_machine() -> None:
         raise LabError("the lab cannot run here; it needs", remedy="\n  ".join(f"- {lack}" for lack in lacks))
 
 
-def missing_packages() -> tuple[str, ...]:
+def missing_packages(programs: Mapping[str, str] = PROGRAMS) -> tuple[str, ...]:
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-    return tuple(sorted({package for name, package in PROGRAMS.items() if not shutil.which(name, path=path)}))
+    return tuple(sorted({package for name, package in programs.items() if not shutil.which(name, path=path)}))
 
 
 def install_packages(packages: tuple[str, ...]) -> None:

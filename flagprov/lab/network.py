@@ -57,6 +57,30 @@ def host_address(subnet: ipaddress.IPv4Network, number: int) -> str:
     return str(subnet[10 + number])
 
 
+def chip_host_address(subnet: ipaddress.IPv4Network, number: int) -> str:
+    """Above those of the plain hosts."""
+    return str(subnet[210 + number])
+
+
+def mirror_address(subnet: ipaddress.IPv4Network) -> str:
+    return str(subnet[3])
+
+
+def ensure_mirror(layout: Layout, subnet: ipaddress.IPv4Network, image: str) -> str:
+    """A plain web server with the packages of emulated drivers, as a site's mirror; returns its URL."""
+    address = mirror_address(subnet)
+    running = attempt(["docker", "inspect", layout.mirror_container, "--format", "{{.State.Running}}"])
+    if running.stdout.decode().strip() != "true":
+        attempt(["docker", "rm", "--force", layout.mirror_container])
+        docker(
+            *("run", "--detach", "--init", "--name", layout.mirror_container, "--hostname", "mirror"),
+            *("--label", layout.label, "--network", layout.network, "--ip", address),
+            *("--volume", f"{layout.mirror}:/srv/mirror:ro", image),
+            *("python3", "-m", "http.server", "--directory", "/srv/mirror", "80"),
+        )
+    return f"http://{address}"
+
+
 def fetch_registry(layout: Layout) -> Path:
     """Debian's docker-registry program, unpacked and not installed, so that no service starts here."""
     program = layout.build / "docker-registry"

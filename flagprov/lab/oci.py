@@ -77,9 +77,11 @@ class Storage:
         temporary.replace(self._data(blob.digest))
         return blob
 
-    def image(self, repository: str, tag: str, layers: Sequence[Blob], config: dict[str, Any]) -> Image:
+    def image(
+        self, repository: str, tag: str, layers: Sequence[Blob], config: dict[str, Any], arch: str = ""
+    ) -> Image:
         """Name an image of these layers; the same input gives the same digests."""
-        machine = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
+        machine = arch or {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
         content = {
             "architecture": machine,
             "os": "linux",

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flagprov.errors import LabError
+from flagprov.lab import arm64
 from flagprov.lab.leftovers import remove
 from flagprov.lab.shell import lines, run
 
@@ -28,9 +29,9 @@ def host_packages(*, bare: bool) -> tuple[str, ...]:
     return (*listed(FILES / "host.txt"), *(() if bare else DOCKER_PACKAGES))
 
 
-def host_content(*, bare: bool) -> str:
+def host_content(*, bare: bool, arch: str = "amd64") -> str:
     """All that decides what a host image holds; another text means another image."""
-    files = (FILES / "runc", FILES / "unused.txt")
+    files = [FILES / "runc", FILES / "unused.txt", *([Path(arm64.__file__)] if arch == "arm64" else ())]
     return "\0".join((FORMAT, *host_packages(bare=bare), *(path.read_text() for path in files)))
 
 
@@ -59,8 +60,8 @@ def apt_settings() -> str:
     return "".join(f"{line}\n" for line in settings)
 
 
-def bootstrap(target: Path, packages: Sequence[str]) -> None:
-    """A minimal Debian with these packages in target."""
+def bootstrap(target: Path, packages: Sequence[str], arch: str = "amd64") -> None:
+    """A minimal Debian of this architecture with these packages in target."""
     remove(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
@@ -76,6 +77,7 @@ def bootstrap(target: Path, packages: Sequence[str]) -> None:
                 "mmdebstrap",
                 "--mode=root",
                 "--variant=minbase",
+                f"--architectures={arch}",
                 wanted,
                 *options,
                 SUITE,
@@ -101,9 +103,9 @@ def bootstrap(target: Path, packages: Sequence[str]) -> None:
     (target / "var/log/apt").mkdir(parents=True)
 
 
-def make_host(target: Path, *, bare: bool) -> None:
+def make_host(target: Path, *, bare: bool, arch: str = "amd64") -> None:
     """The root directory of a lab host; without a container engine when bare."""
-    bootstrap(target, host_packages(bare=bare))
+    bootstrap(target, host_packages(bare=bare), arch)
     for key in target.glob("etc/ssh/ssh_host_*"):
         key.unlink()
     # Large labs open hundreds of connections at once; sshd's own limit would refuse half of them.
@@ -114,6 +116,8 @@ def make_host(target: Path, *, bare: bool) -> None:
     run(["chroot", target, *divert, "--add", "/usr/sbin/runc"])
     shutil.copy(FILES / "runc", target / "usr/sbin/runc")
     (target / "usr/sbin/runc").chmod(0o755)
+    if arch == "arm64":
+        arm64.finish_host(target)
     for unit in ("apt-daily.timer", "apt-daily-upgrade.timer", "fstrim.timer", "e2scrub_all.timer"):
         mask = target / "etc/systemd/system" / unit
         mask.unlink(missing_ok=True)

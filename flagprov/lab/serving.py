@@ -8,13 +8,15 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
 from flagprov.errors import LabError
+from flagprov.lab.cards import PACKAGES, TOLD, CardImage, dress, dressing
+from flagprov.lab.chips import CHIPS
 from flagprov.lab.layout import Layout
 from flagprov.lab.leftovers import remove
 from flagprov.lab.oci import Blob, Image, Storage
@@ -24,7 +26,7 @@ from flagprov.lab.shell import lines, run
 HERE = Path(__file__).parent
 IMAGES = HERE / "images"
 STANDIN = HERE / "standin"
-PACKAGES = "usr/local/lib/python3.11/dist-packages"
+SOURCE_ONLY = "antlr4-python3-runtime"  # pure Python without a wheel
 VLLM_VERSION = "0.32.0"
 FLAGSCALE_VERSION = "0.8.0"
 BUILT = ("build", "*.egg-info", "__pycache__")
@@ -36,17 +38,32 @@ ENVIRONMENT = {
 }
 
 
-def build(layout: Layout, on_progress: Callable[[str], None]) -> tuple[Image, ...]:
-    """Both engine images and the model; what is there already is not built again."""
+@dataclass(frozen=True, slots=True)
+class Built:
+    """Images that are in the registry."""
+
+    plain: tuple[Image, ...]
+    cards: Mapping[tuple[str, str], Image]  # (release, chip) -> image
+
+
+def build(
+    layout: Layout,
+    on_progress: Callable[[str], None],
+    *,
+    plain: bool = True,
+    cards: Sequence[CardImage] = (),
+) -> Built:
+    """Images of the lab's own releases (plain) and of cards; what is there already is not built again."""
     storage = Storage(layout.blobs)
-    known = _read(layout)
-    keys = _keys()
-    have = {name: known[name] for name in keys if name in known and known[name][0] == keys[name]}
+    known, keys = _read(layout), _keys()
+    have = {name: entry for name, entry in known.items() if entry[0] == keys.get(name)}
     have = {name: entry for name, entry in have.items() if storage.has(entry[1])}
-    missing = [name for name in keys if name not in have]
-    if missing or not (layout.model / "config.json").exists():
-        if {"vllm"} & set(missing) or not (layout.model / "config.json").exists():
-            missing = [name for name in keys if name in missing or name in ("base", "common", "vllm")]
+    wanted = _wanted(plain, cards)
+    missing = [name for name in keys if name in wanted and name not in have]
+    whole = (layout.model / "config.json").exists()
+    if plain and ("vllm" in missing or not whole):
+        missing = [name for name in keys if name in missing or name in ("base", "common", "vllm")]
+    if missing:
         work = layout.build / "work"
         try:
             built = _layers(layout, storage, work, missing, on_progress)
@@ -55,12 +72,36 @@ def build(layout: Layout, on_progress: Callable[[str], None]) -> tuple[Image, ..
         have |= {name: (keys[name], blob) for name, blob in built.items()}
         _write(layout, have)
     storage.sweep([blob for _, blob in have.values()])
-    base, common = have["base"][1], have["common"][1]
-    config = {"Env": [f"{name}={value}" for name, value in ENVIRONMENT.items()], "Cmd": ["bash"]}
-    images = [storage.image("vllm-cpu", VLLM_VERSION, (base, common, have["vllm"][1]), config)]
-    if "standin" in have:
-        images.append(storage.image("standin", FLAGSCALE_VERSION, (base, common, have["standin"][1]), config))
-    return tuple(images)
+
+    def named(repository: str, tag: str, layers: Sequence[str], told: Mapping[str, str], arch: str) -> Image:
+        config = {"Env": [f"{name}={value}" for name, value in {**ENVIRONMENT, **told}.items()]}
+        blobs = [have[layer][1] for layer in layers]
+        return storage.image(repository, tag, blobs, {**config, "Cmd": ["bash"]}, arch)
+
+    amd64 = ("base", "common")
+    images = []
+    if plain:
+        images.append(named("vllm-cpu", VLLM_VERSION, (*amd64, "vllm"), {}, ""))
+        images.append(named("standin", FLAGSCALE_VERSION, (*amd64, "standin"), {}, ""))
+    return Built(
+        tuple(images),
+        {
+            (card.release, card.chip): named(
+                card.repository, card.tag, _card_layers(card), TOLD.get(card.chip, {}), card.arch
+            )
+            for card in cards
+        },
+    )
+
+
+def _wanted(plain: bool, cards: Sequence[CardImage]) -> set[str]:
+    wanted = {"base", "common", "vllm", "standin"} if plain else set()
+    return wanted.union(*(_card_layers(card) for card in cards))
+
+
+def _card_layers(card: CardImage) -> tuple[str, ...]:
+    other = "" if card.arch == "amd64" else f"-{card.arch}"
+    return (f"base{other}", f"common{other}", "standin", card.chip)
 
 
 def _layers(
@@ -70,8 +111,16 @@ def _layers(
     work.mkdir(parents=True)
 
     def directory(name: str) -> Path:
+        if name in CHIPS:
+            dress(name, work / name)
+            _same_times(work / name)
+            return work / name
         if name == "base":
             bootstrap(work / name, listed(IMAGES / "base.txt"))
+        elif name == "base-arm64":
+            bootstrap(work / name, listed(IMAGES / "base.txt"), "arm64")
+        elif name == "common-arm64":
+            _install_for_arm64(work / name)
         elif name == "standin":
             # A copy, because building leaves files in the source tree.
             shutil.copytree(STANDIN, work / "source", ignore=shutil.ignore_patterns(*BUILT))
@@ -90,15 +139,28 @@ def _layers(
     return {name: storage.layer(path) for name, path in directories.items()}
 
 
+def _install_for_arm64(target: Path) -> None:
+    """The same packages for another processor, compiled here: starting under qemu is slow enough."""
+    wanted = listed(IMAGES / "common.txt")
+    binary = [each for each in wanted if not each.startswith(SOURCE_ONLY)]
+    platforms = [f"manylinux{form}_aarch64" for form in ("_2_34", "_2_31", "_2_28", "_2_26", "_2_17", "2014")]
+    foreign = [word for name in platforms for word in ("--platform", name)]
+    _install(target, [*foreign, "--python-version", "3.11", "--only-binary", ":all:", *binary])
+    _install(target, [each for each in wanted if each not in binary])
+    inside = ("-s", target, "-p", "/")
+    run(["/usr/bin/python3", "-m", "compileall", "-q", *inside, target / PACKAGES])
+    _same_times(target)
+
+
 def _install(target: Path, wanted: Sequence[str]) -> None:
     """pip's own settings decide where packages come from."""
     packages = target / PACKAGES
-    packages.mkdir(parents=True)
+    packages.mkdir(parents=True, exist_ok=True)
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile"]
     remedy = "pip's settings on this machine must reach a package registry; torch must come as a CPU build"
     run([*pip, "--target", packages, *wanted], remedy=remedy)
     binaries = target / "usr/local/bin"
-    binaries.mkdir(parents=True)
+    binaries.mkdir(parents=True, exist_ok=True)
     for script in packages.glob("bin/*"):
         text = script.read_bytes()
         if text.startswith(b"#!") and b"python" in text.split(b"\n", 1)[0]:
@@ -186,6 +248,10 @@ def _keys() -> dict[str, str]:
     if (STANDIN / "pyproject.toml").exists():
         files = sorted(path for path in STANDIN.rglob("*") if path.is_file() and not _is_built(path))
         parts["standin"] = (FORMAT, *(f"{path.relative_to(STANDIN)}\n{path.read_text()}" for path in files))
+    for name in ("base", "common"):
+        parts[f"{name}-arm64"] = (*parts[name], "arm64")
+    for chip in CHIPS:
+        parts[chip] = (FORMAT, *(f"{path}\n{text}" for path, text in dressing(chip).items()))
     return {name: hashlib.sha256("\0".join(part).encode()).hexdigest() for name, part in parts.items()}
 
 

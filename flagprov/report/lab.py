@@ -9,6 +9,8 @@ from flagprov.report.json import plain
 from flagprov.report.text import Line, Span, line, table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from flagprov.lab import LabHost, LabStatus
 
 
@@ -17,11 +19,15 @@ def of_lab(status: LabStatus) -> dict[str, Any]:
         "hosts": plain(status.hosts),
         "registry": status.registry,
         "inventory": str(status.inventory),
+        "chip_inventories": [str(path) for path in status.chip_inventories],
     }
 
 
-def lab_lines(status: LabStatus, inventory: str, *, width: int | None = None) -> list[Line]:
-    """`inventory` is the path as the user would write it."""
+NEXT = {"h100": "qwq-32b", "ascend": "qwen3-4b", "graviton": "qwen2-7b"}
+
+
+def lab_lines(status: LabStatus, inventories: Sequence[str], *, width: int | None = None) -> list[Line]:
+    """`inventories` are their paths as the user would write them."""
     if not status.hosts:
         return [line("there is no lab; ", Span("flagprov lab up", "strong"), " brings one up")]
     rows: list[list[str | Span]] = [
@@ -30,10 +36,16 @@ def lab_lines(status: LabStatus, inventory: str, *, width: int | None = None) ->
     lines = table(rows, header=("host", "address", "state", "docker"), width=width)
     facts: list[list[str | Span]] = [
         [Span("registry", "faint"), status.registry or "not running"],
-        [Span("inventory", "faint"), inventory],
-        [Span("next", "faint"), f"flagprov deploy {shlex.quote(inventory)} qwen3-tiny"],
+        [Span("inventory", "faint"), ", ".join(inventories)],
+        [Span("next", "faint"), f"flagprov deploy {shlex.quote(inventories[0])} {_release(inventories[0])}"],
     ]
     return [*lines, line(), *table(facts, width=width)]
+
+
+def _release(inventory: str) -> str:
+    """One that the inventory's hosts can serve."""
+    chips = inventory.rpartition("/")[2].removeprefix("lab").removeprefix("-").removesuffix(".ini")
+    return "qwen3-tiny" if not chips else NEXT.get(chips, "qwen3-4b")
 
 
 def _state(host: LabHost) -> Span:

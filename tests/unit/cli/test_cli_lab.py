@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,6 +27,7 @@ class Status:
     hosts: tuple[Host, ...]
     registry: str
     inventory: Path
+    chip_inventories: tuple[Path, ...] = ()
 
 
 class FakeLab(ModuleType):
@@ -36,8 +37,10 @@ class FakeLab(ModuleType):
         self.now = Status(hosts, "172.30.0.1:5000", root / "inventory" / "lab.ini")
         self.calls: list[Any] = []
 
-    def up(self, hosts: int = 2, *, bare: bool, on_progress: Callable[[str], None]) -> Status:
-        self.calls.append((hosts, bare))
+    def up(
+        self, hosts: int = 2, *, bare: bool, chips: Sequence[str], on_progress: Callable[[str], None]
+    ) -> Status:
+        self.calls.append((hosts, bare, *chips))
         on_progress("building vllm-cpu")
         return self.now
 
@@ -71,6 +74,21 @@ def test_up(lab: FakeLab, invoke: Any) -> None:
     assert result.stderr == "building vllm-cpu\n"
     assert "flagprov deploy inventory/lab.ini qwen3-tiny" in result.stdout
     assert invoke("lab", "up", "-q").stderr == ""
+
+
+def test_hosts_of_chips(lab: FakeLab, invoke: Any) -> None:
+    inventories = lab.now.inventory.parent
+    inventories.mkdir()
+    for name in ("lab-all.ini", "lab-h100.ini"):
+        (inventories / name).touch()
+    lab.now = replace(lab.now, chip_inventories=tuple(sorted(inventories.iterdir())))
+    result = invoke("lab", "up", "--chips", "nvidia-h100, graviton4")
+    assert lab.calls == [(0, False, "nvidia-h100", "graviton4")]
+    assert "inventory/lab-all.ini, inventory/lab-h100.ini" in result.stdout
+    found = json.loads(invoke("lab", "status", "--output", "json").stdout)
+    assert found["chip_inventories"] == [str(inventories / name) for name in ("lab-all.ini", "lab-h100.ini")]
+    invoke("lab", "up", "--hosts", "2", "--chips", "ascend-a2")
+    assert lab.calls[1] == (2, False, "ascend-a2")
 
 
 def test_status(lab: FakeLab, invoke: Any) -> None:

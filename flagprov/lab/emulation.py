@@ -1,0 +1,44 @@
+"""What hosts of chips need around them: their system, the weights' share, packages of emulated drivers."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Mapping, Sequence
+
+from flagprov.lab import cards, hosts, network
+from flagprov.lab.chips import ChipHost, hardware_files
+from flagprov.lab.hosts import Wanted
+from flagprov.lab.layout import Layout
+
+Progress = Callable[[str], None]
+
+
+def wanted_hosts(
+    layout: Layout, subnet: ipaddress.IPv4Network, special: Sequence[ChipHost], on_progress: Progress
+) -> tuple[Wanted, ...]:
+    """Bare hosts with the hardware of their chip, and the share with the cards' weights mounted."""
+    images = {
+        arch: hosts.ensure_image(layout, bare=True, on_progress=on_progress, arch=arch)
+        for arch in sorted({host.kind.arch for host in special})
+    }
+    cards.write_weights(layout.weights, cards.releases_of([host.kind.chip for host in special]))
+    found = []
+    for number, host in enumerate(special, 1):
+        share = f"{layout.weights}{host.kind.weights}:{host.kind.weights}"
+        found.append(
+            Wanted(
+                host.name,
+                network.chip_host_address(subnet, number),
+                images[host.kind.arch],
+                options=("--volume", share),
+                files=hardware_files(host.kind),
+            )
+        )
+    return tuple(found)
+
+
+def offer(
+    layout: Layout, subnet: ipaddress.IPv4Network, image: str, chips: Sequence[str]
+) -> Mapping[str, Mapping[str, str]]:
+    """Build and serve what the roles of these chips install; chip -> variables that lead them there."""
+    return {}
