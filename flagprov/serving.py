@@ -77,6 +77,7 @@ def launch_inputs(serving: Serving) -> LaunchInputs:
         chip=serving.chip,
         model_path=serving.release.weights.path,
         env=merged_environment(serving),
+        model=serving.release.model.name,
         facts=serving.facts,
         settings_keys=serving.settings_keys,
         rank=serving.rank,

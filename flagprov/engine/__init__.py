@@ -1,1 +1,1 @@
-"""What is loaded inside the serving processes; imports nothing of ours. Empty until its plugin comes."""
+"""What is loaded inside vLLM's processes: the switch of FlagGems. It imports nothing of ours."""

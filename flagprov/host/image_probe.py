@@ -45,7 +45,7 @@ for name in ("vllm", "flag_scale", "flag_gems", "torch", "ray"):
         versions[name] = metadata.version(name)
     except metadata.PackageNotFoundError:
         pass
-for name in ("vllm", "flag_scale", "flagscale", "flag_gems", "torch"):
+for name in ("vllm", "vllm_fl", "vllm_ascend", "flag_scale", "flagscale", "flag_gems", "torch"):
     spec = importlib.util.find_spec(name)
     places = list(spec.submodule_search_locations or ()) if spec else []
     if places:
@@ -177,6 +177,7 @@ class Probe:
             "flaggems": self.versions.get("flag_gems"),
             "flaggems_enable": self.part("flaggems_enable", self.flaggems_enable),
             "flaggems_error": importable,
+            "flaggems_by": self.part("flaggems_by", self.flaggems_by),
             "torch": self.versions.get("torch"),
             "ray": self.versions.get("ray"),
             "cuda": self.part("cuda", self.cuda),
@@ -231,6 +232,18 @@ class Probe:
             return None
         with open(os.path.join(self.folders["flag_gems"], "__init__.py"), encoding="utf-8") as file:
             return parameters(file.read(), "enable")
+
+    def flaggems_by(self) -> Optional[str]:
+        """Who of the image enables FlagGems itself: a plugin of vLLM, or its vLLM, which was patched."""
+        if "vllm_fl" in self.folders:
+            return "vllm_fl"
+        for name in ("vllm", "vllm_ascend"):
+            for pattern in ("worker/*.py", "v1/worker/*.py"):
+                for path in sorted(glob.glob(os.path.join(self.folders.get(name, "/nowhere"), pattern))):
+                    with open(path, encoding="utf-8", errors="replace") as file:
+                        if re.search(r"^\s*(?:import|from) flag_gems\b", file.read(), re.MULTILINE):
+                            return "vllm"
+        return None
 
     def flaggems_error(self) -> Optional[str]:
         try:

@@ -8,21 +8,17 @@ Exit codes: 0 stopped by request, 1 the engine ended by itself, 2 launch.json is
 from __future__ import annotations
 
 import ctypes
-import http.client
 import json
 import os
-import re
 import select
-import shutil
 import signal
-import socket
 import stat
 import subprocess
 import sys
 import time
 from typing import Callable, Dict, List, Mapping, Optional, Sequence, Set
 
-from flagprov.host.launcher_launch import SCHEMA_VERSION, Unusable, read_launch, shell_script
+from flagprov.host.launcher_launch import SCHEMA_VERSION, Unusable, read_launch
 from flagprov.host.launcher_log import Log, say
 from flagprov.host.launcher_peers import peers_of, still_there, workers
 from flagprov.host.launcher_processes import (
@@ -31,39 +27,25 @@ from flagprov.host.launcher_processes import (
     descendants,
     is_front,
     name_of,
+    named,
     processes,
     send,
+)
+from flagprov.host.launcher_start import (
+    NotStarted,
+    describe,
+    engine_environment,
+    engine_of_flagscale,
+    fresh_directory,
+    in_flight,
+    listens,
+    spawn,
 )
 
 STOPPED, ENDED, UNUSABLE, NOT_STARTED = 0, 1, 2, 3
 TURN_S = 0.5  # longest sleep; child and signal wake the loop earlier
 SETTLE_S = 5.0  # what the engine's other processes get to end by themselves
 PR_SET_CHILD_SUBREAPER = 36
-
-
-class NotStarted(Exception):
-    """The launch command came back and left no engine."""
-
-
-def describe(status: int) -> str:
-    """A wait status in words."""
-    if os.WIFSIGNALED(status):
-        return "signal %d" % os.WTERMSIG(status)
-    return "exit code %d" % os.WEXITSTATUS(status)
-
-
-def in_flight(address: str, port: int) -> Optional[float]:
-    """Requests that run or wait, from the engine's metrics; None where it does not say."""
-    connection = http.client.HTTPConnection(address, port, timeout=2)
-    try:
-        connection.request("GET", "/metrics")
-        text = connection.getresponse().read().decode("utf-8", "replace")
-    except (OSError, http.client.HTTPException):
-        return None
-    finally:
-        connection.close()
-    values = re.findall(r"^vllm:num_requests_(?:running|waiting)(?:\{[^}]*\})? (\S+)", text, re.MULTILINE)
-    return sum(float(value) for value in values) if values else None
 
 
 class Launcher:
@@ -104,6 +86,7 @@ class Launcher:
             "started_at": round(self.started_at, 3),
             "phase_at": round(time.time(), 3),
             "tail": self.log.lines(),
+            "processes": named(self.ours()) if phase == "running" else [],
         }
         path = os.path.join(self.run, "state.json")
         try:
@@ -167,17 +150,8 @@ class Launcher:
 
     def prepare(self) -> Dict[str, str]:
         """A fresh experiment directory, and the environment of everything that we start."""
-        shutil.rmtree(self.exp, ignore_errors=True)
-        for name in ("bin", "serve_logs"):
-            os.makedirs(os.path.join(self.exp, name))
-        shim = os.path.join(self.exp, "bin", "python")
-        with open(shim, "w", encoding="utf-8") as file:
-            file.write('#!/bin/sh\nexec python3 "$@"\n')
-        os.chmod(shim, 0o755)
-        env = dict(os.environ, PYTHONUNBUFFERED="1")
-        env.update({str(name): str(value) for name, value in self.launch.get("env", {}).items()})
-        env["FLAGPROV_EXP_DIR"] = self.exp
-        return env
+        fresh_directory(self.exp)
+        return engine_environment(self.launch, self.directory, self.run)
 
     def start(self) -> None:
         """Leaves self.engine set, or raises NotStarted."""
@@ -199,7 +173,7 @@ class Launcher:
             if self.stopping:
                 return
         # FlagScale returns 0 for nearly everything, so its pid file is what counts.
-        pid = self.engine_of_flagscale()
+        pid = engine_of_flagscale(self.exp)
         if pid is None:
             how = describe(self.ended[front])
             raise NotStarted(
@@ -216,37 +190,9 @@ class Launcher:
                 self.found.add(path)
                 self.log.add(path)
 
-    def engine_of_flagscale(self) -> Optional[int]:
-        pids = os.path.join(self.exp, "serve_logs", "pids")
-        try:
-            names = sorted(os.listdir(pids))
-        except OSError:
-            return None
-        for name in names:
-            try:
-                with open(os.path.join(pids, name), encoding="utf-8") as file:
-                    pid = int(file.read().split()[0])
-            except (OSError, ValueError, IndexError):
-                continue
-            return pid
-        return None
-
     def spawn(self, argv: Sequence[str], env: Mapping[str, str], output: str) -> int:
         """Run argv in a shell after the vendor's and the card's lines; its pid."""
-        script = shell_script(self.launch.get("source", ()), self.launch.get("before_start", ()), argv)
-        try:
-            with open(output, "ab", buffering=0) as target:
-                child = subprocess.Popen(
-                    ["bash", "-c", script],
-                    env=dict(env),
-                    cwd=self.exp,
-                    stdin=subprocess.DEVNULL,
-                    stdout=target,
-                    stderr=target,
-                    start_new_session=True,
-                )
-        except OSError as error:
-            raise NotStarted("bash cannot be run in this image: %s" % error) from None
+        child = spawn(self.launch, argv, env, self.exp, output)
         self.children.append(child)  # a forgotten Popen reaps its child by itself, and we would never know
         return child.pid
 
@@ -283,11 +229,7 @@ class Launcher:
         if not port or self.launch.get("rank", 0) or time.monotonic() - self.asked_port_at < 2:
             return False
         self.asked_port_at = time.monotonic()
-        try:
-            socket.create_connection((self.address, int(port)), timeout=0.5).close()
-        except OSError:
-            return False
-        return True
+        return listens(self.address, int(port))
 
     # Stop
 

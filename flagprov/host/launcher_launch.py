@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from typing import Any, Dict, Sequence
+from typing import Any, Dict, Mapping, Sequence
 
 SCHEMA_VERSION = 1
 KINDS = ("flagscale", "nodes", "command")
+
+# After the card's own lines, which may set either anew. VLLM_PLUGINS is an allow-list where it is set.
+PLUGIN = """export PYTHONPATH="$FLAGPROV_ENGINE${PYTHONPATH:+:$PYTHONPATH}"
+if [ -n "${VLLM_PLUGINS+set}" ]; then export VLLM_PLUGINS="$VLLM_PLUGINS,flagprov_operators"; fi"""
 
 
 class Unusable(Exception):
@@ -30,21 +34,23 @@ def read_launch(directory: str) -> Dict[str, Any]:
     return launch
 
 
-def shell_script(source: Sequence[str], before_start: Sequence[str], argv: Sequence[str]) -> str:
+def shell_script(launch: Mapping[str, Any], argv: Sequence[str]) -> str:
     """The one shell in which everything before the engine happens, ending as the engine."""
     # Vendors' scripts read unset variables and let commands fail, so neither -e nor -u.
     lines = ["set +eu"]
-    for path in source:
+    for path in launch.get("source", ()):
         quoted = shlex.quote(path)
         lines.append(
             "if [ -e %s ]; then . %s; else echo flagprov: no %s, skipped; fi" % (quoted, quoted, quoted)
         )
-    for number, line in enumerate(before_start, 1):
+    for number, line in enumerate(launch.get("before_start", ()), 1):
         lines.append(line)
         lines.append(
             'flagprov_rc=$?; if [ "$flagprov_rc" -ne 0 ]; then'
             ' echo "flagprov: before_start line %d failed (exit code $flagprov_rc)"; exit 97; fi' % number
         )
+    if launch.get("operators"):
+        lines.append(PLUGIN)
     # FlagScale calls `python`, which some images have as python3 only.
     lines.append('PATH="$PATH:$FLAGPROV_EXP_DIR/bin"; export PATH')
     lines.append("exec " + " ".join(shlex.quote(word) for word in argv))

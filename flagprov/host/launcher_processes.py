@@ -57,6 +57,17 @@ def command_line(pid: int) -> List[str]:
         return []
 
 
+def named(pids: Sequence[int]) -> List[Dict[str, object]]:
+    """Those that answer HTTP or have one of vLLM's names: what an engine consists of."""
+    found: List[Dict[str, object]] = []
+    for pid in pids:
+        argv = command_line(pid)
+        name = next((word for word in argv[:4] if word.startswith("VLLM::")), "")
+        if name or is_front(argv):
+            found.append({"pid": pid, "name": (name or "API server").strip()})
+    return found
+
+
 def is_front(argv: Sequence[str]) -> bool:
     """Whether this is the process that answers HTTP: `vllm serve`, possibly behind its interpreter."""
     if not argv:

@@ -24,6 +24,7 @@ class ImageFacts:
     flaggems: str | None = None
     flaggems_enable: tuple[str, ...] = ()  # parameters of flag_gems.enable
     flaggems_error: str | None = None  # why it cannot be imported, where it cannot
+    flaggems_by: str | None = None  # who of the image enables it: vllm (patched), vllm_fl, or nobody
     torch: str | None = None
     ray: str | None = None
     cuda: str | None = None

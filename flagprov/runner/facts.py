@@ -31,6 +31,7 @@ def parse_facts(digest: str, data: Mapping[str, Any]) -> ImageFacts:
         flagscale_deploy=_text(data.get("flagscale_deploy")),
         flaggems=_text(data.get("flaggems")),
         flaggems_error=_text(data.get("flaggems_error")),
+        flaggems_by=_text(data.get("flaggems_by")),
         torch=_text(data.get("torch")),
         ray=_text(data.get("ray")),
         cuda=_text(data.get("cuda")),

@@ -21,6 +21,7 @@ class LaunchInputs:
     chip: Chip
     model_path: str  # inside the container, as the release has it
     env: Mapping[str, str] = field(default_factory=dict)  # chip + release + settings + operators
+    model: str = ""  # as its publisher calls it
     facts: ImageFacts | None = None  # None: never probed, so nothing is checked and nothing is adapted
     rank: int = 0  # in replica.hosts
     stop_grace_s: int = 60  # SIGTERM to the end of the engine; docker's own time to stop must be longer

@@ -16,10 +16,11 @@ from flagprov.errors import ReleaseError
 from flagprov.runner.arguments import command_line, drain_mode, engine_arguments
 from flagprov.runner.flagscale import flagscale_files
 from flagprov.runner.inputs import LaunchInputs
+from flagprov.runner.operators import CONFIG, operator_environment, operator_files
 
 LAUNCH_SCHEMA_VERSION = 1
 CACHE = "/var/lib/flagprov/cache"
-LAUNCHER_MODULES = ("launcher_launch.py", "launcher_log.py", "launcher_peers.py", "launcher_processes.py")
+LAUNCHER_MODULES = tuple(f"launcher_{name}.py" for name in ("launch", "log", "peers", "processes", "start"))
 
 
 def render(launch: LaunchInputs) -> dict[str, str]:
@@ -37,7 +38,10 @@ def render(launch: LaunchInputs) -> dict[str, str]:
             remedy="check the image of the release, or remove its facts on the host to have it probed again",
         )
     document = _common(launch)
-    files = launcher_files()
+    operators = operator_files(launch)
+    if operators:
+        document["operators"] = CONFIG
+    files = launcher_files() | operators
     if kind == "flagscale":
         document["flagscale"] = {"label": _label(launch), "config": "conf/serve.yaml"}
         files |= flagscale_files(launch, _label(launch))
@@ -118,6 +122,7 @@ def _peers(launch: LaunchInputs) -> dict[str, Any]:
 def environment(launch: LaunchInputs) -> dict[str, str]:
     """The engine's environment: what was merged, with the replica's own devices and the mounted caches."""
     env = {"TRITON_CACHE_DIR": f"{CACHE}/triton", "VLLM_CACHE_ROOT": f"{CACHE}/vllm", **launch.env}
+    env |= operator_environment(launch)
     if launch.chip.visible_devices and launch.replica.devices:
         # Placement decides, whatever device the card happened to use.
         env[launch.chip.visible_devices] = ",".join(str(device) for device in _devices(launch))

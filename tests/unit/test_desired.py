@@ -48,7 +48,7 @@ def serving(release_name: str, chip: str, host: Host | None = None, facts: bool 
             python="3.12.3",
             flagscale="0.8.0",
             vllm="0.9.0",
-            flaggems="5.3.0" if chip == "graviton4" else None,
+            flaggems={"graviton4": "5.3.0", "cpu-x86": None}.get(chip, "2.2"),
         )
         if facts
         else None

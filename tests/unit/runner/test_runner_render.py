@@ -32,6 +32,7 @@ def test_flagscale_directory() -> None:
         "flagprov/host/launcher_log.py",
         "flagprov/host/launcher_peers.py",
         "flagprov/host/launcher_processes.py",
+        "flagprov/host/launcher_start.py",
         "launch.json",
         "launcher.py",
     ]
