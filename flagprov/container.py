@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from flagprov.access import by_runtime, chip_mounts
 from flagprov.cluster import rendezvous_port
 from flagprov.models.release import Mount
 from flagprov.runner.render import environment
@@ -35,6 +36,8 @@ def create_body(serving: Serving, config: str) -> dict[str, Any]:
         "Mounts": [_mount(mount) for mount in _mounts(serving, config)],
         "Ulimits": [_ulimit(name, value) for name, value in sorted(container.ulimits.items())],
     }
+    if serving.chip.runtime and by_runtime(serving.chip, serving.host):
+        host["Runtime"] = serving.chip.runtime.name
     if container.uts == "host":
         host["UTSMode"] = "host"
     if container.shm_size:
@@ -94,16 +97,12 @@ def _mounts(serving: Serving, config: str) -> Iterable[Mount]:
     yield Mount(source=cache_path(serving), target="/var/lib/flagprov/cache")
 
 
-def _chip_mounts(serving: Serving) -> Iterable[Mount]:
-    """What the chip needs and the card's own mounts do not already cover."""
-    cards = [mount.target.rstrip("/") for mount in serving.variant.container.mounts]
-    for mount in serving.chip.mounts:
-        if not any(mount.target == card or mount.target.startswith(card + "/") for card in cards):
-            yield mount
+def _chip_mounts(serving: Serving) -> tuple[Mount, ...]:
+    return chip_mounts(serving.chip, serving.variant, several_nodes=bool(serving.replica.nodes))
 
 
 def optional_sources(serving: Serving) -> list[str]:
-    mounts = (*serving.variant.container.mounts, *serving.chip.mounts)
+    mounts = (*serving.variant.container.mounts, *_chip_mounts(serving))
     return sorted({site_path(mount.source, serving) for mount in mounts if mount.optional})
 
 

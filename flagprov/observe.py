@@ -75,6 +75,7 @@ def read_device(entry: Mapping[str, Any]) -> Device:
         health=str(entry.get("health", "ok")),
         card=entry.get("card"),
         phy_id=entry.get("phy_id"),
+        logical=entry.get("logical"),
     )
 
 

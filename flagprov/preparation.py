@@ -9,6 +9,7 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
+from flagprov.access import fit_chip, fit_variant
 from flagprov.cluster import spread_over_nodes
 from flagprov.errors import InventoryError, SettingsError
 from flagprov.models.chip import Chip
@@ -76,7 +77,7 @@ class Job:
         variant = self.variants[host.name]
         probe = probe_version()
         facts = self.site.facts(f"{image_key(variant.image)}-{probe}")
-        chip = self.chips[str(host.chip)]
+        chip = fit_chip(self.chips[str(host.chip)], host)
         keys = self.settings_keys[host.name]
         return [
             Serving(
@@ -126,7 +127,7 @@ def prepare(request: Request) -> Job:
         settings = merge_settings(host.settings, sets, where=f"host {host.name}: flagprov_settings")
         keys[host.name] = frozenset(settings.serve)
         replicas.add(settings.replicas)
-        variant = apply_settings(release, variant, settings)
+        variant = fit_variant(apply_settings(release, variant, settings), chips[host.chip], host)
         variants[host.name] = spread_over_nodes(release, variant, chips[host.chip])
     if len(replicas) > 1:
         raise SettingsError(

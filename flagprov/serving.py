@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from flagprov.access import by_runtime, logical_numbers
 from flagprov.models.chip import Chip
 from flagprov.models.desired import Replica
 from flagprov.models.fleet import Host
@@ -81,6 +82,7 @@ def launch_inputs(serving: Serving) -> LaunchInputs:
         facts=serving.facts,
         settings_keys=serving.settings_keys,
         rank=serving.rank,
+        logical=logical_numbers(serving.survey.devices.get(serving.chip.detection.tool, ())),
         stop_grace_s=STOP_TIMEOUT_S - 20,
     )
 
@@ -112,6 +114,11 @@ def merged_environment(serving: Serving) -> dict[str, str]:
     """Chip, host, card and operators; what the variable says is what was asked for, not a proof."""
     env = {**serving.chip.env, **_derived(serving), **serving.variant.env}
     env.pop("USE_FLAGGEMS", None)
+    if serving.chip.runtime:
+        # A runtime that is docker's default reads it also in containers that get their devices by mounts.
+        env.pop(serving.chip.runtime.devices, None)
+        if by_runtime(serving.chip, serving.host):
+            env[serving.chip.runtime.devices] = ",".join(str(index) for index in serving.replica.devices)
     if operators(serving.chip, serving.variant, serving.facts)[0] == "flaggems":
         env["USE_FLAGGEMS"] = "1"
     return env

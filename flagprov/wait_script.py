@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 
+from flagprov.access import chip_mounts
 from flagprov.serving import Serving, replica_path, site_path, unit_name
 
 PATIENCE_S = 600
@@ -41,7 +42,11 @@ def wait_script(serving: Serving) -> str:
     """Shell text; every path is quoted."""
     replica = serving.replica.name
     container = serving.variant.container
-    needed = [site_path(mount.source, serving) for mount in container.mounts if not mount.optional]
+    mounts = (
+        *container.mounts,
+        *chip_mounts(serving.chip, serving.variant, several_nodes=bool(serving.replica.nodes)),
+    )
+    needed = [site_path(mount.source, serving) for mount in mounts if not mount.optional]
     needed += [device.source for device in container.devices if not device.optional]
     for node in serving.chip.device_nodes:
         needed += [node.format(index=index) for index in serving.replica.devices] if "{" in node else [node]

@@ -56,6 +56,27 @@ class ImageNames(Strict):
     patterns: tuple[str, ...] = ()  # regular expressions that only names of images for this chip match
 
 
+class ChipMount(Mount):
+    """Something of the host that containers of the chip get."""
+
+    several_nodes: bool = False  # only replicas over several hosts need it
+
+
+class Runtime(Strict):
+    """The vendor's docker runtime, which brings devices and driver in place of mounts."""
+
+    name: str  # in daemon.json
+    devices: EnvName  # variable that it reads: numbers of the device nodes
+
+
+class HostSdk(Strict):
+    """The SDK of a host, for containers that shall use it in place of their image's; paths from its own."""
+
+    path: str
+    beside: tuple[str, ...] = ()  # further directories
+    source: tuple[str, ...]  # scripts that are sourced
+
+
 class Chip(Strict):
     schema_version: Literal[1] = 1
     name: Name
@@ -66,12 +87,14 @@ class Chip(Strict):
     device_memory_gib: tuple[int, ...] = ()  # allowed sizes; empty: the host's own memory
     roles: tuple[str, ...] = ()  # what prepares the host, in order
     pins: dict[str, str] = Field({})  # role variable -> exact version that the roles bring
-    visible_devices: EnvName | None = None
+    visible_devices: EnvName | None = None  # takes numbers as processes count devices
     resource_type: Literal["gpu", "NPU", "cpu"]
     gpus_flag: bool = False  # docker run --gpus
     device_nodes: tuple[str, ...] = ()  # `{index}` is replaced by each device's number
-    mounts: tuple[Mount, ...] = ()
+    mounts: tuple[ChipMount, ...] = ()
+    runtime: Runtime | None = None
     source: tuple[str, ...] = ()  # set_env scripts of the vendor inside the image
+    host_sdk: HostSdk | None = None
     env: dict[EnvName, str] = Field({})
     collective_env: dict[EnvName, str] = Field({})  # `{interface}`, `{address}` are replaced per node
     tensor_parallel_across_nodes: bool = False  # no pipeline stages there; else one stage per node

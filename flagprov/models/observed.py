@@ -18,6 +18,7 @@ class Device:
     health: str = "ok"  # in small letters, as the tool says
     card: int | None = None  # the card it is on, where cards have several
     phy_id: int | None = None  # its number in npu-smi's Phy-ID column, where the table has one
+    logical: int | None = None  # its number for processes, where the tool tells it
 
 
 @dataclass(frozen=True, slots=True)

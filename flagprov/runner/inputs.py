@@ -24,5 +24,6 @@ class LaunchInputs:
     model: str = ""  # as its publisher calls it
     facts: ImageFacts | None = None  # None: never probed, so nothing is checked and nothing is adapted
     rank: int = 0  # in replica.hosts
+    logical: Mapping[int, int] = field(default_factory=dict)  # device node -> number for processes
     stop_grace_s: int = 60  # SIGTERM to the end of the engine; docker's own time to stop must be longer
     settings_keys: frozenset[str] = frozenset()  # serve keys that come from settings, for the right error

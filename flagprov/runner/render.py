@@ -135,12 +135,15 @@ def environment(launch: LaunchInputs) -> dict[str, str]:
 
 
 def _devices(launch: LaunchInputs) -> tuple[int, ...]:
-    """Device numbers as the container counts them."""
-    container = launch.variant.container
-    if launch.chip.gpus_flag and container.gpus and not container.privileged:
-        # Only the named devices are handed in, and they are counted from 0 there.
-        return tuple(range(len(launch.replica.devices)))
-    return launch.replica.devices
+    """Device numbers as processes in the container count them."""
+    container, devices = launch.variant.container, launch.replica.devices
+    handed = (
+        container.gpus if launch.chip.gpus_flag else any("{" in node for node in launch.chip.device_nodes)
+    )
+    if handed and not container.privileged:
+        # Only the replica's own are there, and they are counted anew.
+        return tuple(sorted(devices).index(device) for device in devices)
+    return tuple(launch.logical.get(device, device) for device in devices)
 
 
 def _address(launch: LaunchInputs) -> str:

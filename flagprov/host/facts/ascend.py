@@ -112,6 +112,12 @@ def mapping(text: str) -> list[dict[str, Any]]:
     return found
 
 
+def numbered(devices: list[dict[str, Any]], entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Devices with the number that processes know each by; not the node's where one is missing."""
+    told = {(entry["card"], entry["chip"]): entry["logic_id"] for entry in entries}
+    return [dict(device, logical=told.get((device["card"], device["chip"]))) for device in devices]
+
+
 def pairs(text: str) -> dict[str, str]:
     """KEY=VALUE files without quotes: version.info, ascend_install.info."""
     found = {}

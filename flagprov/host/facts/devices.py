@@ -63,6 +63,7 @@ def _device(index: int, name: str, memory: int) -> dict[str, Any]:
         "health": "ok",
         "card": None,
         "phy_id": None,
+        "logical": None,
     }
 
 
@@ -101,7 +102,14 @@ def _ascend() -> tuple[list[dict[str, Any]], str] | None:
     from flagprov.host.facts import ascend
 
     said = npu_smi(["info"])
-    return None if said is None else (ascend.table(said)["devices"], "")
+    if said is None:
+        return None
+    found = ascend.table(said)["devices"]
+    try:
+        entries = ascend.mapping(npu_smi(["info", "-m"]) or "")
+    except Unparsed:
+        entries = []
+    return ascend.numbered(found, entries), ""
 
 
 def maker() -> str:

@@ -79,7 +79,8 @@ def test_ascend() -> None:
             "/dev/devmm_svm",
             "/dev/hisi_hdc",
         )
-        assert {mount.source for mount in chip.mounts if not mount.optional} == {
+        needed = [mount for mount in chip.mounts if not (mount.optional or mount.several_nodes)]
+        assert {mount.source for mount in needed} == {
             "/usr/local/Ascend/driver",
             "/usr/local/dcmi",
             "/etc/ascend_install.info",

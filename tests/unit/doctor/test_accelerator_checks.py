@@ -54,7 +54,7 @@ def test_a_driver_too_old() -> None:
     before = ascend(
         "a3-idle", ascend={"driver": "24.1.rc3", "table": {**case("npu_smi/a3-idle"), "version": "24.1.rc3"}}
     )
-    assert "older than 25.0.rc1 of the card" in check("driver", subject(before, A3, "qwen3-4b")).message
+    assert "older than 25.0.rc1 of chip ascend-a3" in check("driver", subject(before, A3, "qwen3-4b")).message
 
 
 def test_no_driver_at_all() -> None:
