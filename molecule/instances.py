@@ -4,6 +4,8 @@ Each host is a bare one (its own systemd and sshd, no container engine) on a net
 molecule's list as JSON; besides its name a platform may have
     family: rhel         another family than Debian's (families.py)
     rpms: [firewalld]    what that family's repository offers, as NAME or NAME=DEBIAN_PACKAGE
+    arch: arm64          another processor, under qemu
+    chip: graviton4      what the machine shows of itself is that of a host of this chip
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import Any
 
 import families
 
-from flagprov.lab import files_written, hosts, machine, network
+from flagprov.lab import arm64, chips, files_written, hosts, machine, network
 from flagprov.lab.layout import Layout, find_layout
 from flagprov.lab.shell import attempt
 
@@ -35,16 +37,20 @@ def create(platform: dict[str, Any]) -> dict[str, str]:
     name = platform["name"]
     lab, layout = find_layout(), Layout(BUILD / name)
     machine.require_known_machine()
-    machine.install_packages(machine.missing_packages())
+    arch = platform.get("arch", "amd64")
+    machine.install_packages(machine.missing_packages({**machine.PROGRAMS, **_programs(arch)}))
     machine.start_docker(lab)
-    layout.model.mkdir(parents=True, exist_ok=True)
+    if arch == "arm64":
+        arm64.enable()
     files_written.ensure_client_key(layout)
-    image = hosts.ensure_image(lab, bare=True, on_progress=_say)
+    image = hosts.ensure_image(lab, bare=True, on_progress=_say, arch=arch)
     if "family" in platform:
         image = families.ensure_image(lab, image, platform["family"], platform.get("rpms", ()))
     subnet = network.ensure_network(layout)
-    hosts.ensure_hosts(layout, subnet, image, 1, _say)
     address = network.host_address(subnet, 1)
+    kinds = [kind for kind in chips.KINDS if kind.chip == platform.get("chip")]
+    files = chips.hardware_files(kinds[0]) if kinds else {}
+    hosts.bring_hosts(layout, [hosts.Wanted("lab1", address, image, files=files)], _say)
     hosts.wait_for_ssh([address])
     return {
         "instance": name,
@@ -54,6 +60,10 @@ def create(platform: dict[str, Any]) -> dict[str, str]:
         "identity_file": str(layout.key),
         "known_hosts": str(layout.known_hosts),
     }
+
+
+def _programs(arch: str) -> dict[str, str]:
+    return arm64.PROGRAMS if arch == "arm64" else {}
 
 
 def destroy(name: str) -> None:
