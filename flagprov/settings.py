@@ -13,7 +13,7 @@ from flagprov.catalog.check import nearest, problems
 from flagprov.catalog.document import dotted, parse
 from flagprov.catalog.fit import parallel
 from flagprov.errors import ReleaseError, SettingsError
-from flagprov.models.release import Image, Release, Variant
+from flagprov.models.release import Image, Release, ServeValue, Variant
 from flagprov.models.settings import Settings
 
 _MAPS = ("serve", "env")
@@ -61,9 +61,10 @@ def apply_settings(release: Release, variant: Variant, settings: Settings) -> Va
     serve = _over(variant.serve, settings.serve)
     if settings.port is not None:
         serve["port"] = settings.port
+    operators = settings.operators or variant.operators
+    serve = _eager(serve, variant, operators, settings)
     if serve != variant.serve:
         changes["serve"] = serve
-    operators = settings.operators or variant.operators
     env = _env(variant, operators, settings)
     if env != variant.env:
         changes["env"] = env
@@ -145,6 +146,20 @@ def _over(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
     return {
         key: value for key, value in {**base, **changes}.items() if not (key in changes and value is None)
     }
+
+
+def _eager(
+    serve: dict[str, ServeValue], variant: Variant, operators: str, settings: Settings
+) -> dict[str, ServeValue]:
+    """enforce_eager follows the operators, unless a setting says otherwise: no graph can be captured while
+    FlagGems compiles its kernels, and without FlagGems a card's enforce_eager has no reason any more."""
+    if "enforce_eager" in settings.serve or variant.launch.kind == "command":
+        return serve
+    if operators == "flaggems":
+        return {**serve, "enforce_eager": True}
+    if variant.operators == "flaggems":
+        return {name: value for name, value in serve.items() if name != "enforce_eager"}
+    return serve
 
 
 def _env(variant: Variant, operators: str, settings: Settings) -> dict[str, str]:

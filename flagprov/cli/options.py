@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,10 +34,27 @@ maybe_release = click.argument("release", required=False)
 limit = click.option(
     "--limit", metavar="PATTERN", help="Only these hosts: names, groups and patterns as Ansible has them."
 )
-sets = click.option(
-    "--set", "sets", multiple=True, metavar="KEY=VALUE", callback=_pairs,
-    help="A setting for this run, such as serve.max_model_len=4096; may be given several times.",
-)  # fmt: skip
+
+
+def sets(function: Callable[..., Any]) -> Callable[..., Any]:
+    """--set KEY=VALUE, and --operators for the setting of that name."""
+
+    @functools.wraps(function)
+    def call(*args: Any, sets: tuple[str, ...], operators: str | None, **kwargs: Any) -> Any:
+        said = (f"operators={operators}",) if operators else ()
+        return function(*args, sets=(*sets, *said), **kwargs)
+
+    choice = click.option(
+        "--operators", type=click.Choice(["flaggems", "native"]),
+        help="Compute with FlagGems, or with the engine's own operators; the same as --set operators=...",
+    )  # fmt: skip
+    pairs = click.option(
+        "--set", "sets", multiple=True, metavar="KEY=VALUE", callback=_pairs,
+        help="A setting for this run, such as serve.max_model_len=4096; may be given several times.",
+    )  # fmt: skip
+    return pairs(choice(call))
+
+
 allow_disruption = click.option(
     "--allow-disruption", is_flag=True, help="Provisioning may restart docker under running containers."
 )
