@@ -19,16 +19,18 @@ from flagprov.doctor.gather import Examination, is_new
 from flagprov.errors import HostError, UnreachableError
 from flagprov.models.desired import Placement
 from flagprov.models.event import Event
-from flagprov.models.observed import Look, Problem, Survey
+from flagprov.models.observed import Change, Look, Problem, Survey
 from flagprov.models.outcome import HostOutcome, Outcome
 from flagprov.models.plan import HostPlan, LeftOut, Plan
-from flagprov.observe import first_look, look, survey, survey_for
+from flagprov.observe import first_look, look, survey_for
 from flagprov.placement import place
 from flagprov.plan import build, host_plan
 from flagprov.preparation import Job, Request, hosts_of, prepare
 from flagprov.rollout.arrange import arrange
 from flagprov.rollout.move import Rolling
 from flagprov.rollout.options import Options
+from flagprov.rollout.reprovision import Provisioning, drained, step
+from flagprov.rollout.reprovision import notes as reprovision_notes
 from flagprov.rollout.whole import halves
 from flagprov.scope import left_out
 from flagprov.transport import Connections, Session
@@ -107,18 +109,19 @@ def _draw(job: Job, connections: Connections, verb: str, options: Options) -> Pi
 
     gone: list[LeftOut] = []
     surveys: dict[str, Survey] = {}
-    provision: dict[str, str] = {}
+    provision: dict[str, Change] = {}
     answers = connections.each(job.fleet.hosts, lambda s: survey_for(s, job.release.name, job.sets))
     for name, found in answers.items():
         host = hosts_of(job.fleet, [name])[0]
         if isinstance(found, Survey):
             surveys[name] = found
             if found.docker_version is None:
-                provision[name] = "no container engine answers"
+                provision[name] = step(job, host, "no container engine answers")
             elif found.provisioned != fingerprint(host):
-                provision[name] = "roles have changed" if found.provisioned else "never provisioned"
+                reason = "roles have changed" if found.provisioned else "never provisioned"
+                provision[name] = step(job, host, reason)
         elif found.step == "python":
-            provision[name] = "it has no python3 yet"
+            provision[name] = step(job, host, "it has no python3 yet")
         else:
             gone.append(left_out(found))
     placement = place(job.fleet, job.release.name, job.wishes(surveys), job.reserved(surveys))
@@ -128,15 +131,18 @@ def _draw(job: Job, connections: Connections, verb: str, options: Options) -> Pi
     examination = Examination(job, placement)
     plans, looks = _look_at(job, connections, examination, surveys, provision, gone)
     excluded = {left.host for left in gone}
-    for name, reason in provision.items():
+    for name, change in provision.items():
         if name not in plans and name not in excluded:
-            plans[name] = host_plan(name, None, reason, "the rest follows once the host is provisioned")
+            plans[name] = host_plan(name, None, change, "the rest follows once the host is provisioned")
     for name, why in halves(placement.replicas, plans).items():
         del plans[name]
         excluded.add(name)
         gone.append(LeftOut(name, Problem("placement", why, "mend that host first")))
-    arranged = arrange(placement, plans, surveys, job.lost(excluded), options)
-    notes = (*_taken_back(job, placement, surveys), *arranged.notes, *examination.notes())
+    arranged = arrange(
+        placement, plans, surveys, job.lost(excluded), options, drained(job, provision, surveys)
+    )
+    provisioned = reprovision_notes(job, set(provision) & set(plans), surveys)
+    notes = (*_taken_back(job, placement, surveys), *arranged.notes, *provisioned, *examination.notes())
     drawn = build(verb, job.release.name, placement, plans, gone, notes, arranged.groups)
     return Picture(drawn, placement, surveys, looks, arranged.gated)
 
@@ -146,7 +152,7 @@ def _look_at(
     connections: Connections,
     examination: Examination,
     surveys: Mapping[str, Survey],
-    provision: Mapping[str, str],
+    provision: Mapping[str, Change],
     gone: list[LeftOut],
 ) -> tuple[dict[str, HostPlan], dict[str, Look]]:
     """Looks of the hosts that can be looked at; problems go to `gone`.
@@ -193,7 +199,7 @@ def _look_at(
             gone.extend(LeftOut(name, problem) for problem in problems)
         else:
             looks[name] = found
-            plans[name] = host_plan(name, found, provision.get(name, ""), pending[name])
+            plans[name] = host_plan(name, found, provision.get(name), pending[name])
     return plans, looks
 
 
@@ -220,13 +226,14 @@ def _apply(
     """Provision the hosts that need it, stage, then bring batch after batch."""
     digests = {host.host: "" if host.pending else host.digest for host in picture.plan.hosts()}
     needy = [host.host for host in picture.plan.hosts() for step in host.steps if step.action == "provision"]
-    provisioned = _provision(job, needy, record)
-    brought = {n: Brought(o) for n, o in provisioned.items() if o.state in ("failed", "unreachable")}
-    if needy:
-        picture = _look_again(job, picture, connections, [n for n in needy if n not in brought], brought)
-        digests.update(dict.fromkeys(needy, ""))
-    surveys = picture.surveys
-    fetched = weights.bring(job, connections, picture.looks, needy, brought, record, lease.wire)
+    surveys = dict(picture.surveys)
+    roles = Provisioning(job, connections, lease, record, surveys, picture.placement, needy)
+    brought = roles.first()
+    picture = replace(picture, placement=roles.placement, surveys=surveys)
+    digests.update(dict.fromkeys(needy, ""))
+    fetched = weights.bring(
+        job, connections, picture.looks, list(roles.outcomes), brought, record, lease.wire
+    )
     brought.update({name: _failure(error) for name, error in fetched.failures.items()})
     digests.update(dict.fromkeys(fetched.touched, ""))
     bringing = Bringing(job, picture.placement, lease, record, _deployment(lease, job))
@@ -234,7 +241,11 @@ def _apply(
     going = [host.host for host in picture.plan.hosts() if host.host not in brought]
     able = [name for name in going if picture.gated or name in spread]
     if able:
-        brought.update(_stage(job, connections, bringing, surveys, digests, able))
+        staged = _stage(job, connections, bringing, surveys, digests, able)
+        # Roles may still bring what a pull needs.
+        brought.update(
+            {n: b for n, b in staged.items() if not (n in roles.waiting and b.outcome.step == "image")}
+        )
         digests |= dict.fromkeys(able, "")
     for name, why in halves(picture.placement.replicas, set(going) - set(brought)).items():
         brought[name] = _failure(HostError(name, "placement", why, remedy="mend that host first"))
@@ -243,37 +254,17 @@ def _apply(
         name = session.host.name
         found = bringing.bring(session, surveys[name], digests[name])
         found = found.after(fetched.outcomes[name]) if name in fetched.outcomes else found
-        return found.after(provisioned[name]) if name in provisioned else found
+        return found.after(roles.outcomes[name]) if name in roles.outcomes else found
+
+    def prepare(names: Sequence[str]) -> Mapping[str, HostError]:
+        errors = roles.in_batch(names)
+        bringing.placement = roles.placement
+        return errors
 
     hosts = {host.name: host for host in job.fleet.hosts}
-    rolling = Rolling(connections, hosts, surveys, options, lease, record, bring)
-    return picture, rolling.roll(picture.plan, brought, picture.gated)
-
-
-def _look_again(
-    job: Job, picture: Picture, connections: Connections, names: Sequence[str], brought: dict[str, Brought]
-) -> Picture:
-    """Hosts that were provisioned are placed by what they are now; refusals go to `brought`."""
-    surveys = dict(picture.surveys)
-    for name, found in connections.each(hosts_of(job.fleet, names), survey).items():
-        if isinstance(found, Survey):
-            surveys[name] = found
-        else:
-            brought[name] = _failure(found)
-    placement = place(job.fleet, job.release.name, job.wishes(surveys), job.reserved(surveys))
-    for refusal in placement.refusals:
-        if refusal.host in names:
-            error = HostError(refusal.host, "placement", refusal.message, remedy=refusal.remedy)
-            brought[refusal.host] = _failure(error)
-    examination = Examination(job, placement)
-    able = [host for host in hosts_of(job.fleet, names) if host.name not in brought]
-    errors = examination.ask_all(connections, able, surveys)
-    brought.update({name: _failure(error) for name, error in errors.items()})
-    for host in able:
-        for problem in examination.problems(host.name):
-            error = HostError(host.name, problem.step, problem.message, remedy=problem.remedy)
-            brought[host.name] = _failure(error)
-    return replace(picture, placement=placement, surveys=surveys)
+    rolling = Rolling(connections, hosts, surveys, options, lease, record, bring, prepare)
+    brought = rolling.roll(picture.plan, brought, picture.gated)
+    return replace(picture, placement=roles.placement), brought
 
 
 def _stage(
@@ -302,21 +293,6 @@ def _deployment(lease: Lease, job: Job) -> dict[str, Any]:
         "release": job.release.name,
         "set": list(job.sets),
     }
-
-
-def _provision(job: Job, names: Sequence[str], record: RunRecord) -> Mapping[str, HostOutcome]:
-    if not names:
-        return {}
-    from flagprov.apply.provision import provision
-
-    return provision(
-        job.fleet,
-        hosts_of(job.fleet, names),
-        record,
-        directory=record.directory,
-        allow_disruption=job.allow_disruption,
-        allow_reboot=job.allow_reboot,
-    )
 
 
 def _failure(error: HostError) -> Brought:

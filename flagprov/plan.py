@@ -8,17 +8,18 @@ from flagprov.models.desired import Placement, Replica, Stage
 from flagprov.models.observed import Change, Look
 from flagprov.models.plan import Batch, HostPlan, LeftOut, Plan, ReplicaPlan
 
-ROLES = "host_baseline, container_engine"
 COSTS = ("nothing", "restart", "new container", "re-provision", "reboot")
 
 
-def provision_step(reason: str) -> Change:
-    return Change("roles", ROLES, Stage.PROVISION.label, "provision", reason, cost="re-provision")
+def provision_step(reason: str, roles: Sequence[str], *, reboots: bool = False) -> Change:
+    """`reboots`: where a role has to, and may."""
+    cost = "reboot" if reboots else "re-provision"
+    return Change("roles", ", ".join(roles), Stage.PROVISION.label, "provision", reason, cost=cost)
 
 
-def host_plan(host: str, look: Look | None, provision: str, pending: str) -> HostPlan:
-    """Steps of one host; `provision` says why it has to be provisioned, where it has to."""
-    steps = [provision_step(provision)] if provision else []
+def host_plan(host: str, look: Look | None, provision: Change | None, pending: str) -> HostPlan:
+    """Steps of one host; `provision` is its first, where it has to be provisioned."""
+    steps = [provision] if provision else []
     steps += look.changes if look else ()
     steps.sort(key=lambda step: Stage[step.stage.upper()])
     return HostPlan(host, tuple(steps), look.digest if look else "", pending)

@@ -176,7 +176,7 @@ def _change(
     with Connections(scope.fleet) as connections:
         looks = connections.each(scope.fleet.hosts, look_at)
         gone = [left_out(error) for error in looks.values() if isinstance(error, HostError)]
-        plans = {n: host_plan(n, seen, "", "") for n, seen in looks.items() if isinstance(seen, Look)}
+        plans = {n: host_plan(n, seen, None, "") for n, seen in looks.items() if isinstance(seen, Look)}
         plan = build(verb, scope.release or "", Placement(()), plans, gone, tuple(notes))
         outcomes = _failures(looks)
         run = ""

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache, partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,7 @@ def provision(
     allow_reboot: bool = False,
 ) -> dict[str, HostOutcome]:
     """Run the roles on hosts; what Ansible says goes to `directory`, and nowhere else."""
-    data = directory / "ansible"
-    data.mkdir(mode=0o700)
+    data = _new_directory(directory)
     listener = Listener(
         [host.name for host in hosts],
         on_event,
@@ -75,6 +75,16 @@ def provision(
             },
         )
     return listener.end(stopped)
+
+
+def _new_directory(directory: Path) -> Path:
+    """One for each time that a run provisions: `ansible`, `ansible-2`, ..."""
+    for number in count(1):
+        data = directory / (f"ansible-{number}" if number > 1 else "ansible")
+        if not data.exists():
+            data.mkdir(mode=0o700)
+            return data
+    raise AssertionError
 
 
 def _run(

@@ -28,9 +28,18 @@ def arrange(
     surveys: Mapping[str, Survey],
     lost: Collection[str],
     options: Options,
+    drained: Collection[str] = (),
 ) -> Arrangement:
-    """`lost`: replicas that are unreachable or left out; they keep their place in the budget."""
-    interrupted = [replica for replica in placement.replicas if _interrupts(replica, plans, surveys)]
+    """`lost`: replicas that are unreachable or left out; they keep their place in the budget.
+
+    `drained`: hosts where all that serves is stopped before they are provisioned.
+    """
+    interrupted = [
+        replica
+        for replica in placement.replicas
+        if any(host in plans and host in drained for host in replica.hosts)
+        or _interrupts(replica, plans, surveys)
+    ]
     if not interrupted or options.at_once:
         return Arrangement()
     moving = [replica for replica in placement.replicas if all(host in plans for host in replica.hosts)]

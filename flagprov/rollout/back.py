@@ -57,7 +57,7 @@ def drift(request: Request) -> Plan:
     scope = scope_of(request)
     with Connections(scope.fleet) as connections:
         picture = _look(scope, connections, "last")
-    plans = {name: host_plan(name, seen, "", "") for name, seen in picture.looks.items()}
+    plans = {name: host_plan(name, seen, None, "") for name, seen in picture.looks.items()}
     return build("diff", scope.release or "", picture.placement, plans, picture.left_out)
 
 
@@ -78,7 +78,7 @@ def rollback(
     run = ""
     with Connections(scope.fleet) as connections:
         picture = _look(scope, connections, to or "previous")
-        plans = {name: host_plan(name, seen, "", "") for name, seen in picture.looks.items()}
+        plans = {name: host_plan(name, seen, None, "") for name, seen in picture.looks.items()}
         arranged = arrange(picture.placement, plans, picture.surveys, (), options)
         plan = build(
             "rollback",

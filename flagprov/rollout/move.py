@@ -33,6 +33,8 @@ class Rolling:
     lease: Lease
     on_event: OnEvent
     bring: Callable[[Session], Brought]
+    # Done to the hosts of a batch together, before each of them is brought; errors of those that stay out.
+    prepare: Callable[[Sequence[str]], Mapping[str, HostError]] = lambda names: {}
     good: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # host -> what to put back
     release: str = ""  # a host may serve others too: they are neither measured nor judged
 
@@ -44,7 +46,7 @@ class Rolling:
             moving = [self.hosts[name] for name in names if name not in brought]
             if gated and len(plan.batches) > 1:
                 self._say(moving, f"batch {number} of {len(plan.batches)}")
-            results = self.connections.each(moving, self._move if gated else self.bring)
+            results = self._change(moving, batch, gated)
             broken = {name: error for name, error in results.items() if isinstance(error, HostError)}
             brought.update({name: found for name, found in results.items() if isinstance(found, Brought)})
             rest = partners(batch, broken)
@@ -62,10 +64,24 @@ class Rolling:
         for host in hosts:
             self.on_event(Event(time.time(), host.name, "note", "serve", "rollout", text))
 
-    def _move(self, session: Session) -> Brought:
+    def _change(self, moving: Sequence[Host], batch: Batch, gated: bool) -> dict[str, Brought | HostError]:
+        """Change the hosts of a batch; those that fail early are not brought, nor is who serves with them."""
+        taken = self.connections.each(moving, self._before) if gated else {}
+        broken = {name: error for name, error in taken.items() if isinstance(error, HostError)}
+        fine = [host for host in moving if host.name not in broken]
+        broken.update(self.prepare([host.name for host in fine]))
+        alone = partners(batch, broken)
+        fine = [host for host in fine if host.name not in broken and host.name not in alone]
+        figures = {name: found for name, found in taken.items() if not isinstance(found, HostError)}
+
+        def move(session: Session) -> Brought:
+            return self._move(session, figures[session.host.name])
+
+        return {**broken, **self.connections.each(fine, move if gated else self.bring)}
+
+    def _move(self, session: Session, before: Mapping[str, Figures]) -> Brought:
         """Change one host; its own figures from before are what it is judged by."""
         host = session.host.name
-        before = self._before(session)
         brought = self.bring(session)
         for note in brought.notes.values():
             probe = note.get("probe") if isinstance(note, Mapping) else None
