@@ -78,6 +78,7 @@ def bootstrap(target: Path, packages: Sequence[str], arch: str = "amd64") -> Non
                 "--mode=root",
                 "--variant=minbase",
                 f"--architectures={arch}",
+                *(arm64.BOOTSTRAP_OPTIONS if arch == "arm64" else ()),
                 wanted,
                 *options,
                 SUITE,
@@ -91,6 +92,9 @@ def bootstrap(target: Path, packages: Sequence[str], arch: str = "amd64") -> Non
     local = Path("/usr/local/share/ca-certificates")
     if local.is_dir() and any(local.iterdir()):
         shutil.copytree(local, target / "usr/local/share/ca-certificates", dirs_exist_ok=True)
+    if arch == "arm64":
+        arm64.finish_certificates(target)
+    elif local.is_dir() and any(local.iterdir()):
         run(["chroot", target, "update-ca-certificates"])
     for pattern in listed(FILES / "unused.txt"):
         for path in target.glob(pattern):
