@@ -165,10 +165,10 @@ def _look_at(
 
     def look_at(session: Session) -> Look:
         survey = surveys[session.host.name]
-        host = bringing.desired(session, survey)
+        host = bringing.desired(session.host, survey)
         seen = first_look(session, survey, host.resources)
-        if host.pending and bringing.learn(session, host, seen.notes):
-            host = bringing.desired(session, survey)
+        if host.pending and bringing.learn(session.host, host, seen.notes):
+            host = bringing.desired(session.host, survey)
             seen = look(session, host.resources)
         pending[host.host] = host.pending
         if is_new(seen):

@@ -105,18 +105,22 @@ def teardown(
     scope = scope_of(request)
 
     def resources(session: Session) -> tuple[Resource, ...]:
-        seen = survey(session)
-        mine = _mine(seen, scope.release)
-        removed = [r for running in mine for r in absent(running)]
-        if weights:
-            removed += _weights(seen, [running.replica for running in mine])
-        everything = len(mine) == len(seen.running)
-        return (*removed, *(emptied() if everything else ()))
+        return removal(survey(session), scope.release, weights)
 
     outcome = _change("teardown", scope, resources, approve, on_event)
     if outcome:
         _forget(scope, outcome)
     return outcome
+
+
+def removal(seen: Survey, release: str | None, weights: bool) -> tuple[Resource, ...]:
+    """A release's replicas gone, all of them without one; with the last replica everything of flagprov."""
+    mine = _mine(seen, release)
+    removed = [r for running in mine for r in absent(running)]
+    if weights:
+        removed += _weights(seen, [running.replica for running in mine])
+    everything = len(mine) == len(seen.running)
+    return (*removed, *(emptied() if everything else ()))
 
 
 def prune(

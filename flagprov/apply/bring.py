@@ -15,6 +15,7 @@ from flagprov.desired import host_desired
 from flagprov.errors import FlagprovError, HostError
 from flagprov.models.desired import HostDesired, Placement, Resource
 from flagprov.models.event import Event
+from flagprov.models.fleet import Host
 from flagprov.models.observed import Survey
 from flagprov.models.outcome import HostOutcome
 from flagprov.preparation import Job
@@ -69,10 +70,10 @@ class Bringing:
         host = session.host
         seconds: dict[str, float] = {}
         changes = 0
-        desired = self.desired(session, survey)
+        desired = self.desired(session.host, survey)
         if desired.pending:
             changes += self._prepare_image(session, desired, seconds)
-            desired = self.desired(session, survey)
+            desired = self.desired(session.host, survey)
             digest = ""
         if not digest:
             digest = checked_look(session, desired.resources).digest
@@ -81,8 +82,7 @@ class Bringing:
         outcome = HostOutcome(host.name, "changed" if changes else "unchanged", changes, seconds=seconds)
         return Brought(outcome, answer["notes"])
 
-    def desired(self, session: Session, survey: Survey) -> HostDesired:
-        host = session.host
+    def desired(self, host: Host, survey: Survey) -> HostDesired:
         try:
             return host_desired(host.name, self.job.servings(host, self.placement, survey))
         except HostError:
@@ -93,7 +93,7 @@ class Bringing:
     def stage(self, session: Session, survey: Survey, digest: str) -> Mapping[str, float]:
         """Everything that lies beside what runs: image, weights, the new configuration directory."""
         seconds: dict[str, float] = {}
-        desired = self.desired(session, survey)
+        desired = self.desired(session.host, survey)
         if digest and checked_look(session, desired.resources).digest != digest:
             raise HostError(
                 session.host.name,
@@ -103,7 +103,7 @@ class Bringing:
             )
         if desired.pending:
             self._prepare_image(session, desired, seconds)
-            desired = self.desired(session, survey)
+            desired = self.desired(session.host, survey)
         beside = [resource for resource in desired.resources if resource.kind in STAGED]
         _add(self._converge(session, beside, ""), seconds)
         return seconds
@@ -128,41 +128,41 @@ class Bringing:
         assert self.lease, "a run that only looks has no lease"
         return converge(session, resources, digest, self.lease, self.on_event, deployment)
 
-    def learn(self, session: Session, desired: HostDesired, notes: Mapping[str, Any]) -> bool:
+    def learn(self, host: Host, desired: HostDesired, notes: Mapping[str, Any]) -> bool:
         """Keep the image facts that a host knows already; whether there were any."""
         learned = False
         for resource in desired.resources:
             note = notes.get(resource.name) or {}
             if resource.kind == "image_facts" and note.get("facts"):
-                self._keep(session, resource, note)
+                self._keep(host, resource, note)
                 learned = True
         return learned
 
     def _look_into(self, session: Session, resource: Resource, seconds: dict[str, float]) -> int:
-        key = self._key(session, resource)
+        key = self._key(session.host, resource)
         with self._locks[key]:
             if self.job.site.facts(key):
                 return 0
             begun = time.monotonic()
             answer = self._converge(session, [resource], "")
             seconds["image"] = seconds.get("image", 0.0) + time.monotonic() - begun
-            self._keep(session, resource, answer["notes"][resource.name])
+            self._keep(session.host, resource, answer["notes"][resource.name])
             return int(answer["changes"])
 
-    def _key(self, session: Session, resource: Resource) -> str:
-        return f"{image_key(self.job.variants[session.host.name].image)}-{resource.spec['probe']}"
+    def _key(self, host: Host, resource: Resource) -> str:
+        return f"{image_key(self.job.variants[host.name].image)}-{resource.spec['probe']}"
 
-    def _keep(self, session: Session, resource: Resource, note: Mapping[str, Any]) -> None:
-        image = self.job.variants[session.host.name].image
+    def _keep(self, host: Host, resource: Resource, note: Mapping[str, Any]) -> None:
+        image = self.job.variants[host.name].image
         facts = parse_facts(note["image"], note["facts"])
-        chip = self.job.chips[str(session.host.chip)]
-        _, why = operators(chip, self.job.variants[session.host.name], facts)
+        chip = self.job.chips[str(host.chip)]
+        _, why = operators(chip, self.job.variants[host.name], facts)
         if why:
             text = f"native operators instead of FlagGems: {why}"
-            self.on_event(Event(time.time(), session.host.name, "note", "image", "operators", text))
-        self.job.site.save_facts(self._key(session, resource), facts)
+            self.on_event(Event(time.time(), host.name, "note", "image", "operators", text))
+        self.job.site.save_facts(self._key(host, resource), facts)
         if not image.digests:  # from now on it is known, and wanted, by its digest
-            self.job.site.lock_image(self.job.release.name, str(session.host.chip), note["image"])
+            self.job.site.lock_image(self.job.release.name, str(host.chip), note["image"])
             locked = image.model_copy(update={"digests": (note["image"],)})
             self.job.site.save_facts(f"{image_key(locked)}-{resource.spec['probe']}", facts)
 

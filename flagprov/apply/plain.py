@@ -1,0 +1,110 @@
+"""For plain Ansible: what hosts are to have, from surveys that its own modules took.
+
+The same preparation, placement and desired state as in `pipeline`, less the transport.
+"""
+
+from __future__ import annotations
+
+import getpass
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from flagprov.apply.bring import Bringing
+from flagprov.errors import HostError
+from flagprov.models.desired import HostDesired
+from flagprov.models.fleet import Host
+from flagprov.models.observed import Survey
+from flagprov.observe import read_survey
+from flagprov.placement import place
+from flagprov.preparation import Job, Request, prepare
+from flagprov.scope import scope_of
+from flagprov.serving import image_key
+from flagprov.upkeep import removal
+
+Answers = Mapping[str, Mapping[str, Any]]
+Tell = Callable[[str], None]
+
+
+def desired_state(request: Request, surveys: Answers, notes: Answers, tell: Tell) -> dict[str, Any]:
+    """Every surveyed host's resources, as JSON; `notes` are what images had to tell, by host."""
+    job = prepare(request)
+    read = {name: read_survey(name, answer) for name, answer in surveys.items()}
+    placement = place(job.fleet, job.release.name, job.wishes(read), job.reserved(read))
+    bringing = Bringing(job, placement, None, lambda event: tell(f"{event.host}: {event.text}"))
+    hosts = [host for host in job.fleet.hosts if host.name in read]
+    for host in hosts:
+        _learn(bringing, host, read[host.name], notes.get(host.name, {}))
+    refusals = {refusal.host: refusal for refusal in placement.refusals}
+    looking: set[str] = set()  # images that some host looks into, for all
+    answer: dict[str, Any] = {}
+    for host in hosts:
+        if host.name in refusals:
+            refusal = refusals[host.name]
+            answer[host.name] = _refused("placement", refusal.message, refusal.remedy)
+            continue
+        try:
+            desired = bringing.desired(host, read[host.name])
+        except HostError as error:
+            answer[host.name] = _refused(error.step, error.message, error.remedy)
+            continue
+        answer[host.name] = _answer(job, host, desired, looking)
+    return {
+        "hosts": answer,
+        "pending": any(host["pending"] for host in answer.values()),
+        "replicas": [asdict(replica) for replica in placement.replicas],
+        "deployment": _deployment(job),
+    }
+
+
+def removed_state(
+    request: Request, surveys: Answers, notes: Answers, tell: Tell, *, weights: bool = False
+) -> dict[str, Any]:
+    """What takes replicas away, and with the last one everything of flagprov; all without a release."""
+    scope = scope_of(request)
+    names = {host.name for host in scope.fleet.hosts}
+    read = {name: read_survey(name, answer) for name, answer in surveys.items() if name in names}
+    hosts = {
+        name: {"resources": [each.wire() for each in removal(survey, scope.release, weights)]}
+        for name, survey in read.items()
+    }
+    return {"hosts": {name: _nothing() | host for name, host in hosts.items()}}
+
+
+def _learn(bringing: Bringing, host: Host, survey: Survey, notes: Mapping[str, Any]) -> None:
+    if notes and bringing.placement.on(host.name):
+        bringing.learn(host, bringing.desired(host, survey), notes)
+
+
+def _answer(job: Job, host: Host, desired: HostDesired, looking: set[str]) -> dict[str, Any]:
+    """One host per image looks into it; the others wait for what it finds."""
+    key = image_key(job.variants[host.name].image)
+    elsewhere = key in looking
+    looking |= {key} if desired.pending else set()
+    resources = [
+        resource.wire()
+        for resource in desired.resources
+        if not (elsewhere and resource.kind == "image_facts")
+    ]
+    return _nothing() | {"resources": resources, "pending": desired.pending}
+
+
+def _refused(step: str, message: str, remedy: str) -> dict[str, Any]:
+    return _nothing() | {"problem": f"{step}: {message}" + (f"\nremedy: {remedy}" if remedy else "")}
+
+
+def _nothing() -> dict[str, Any]:
+    return {"resources": [], "pending": "", "problem": ""}
+
+
+def _deployment(job: Job) -> dict[str, Any]:
+    """What the hosts write into their history."""
+    return {
+        "command": " ".join(["ansible-playbook deploy", job.release.name, *(f"--set {s}" for s in job.sets)]),
+        "by": f"{getpass.getuser()}@{socket.gethostname()}",
+        "at": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
+        "release": job.release.name,
+        "set": list(job.sets),
+    }
