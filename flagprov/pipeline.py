@@ -17,6 +17,7 @@ from flagprov.apply.record import RunRecord
 from flagprov.distribute import weights
 from flagprov.doctor.gather import Examination, is_new
 from flagprov.errors import HostError, UnreachableError
+from flagprov.maintenance import cordoned
 from flagprov.models.desired import Placement
 from flagprov.models.event import Event
 from flagprov.models.observed import Change, Look, Problem, Survey
@@ -113,7 +114,9 @@ def _draw(job: Job, connections: Connections, verb: str, options: Options) -> Pi
     answers = connections.each(job.fleet.hosts, lambda s: survey_for(s, job.release.name, job.sets))
     for name, found in answers.items():
         host = hosts_of(job.fleet, [name])[0]
-        if isinstance(found, Survey):
+        if isinstance(found, Survey) and (out := cordoned(found)):
+            gone.append(LeftOut(name, out))
+        elif isinstance(found, Survey):
             surveys[name] = found
             if found.docker_version is None:
                 provision[name] = step(job, host, "no container engine answers")

@@ -94,7 +94,7 @@ def stop(request: Request, *, approve: Callable[[Plan], bool], on_event: OnEvent
     def resources(session: Session) -> tuple[Resource, ...]:
         return tuple(r for running in _mine(survey(session), scope.release) for r in stopped(running))
 
-    return _change("stop", scope, resources, approve, on_event)
+    return change("stop", scope, resources, approve, on_event)
 
 
 def teardown(
@@ -107,7 +107,7 @@ def teardown(
     def resources(session: Session) -> tuple[Resource, ...]:
         return removal(survey(session), scope.release, weights)
 
-    outcome = _change("teardown", scope, resources, approve, on_event)
+    outcome = change("teardown", scope, resources, approve, on_event)
     if outcome:
         _forget(scope, outcome)
     return outcome
@@ -134,7 +134,7 @@ def prune(
         notes.update((f"{session.host.name}: {note}", None) for note in answer["kept"])
         return unneeded(answer)
 
-    return _change("prune", scope_of(request), resources, approve, on_event, notes)
+    return change("prune", scope_of(request), resources, approve, on_event, notes)
 
 
 def _mine(seen: Survey, release: str | None) -> list[Running]:
@@ -161,7 +161,7 @@ def _forget(scope: Scope, outcome: Outcome) -> None:
     scope.site.save_deployed(kept)
 
 
-def _change(
+def change(
     verb: str,
     scope: Scope,
     resources: Resources,

@@ -31,6 +31,7 @@ def _pairs(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...
 inventory = click.argument("inventory", callback=_note)
 release = click.argument("release")
 maybe_release = click.argument("release", required=False)
+hosts = click.argument("hosts")
 limit = click.option(
     "--limit", metavar="PATTERN", help="Only these hosts: names, groups and patterns as Ansible has them."
 )

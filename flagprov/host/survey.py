@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 from flagprov.host import docker, machine, networks
 from flagprov.host.facts import devices
@@ -42,6 +43,7 @@ def survey(request: dict[str, Any]) -> dict[str, Any]:
             "machine": devices.maker(),
             "numa": devices.numa(),
             "networks": networks.networks(),
+            "cordoned": _cordoned(),
         },
         "looked": _looked(request) if request.get("release") else None,
     }
@@ -58,6 +60,16 @@ def _looked(request: dict[str, Any]) -> dict[str, Any] | None:
         return {"asked": asked(resources), "look": look({"resources": resources})}
     except (Blocked, KeyError, TypeError):  # written by another version of flagprov
         return None
+
+
+def _cordoned() -> dict[str, Any] | None:
+    """Who took this host out of changes, why and when."""
+    path = os.path.join(STATE, "cordoned.json")
+    mark = read_json(path)
+    if not isinstance(mark, dict):
+        return None
+    since = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(os.stat(path).st_mtime))
+    return {"by": str(mark.get("by", "")), "reason": str(mark.get("reason", "")), "since": since}
 
 
 def _engine() -> str | None:
