@@ -22,7 +22,7 @@ SCHEMA_VERSION = 1
 Names = List[Tuple[str, str]]  # operator of torch, function of FlagGems
 
 
-class CannotBeHad(RuntimeError):
+class FlagGemsError(RuntimeError):
     """FlagGems was asked for, and this worker does not have it."""
 
 
@@ -42,9 +42,9 @@ def read_config() -> Dict[str, Any]:
         with open(path, encoding="utf-8") as file:
             config = json.load(file)
     except (OSError, ValueError) as error:
-        raise CannotBeHad("flagprov: %s cannot be read: %s" % (path, error)) from None
+        raise FlagGemsError("flagprov: %s cannot be read: %s" % (path, error)) from None
     if config.get("schema_version") != SCHEMA_VERSION:
-        raise CannotBeHad("flagprov: %s is not of schema version %d" % (path, SCHEMA_VERSION))
+        raise FlagGemsError("flagprov: %s is not of schema version %d" % (path, SCHEMA_VERSION))
     return dict(config)
 
 
@@ -64,7 +64,7 @@ def _after_loading(worker: Any, config: Dict[str, Any]) -> None:
 
 
 def _prove(worker: Any, config: Dict[str, Any]) -> None:
-    """Leaves FlagGems on and a record of it, or a record of why not and CannotBeHad."""
+    """Leaves FlagGems on and a record of it, or a record of why not and FlagGemsError."""
     own = not already_on()
     left_out = [str(name) for name in config.get("leave_out", ())]
     record = _record(worker, "plugin" if own else "image")
@@ -75,14 +75,14 @@ def _prove(worker: Any, config: Dict[str, Any]) -> None:
             names = registered()
             left_out = []  # what the image itself left out is not known here
         if not names:
-            raise CannotBeHad("no operator was replaced")
+            raise FlagGemsError("no operator was replaced")
         kept = sorted({function for _, function in names} & set(left_out))
         if kept:
-            raise CannotBeHad("%s should be left out, and cannot be" % ", ".join(kept))
+            raise FlagGemsError("%s should be left out, and cannot be" % ", ".join(kept))
     except Exception as error:
         record.update(flaggems="failed", error="%s: %s" % (type(error).__name__, error))
         write(record)
-        raise CannotBeHad(
+        raise FlagGemsError(
             "flagprov: FlagGems was asked for and cannot be had in this worker (%s: %s); "
             "to serve without it: --operators native" % (type(error).__name__, error)
         ) from error
@@ -121,7 +121,7 @@ def enable(left_out: Sequence[str]) -> Names:
     arguments: Dict[str, Any] = {}
     if left_out:
         if "unused" not in inspect.signature(gems.enable).parameters:
-            raise CannotBeHad("this FlagGems cannot leave operators out")
+            raise FlagGemsError("this FlagGems cannot leave operators out")
         # A list of ours takes the place of the one that FlagGems has for its vendor.
         arguments["unused"] = sorted({*left_out, *_vendors_own()})
     with accepted() as names:

@@ -9,6 +9,7 @@ import time
 from flagprov.host import docker
 from flagprov.host.files import read_json
 from flagprov.host.http import NoAnswer, get_json, parse, request
+from flagprov.host.operators import missing
 from flagprov.host.shell import run, unit_state
 
 TYPE_CHECKING = False
@@ -31,11 +32,15 @@ def counters(address: str, port: int) -> dict[str, float]:
         code, body = request(address, port, "/metrics", timeout=5)
     except NoAnswer:
         return {}
-    sums: dict[str, float] = {}
-    if code == 200:
-        for name, value in COUNTER.findall(body.decode(errors="replace")):
-            sums[name] = sums.get(name, 0.0) + float(value)
-    return sums
+    return sums(body) if code == 200 else {}
+
+
+def sums(body: bytes) -> dict[str, float]:
+    """Counters of a scrape, summed over the engine's processes."""
+    found: dict[str, float] = {}
+    for name, value in COUNTER.findall(body.decode(errors="replace")):
+        found[name] = found.get(name, 0.0) + float(value)
+    return found
 
 
 def completion(spec: dict[str, Any], tokens: int, timeout: float) -> dict[str, Any]:
@@ -98,8 +103,14 @@ def state(spec: dict[str, Any]) -> dict[str, Any]:
             shown = "draining" if said.get("phase") == "stopping" else "starting"
             return {"state": shown, "detail": said.get("reason") or "its engine is starting"}
         if spec["readiness"] == "rank":
-            return {"state": "ready", "detail": ""}
-    return _serving(spec)
+            return _with_operators(spec, {"state": "ready", "detail": ""})
+    return _with_operators(spec, _serving(spec))
+
+
+def _with_operators(spec: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """An engine that serves with other operators than were asked for is not what was deployed."""
+    lacking = missing(spec) if now["state"] == "ready" else ""
+    return dict(now, state="wrong", detail=lacking) if lacking else now
 
 
 def _launcher(spec: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:

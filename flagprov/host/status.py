@@ -7,6 +7,7 @@ import subprocess
 
 from flagprov.host import docker, engine
 from flagprov.host.http import NoAnswer, get_json
+from flagprov.host.operators import operators
 from flagprov.host.shell import unit_state
 from flagprov.host.survey import records, replicas
 from flagprov.host.wire import Blocked, event
@@ -52,6 +53,7 @@ def _judge(name: str, record: dict[str, Any]) -> dict[str, Any]:
         if spec["model"] in now.get("models", ())
         else ", ".join(now.get("models", ())),
         "engine_version": version,
+        "operators": operators(spec) if now["state"] not in ("absent", "stopped") else None,
     }
 
 

@@ -26,10 +26,33 @@ class HostOutcome:
 
 
 @dataclass(frozen=True, slots=True)
+class ProcessOperators:
+    """What one process of an engine computes with; `on` where it has proved it."""
+
+    pid: int
+    process: str
+    flaggems: Literal["on", "off", "failed"]
+    version: str = ""
+    operators: int = 0  # that were replaced
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorStatus:
+    """What a rank's processes compute with."""
+
+    asked: str  # flaggems or native
+    on: bool  # whether it was to be on: not where the image cannot have it
+    reason: str = ""  # why not, where it was asked for
+    processes: tuple[ProcessOperators, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class RankStatus:
     host: str
     rank: int
     state: str
+    operators: OperatorStatus | None = None
 
 
 @dataclass(frozen=True, slots=True)

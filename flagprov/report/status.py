@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flagprov.models.outcome import Outcome, ReplicaStatus
+from flagprov.models.outcome import OperatorStatus, Outcome, ReplicaStatus
 from flagprov.report.outcome import STATES, failure_lines
 from flagprov.report.text import Line, Span, count, line, names, natural, table
 
@@ -48,10 +48,37 @@ def _table(replicas: Sequence[ReplicaStatus], width: int | None) -> list[Line]:
     return table(rows, header=header, width=width)
 
 
+def operator_texts(replica: ReplicaStatus) -> list[str]:
+    """What its processes compute with: one text for all hosts that say the same."""
+    hosts: dict[str, list[str]] = {}
+    for rank in replica.ranks:
+        if rank.operators is not None:
+            for text in _of_rank(rank.operators):
+                hosts.setdefault(text, []).append(rank.host)
+    return [f"{text} on {names(found)}" for text, found in hosts.items()]
+
+
+def _of_rank(said: OperatorStatus) -> list[str]:
+    if not said.on:
+        return [f"native operators{f' ({said.reason})' if said.reason else ''}"]
+    counts: dict[str, int] = {}
+    for process in said.processes:
+        if process.flaggems == "on":
+            text = f"FlagGems {process.version}".rstrip() + f" on, {process.operators} operators replaced"
+        elif process.flaggems == "failed":
+            text = f"FlagGems failed ({process.error})"
+        else:
+            text = f"FlagGems off ({process.process})"
+        counts[text] = counts.get(text, 0) + 1
+    texts = [f"{text}, in {number} process{'' if number == 1 else 'es'}" for text, number in counts.items()]
+    return texts or ["FlagGems not proved by any process"]
+
+
 def _details(replica: ReplicaStatus) -> list[Line]:
     lines: list[Line] = []
     if replica.detail:
         lines.append(line(Span(f"{replica.name}: ", "strong"), replica.detail))
+    lines += [line(Span(f"{replica.name}: ", "strong"), text) for text in operator_texts(replica)]
     odd = [rank for rank in replica.ranks if rank.state != replica.state]
     if odd and len(replica.ranks) > 1:
         ranks = ", ".join(f"rank {rank.rank} on {rank.host} {rank.state}" for rank in replica.ranks)

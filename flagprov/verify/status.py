@@ -7,7 +7,14 @@ from typing import Any, cast
 
 from flagprov.models.desired import Placement
 from flagprov.models.fleet import Fleet, Host
-from flagprov.models.outcome import Completion, RankStatus, ReplicaState, ReplicaStatus
+from flagprov.models.outcome import (
+    Completion,
+    OperatorStatus,
+    ProcessOperators,
+    RankStatus,
+    ReplicaState,
+    ReplicaStatus,
+)
 
 WORST_FIRST = (
     "failed",
@@ -74,10 +81,35 @@ def _status(
         model=str(head.get("model", "")),
         engine_version=str(head.get("engine_version", "")),
         ranks=tuple(
-            RankStatus(host, order.index(host) if host in order else i, str(replica["state"]))
+            RankStatus(
+                host,
+                order.index(host) if host in order else i,
+                str(replica["state"]),
+                operators_of(replica.get("operators")),
+            )
             for i, (host, replica) in enumerate(found)
         ),
         detail=str(worst.get("detail", "")),
+    )
+
+
+def operators_of(said: Mapping[str, Any] | None) -> OperatorStatus | None:
+    """What a host says of its processes, as a value; hosts are not trusted with their types."""
+    if not said:
+        return None
+    processes = tuple(
+        ProcessOperators(
+            int(each.get("pid") or 0),
+            str(each.get("process") or ""),
+            each["flaggems"] if each.get("flaggems") in ("on", "failed") else "off",
+            str(each.get("version") or ""),
+            int(each.get("operators") or 0),
+            str(each.get("error") or ""),
+        )
+        for each in said.get("processes", ())
+    )
+    return OperatorStatus(
+        str(said.get("asked")), said.get("on") is True, str(said.get("reason") or ""), processes
     )
 
 

@@ -68,7 +68,7 @@ def test_status_is_what_is_documented() -> None:
     replica = found["replicas"][0]
     documented = {"name", "release", "chip", "hosts", "endpoint", "state", "model", "engine_version", "ranks"}
     assert documented <= set(replica)
-    assert replica["ranks"] == [{"host": "lab1", "rank": 0, "state": "ready"}]
+    assert replica["ranks"] == [{"host": "lab1", "rank": 0, "state": "ready", "operators": None}]
 
 
 def test_plan_and_outcome_say_what_a_script_asks() -> None:
