@@ -93,6 +93,8 @@ def put(monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> None:
 class FakeInput(ModuleType):
     """As flagprov.preparation and flagprov.fleet: reads what a user wrote, and may find it wrong."""
 
+    Request = Request
+
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.error: Exception | None = None

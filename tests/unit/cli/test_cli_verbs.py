@@ -118,7 +118,8 @@ def test_plan(pipeline: Any, invoke: Any, found: Any, code: int) -> None:
 
 def test_a_saved_plan_is_applied_as_it_is_or_not_at_all(pipeline: Any, invoke: Any, tmp_path: Path) -> None:
     words = ("lab.ini", "qwen3-tiny", "--set", "port=1", "--batch", "1", "--save", "plan.json")
-    assert invoke("rollout", *words).exit_code == 3
+    planned = invoke("rollout", *words)
+    assert planned.exit_code == 3, planned.stderr
     assert pipeline.calls[0][0] == "plan"
     result = invoke("apply", "plan.json", "--yes")
     assert result.exit_code == 0
