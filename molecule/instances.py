@@ -10,6 +10,7 @@ molecule's list as JSON; besides its name a platform may have
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 import sys
@@ -33,9 +34,27 @@ def main() -> None:
 
 
 def create(platform: dict[str, Any]) -> dict[str, str]:
-    """One host; the connection that molecule has to use."""
+    """One host; the connection that molecule has to use. Scenarios side by side build one after the other."""
     name = platform["name"]
-    lab, layout = find_layout(), Layout(BUILD / name)
+    layout = Layout(BUILD / name)
+    BUILD.mkdir(parents=True, exist_ok=True)
+    with (BUILD / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        address = _start(platform, layout)
+    hosts.wait_for_ssh([address])
+    return {
+        "instance": name,
+        "address": address,
+        "user": "root",
+        "port": "22",
+        "identity_file": str(layout.key),
+        "known_hosts": str(layout.known_hosts),
+    }
+
+
+def _start(platform: dict[str, Any], layout: Layout) -> str:
+    """Address of the platform's host, which is booting."""
+    lab = find_layout()
     machine.require_known_machine()
     arch = platform.get("arch", "amd64")
     machine.install_packages(machine.missing_packages({**machine.PROGRAMS, **_programs(arch)}))
@@ -51,15 +70,7 @@ def create(platform: dict[str, Any]) -> dict[str, str]:
     kinds = [kind for kind in chips.KINDS if kind.chip == platform.get("chip")]
     files = chips.hardware_files(kinds[0]) if kinds else {}
     hosts.bring_hosts(layout, [hosts.Wanted("lab1", address, image, files=files)], _say)
-    hosts.wait_for_ssh([address])
-    return {
-        "instance": name,
-        "address": address,
-        "user": "root",
-        "port": "22",
-        "identity_file": str(layout.key),
-        "known_hosts": str(layout.known_hosts),
-    }
+    return address
 
 
 def _programs(arch: str) -> dict[str, str]:
