@@ -6,6 +6,8 @@ molecule's list as JSON; besides its name a platform may have
     rpms: [firewalld]    what that family's repository offers, as NAME or NAME=DEBIAN_PACKAGE
     arch: arm64          another processor, under qemu
     chip: graviton4      what the machine shows of itself is that of a host of this chip
+    emulated: {KEY: x}   more of /etc/flagprov-emulated
+    mirror: nvidia       the emulated packages in /srv/mirror, for apt or for the family's dnf
 """
 
 from __future__ import annotations
@@ -14,12 +16,14 @@ import fcntl
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import families
 
 from flagprov.lab import arm64, chips, files_written, hosts, machine, network
+from flagprov.lab.emulated import nvidia
 from flagprov.lab.layout import Layout, find_layout
 from flagprov.lab.shell import attempt
 
@@ -67,10 +71,29 @@ def _start(platform: dict[str, Any], layout: Layout) -> str:
         image = families.ensure_image(lab, image, platform["family"], platform.get("rpms", ()))
     subnet = network.ensure_network(layout)
     address = network.host_address(subnet, 1)
-    kinds = [kind for kind in chips.KINDS if kind.chip == platform.get("chip")]
-    files = chips.hardware_files(kinds[0]) if kinds else {}
-    hosts.bring_hosts(layout, [hosts.Wanted("lab1", address, image, files=files)], _say)
+    wanted = hosts.Wanted("lab1", address, image, _mirror(platform, layout), _hardware(platform))
+    hosts.bring_hosts(layout, [wanted], _say)
     return address
+
+
+def _hardware(platform: dict[str, Any]) -> hosts.Files:
+    described = {key: str(value) for key, value in platform.get("emulated", {}).items()}
+    kinds = [kind for kind in chips.KINDS if kind.chip == platform.get("chip")]
+    return (
+        chips.hardware_files(replace(kinds[0], described={**kinds[0].described, **described}))
+        if kinds
+        else {}
+    )
+
+
+def _mirror(platform: dict[str, Any], layout: Layout) -> tuple[str, ...]:
+    """More words of `docker create`."""
+    if "mirror" not in platform:
+        return ()
+    mirror = layout.root / "mirror"
+    shutil.rmtree(mirror, ignore_errors=True)
+    (nvidia.build_dnf if "family" in platform else nvidia.build_apt)(mirror)
+    return ("--volume", f"{mirror}:/srv/mirror:ro")
 
 
 def _programs(arch: str) -> dict[str, str]:
