@@ -19,4 +19,5 @@ check mypy
 check lint-imports --no-cache
 check vermin --quiet --violations --target=3.8- --no-tips --backport dataclasses flagprov/host flagprov/engine
 check yamllint --strict roles playbooks molecule
+check ansible-lint --offline -qq roles playbooks
 [ -z "$failed" ] || { echo "static checks failed:$failed" >&2; exit 1; }
