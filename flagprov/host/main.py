@@ -62,6 +62,10 @@ def answer(request: dict[str, object]) -> dict[str, object]:
         from flagprov.host.gate import measure
 
         return measure(request)
+    if op == "gateway":
+        from flagprov.host import gateway
+
+        return gateway.answer(request)
     if op == "attach":
         from flagprov.host.jobs import attach
 
