@@ -24,6 +24,15 @@ SHIM = "usr/bin/containerd-shim-runc-v2"
 RUNC = "usr/lib/flagprov-lab/runc"
 # dockerd's iptables rules and bridge need calls that qemu does not know.
 DAEMON = '{"iptables": false, "ip6tables": false, "bridge": "none"}\n'
+# systemd asks for credentials in a way that qemu does not know, and these units would not start.
+WITH_CREDENTIALS = (
+    "procps",
+    "systemd-sysctl",
+    "systemd-sysusers",
+    "systemd-tmpfiles-clean",
+    "systemd-tmpfiles-setup",
+    "systemd-tmpfiles-setup-dev",
+)
 CERTIFICATES = "usr/sbin/update-ca-certificates"
 # It starts thousands of short programs, minutes under qemu; this machine's links are copied instead.
 BOOTSTRAP_OPTIONS = (
@@ -57,6 +66,11 @@ def finish_host(target: Path) -> None:
     for program in programs.values():
         for library in _libraries(program):
             _copy(Path(library), target / library.lstrip("/"))
+    for unit in WITH_CREDENTIALS:
+        drop_in = target / f"etc/systemd/system/{unit}.service.d/emulated.conf"
+        drop_in.parent.mkdir(parents=True, exist_ok=True)
+        drop_in.write_text("[Service]\nLoadCredential=\n")
+    (target / "etc/systemd/system/e2scrub_reap.service").symlink_to("/dev/null")
     settings = target / "etc/docker/daemon.json"
     settings.parent.mkdir(parents=True, exist_ok=True)
     settings.write_text(DAEMON)
