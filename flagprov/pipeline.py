@@ -232,6 +232,9 @@ def _apply(
     surveys = dict(picture.surveys)
     roles = Provisioning(job, connections, lease, record, surveys, picture.placement, needy)
     brought = roles.first()
+    for name in set(brought) & set(picture.looks):
+        if not brought[name].outcome.changes:  # refused: what serves there serves on
+            brought[name].notes = picture.looks[name].notes
     picture = replace(picture, placement=roles.placement, surveys=surveys)
     digests.update(dict.fromkeys(needy, ""))
     fetched = weights.bring(
