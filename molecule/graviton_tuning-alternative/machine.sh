@@ -9,7 +9,8 @@ chmod 755 /usr/local/bin/uname /usr/local/bin/systemd-detect-virt
 shown=/usr/local/share/shown
 mkdir -p $shown/node/node0 $shown/node/node1 $shown/hugepages
 printf 'processor\t: 0\nFeatures\t: fp bf16\nCPU implementer\t: 0x41\nCPU part\t: 0xd40\n' >$shown/cpuinfo
-echo 'always [madvise] never' >$shown/hugepages/enabled
+# A kernel's file is replaced by each writing, this one is overwritten from its beginning.
+echo never >$shown/hugepages/enabled
 echo 0 >$shown/numa_balancing
 mount --bind $shown/cpuinfo /proc/cpuinfo
 mount --bind $shown/node /sys/devices/system/node
