@@ -26,6 +26,7 @@ from flagprov.upkeep import removal
 
 Answers = Mapping[str, Mapping[str, Any]]
 Tell = Callable[[str], None]
+PROVISION = "provision the host: ansible-playbook playbooks/provision.yml"
 
 
 def desired_state(request: Request, surveys: Answers, notes: Answers, tell: Tell) -> dict[str, Any]:
@@ -41,6 +42,11 @@ def desired_state(request: Request, surveys: Answers, notes: Answers, tell: Tell
     looking: set[str] = set()  # images that some host looks into, for all
     answer: dict[str, Any] = {}
     for host in hosts:
+        if read[host.name].docker_version is None:
+            answer[host.name] = _refused(
+                "docker", "no container engine answers", PROVISION, provisioned=False
+            )
+            continue
         if host.name in refusals:
             refusal = refusals[host.name]
             answer[host.name] = _refused("placement", refusal.message, refusal.remedy)
@@ -56,12 +62,11 @@ def desired_state(request: Request, surveys: Answers, notes: Answers, tell: Tell
         "pending": any(host["pending"] for host in answer.values()),
         "replicas": [asdict(replica) for replica in placement.replicas],
         "deployment": _deployment(job),
+        "holder": _holder(f"deploy {job.release.name}"),
     }
 
 
-def removed_state(
-    request: Request, surveys: Answers, notes: Answers, tell: Tell, *, weights: bool = False
-) -> dict[str, Any]:
+def removed_state(request: Request, surveys: Answers, *, weights: bool = False) -> dict[str, Any]:
     """What takes replicas away, and with the last one everything of flagprov; all without a release."""
     scope = scope_of(request)
     names = {host.name for host in scope.fleet.hosts}
@@ -70,7 +75,10 @@ def removed_state(
         name: {"resources": [each.wire() for each in removal(survey, scope.release, weights)]}
         for name, survey in read.items()
     }
-    return {"hosts": {name: _nothing() | host for name, host in hosts.items()}}
+    return {
+        "hosts": {name: _nothing() | host for name, host in hosts.items()},
+        "holder": _holder(f"teardown {scope.release or ''}".strip()),
+    }
 
 
 def _learn(bringing: Bringing, host: Host, survey: Survey, notes: Mapping[str, Any]) -> None:
@@ -92,19 +100,30 @@ def _answer(job: Job, host: Host, desired: HostDesired, looking: set[str]) -> di
 
 
 def _refused(step: str, message: str, remedy: str) -> dict[str, Any]:
-    return _nothing() | {"problem": f"{step}: {message}" + (f"\nremedy: {remedy}" if remedy else "")}
+    remedy = remedy or "mend this host, or leave it out with --limit"
+    return _nothing() | {"problem": f"{step}: {message}", "remedy": remedy}
 
 
 def _nothing() -> dict[str, Any]:
-    return {"resources": [], "pending": "", "problem": ""}
+    return {"resources": [], "pending": "", "problem": "", "remedy": "", "provisioned": True}
 
 
 def _deployment(job: Job) -> dict[str, Any]:
     """What the hosts write into their history."""
+    holder = _holder(f"deploy {job.release.name}", *(f"--set {text}" for text in job.sets))
     return {
-        "command": " ".join(["ansible-playbook deploy", job.release.name, *(f"--set {s}" for s in job.sets)]),
-        "by": f"{getpass.getuser()}@{socket.gethostname()}",
-        "at": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
+        "command": holder["command"],
+        "by": holder["holder"],
+        "at": holder["since"],
         "release": job.release.name,
         "set": list(job.sets),
+    }
+
+
+def _holder(*command: str) -> dict[str, str]:
+    """What others are told who want to change the same host."""
+    return {
+        "holder": f"{getpass.getuser()}@{socket.gethostname()} (ansible)",
+        "command": " ".join(command),
+        "since": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
     }
