@@ -124,6 +124,31 @@ def test_a_line_before_the_start_that_fails_is_named(tmp_path: Path) -> None:
         assert "served" not in running.lines
 
 
+SHOW = 'echo "$PYTHONPATH|${VLLM_PLUGINS-unset}|$FLAGPROV_OPERATORS"'
+
+
+@pytest.mark.parametrize(
+    ("before", "plugins"),
+    [([], "unset"), (["export PYTHONPATH=/card VLLM_PLUGINS=fl"], "fl,flagprov_operators")],
+)
+def test_the_plugin_is_found_whatever_the_card_sets(tmp_path: Path, before: list[str], plugins: str) -> None:
+    stale = tmp_path / "run/operators/1.json"
+    write(tmp_path, {"run/operators/1.json": "{}"})
+    argv = ["sh", "-c", SHOW]
+    with launched(tmp_path, argv=argv, before_start=before, operators="operators.json") as running:
+        assert running.finish() == 1
+    path, said, orders = running.lines[0].split("|")
+    assert path.split(":")[0] == str(tmp_path / "conf/engine")
+    assert (said, orders) == (plugins, str(tmp_path / "conf/operators.json"))
+    assert not stale.exists()
+
+
+def test_without_flaggems_nothing_of_it_is_set(tmp_path: Path) -> None:
+    with launched(tmp_path, argv=["sh", "-c", SHOW], env={"PYTHONPATH": "/card"}) as running:
+        assert running.finish() == 1
+    assert running.lines[0] == "/card|unset|"
+
+
 def test_a_command_that_is_not_there(tmp_path: Path) -> None:
     with launched(tmp_path, argv=["no-such-engine"]) as running:
         assert running.finish() == 1
