@@ -43,9 +43,8 @@ def desired_state(request: Request, surveys: Answers, notes: Answers, tell: Tell
     answer: dict[str, Any] = {}
     for host in hosts:
         if read[host.name].docker_version is None:
-            answer[host.name] = _refused(
-                "docker", "no container engine answers", PROVISION, provisioned=False
-            )
+            refused = _refused("docker", "no container engine answers", PROVISION)
+            answer[host.name] = refused | {"provisioned": False}
             continue
         if host.name in refusals:
             refusal = refusals[host.name]
