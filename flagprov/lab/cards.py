@@ -11,20 +11,27 @@ from typing import Any
 
 from flagprov.catalog.loader import list_releases
 from flagprov.errors import LabError
-from flagprov.lab.chips import KINDS
+from flagprov.lab.chips import FILES, KINDS
 from flagprov.models.release import Release
 
 PACKAGES = "usr/local/lib/python3.11/dist-packages"
 TORCH, FLAGGEMS, CUDA, CANN = "2.6.0", "2.2", "12.4", "8.2.RC1.alpha002"
 TOOLKIT = "usr/local/Ascend/ascend-toolkit"
 # The real one cannot be imported here, for it needs a device.
-GEMS = '''"""Emulated by the lab: no operator is replaced."""
+GEMS = (FILES / "flag_gems.py").read_text(encoding="utf-8")
+# Only the stand-in's workers see it: much else tries to import torch.
+NO_TORCH = """import os
 
+if "STANDIN_TORCH" not in os.environ:
+    raise ModuleNotFoundError("No module named 'torch' (emulated)", name="torch")
+"""
+TORCH_LIBRARY = """class Library:
+    def __init__(self, namespace, kind, dispatch_key=""):
+        pass
 
-def enable(lib=None, unused=None, registrar=None):
-    """Takes what FlagGems 2.2 takes."""
-'''
-NO_TORCH = 'raise ModuleNotFoundError("No module named \'torch\' (emulated)", name="torch")\n'
+    def impl(self, name, function, dispatch_key=""):
+        pass
+"""
 # What images say in their configuration.
 TOLD = {"nvidia-h100": {"CUDA_VERSION": f"{CUDA}.1"}, "ascend-a3": {"CANN_VERSION": CANN}}
 TOLD["ascend-a2"] = TOLD["ascend-a3"]
@@ -91,6 +98,7 @@ def dressing(chip: str) -> dict[str, str]:
     cuda = f"{CUDA!r}" if chip.startswith("nvidia") else "None"
     files = {
         f"{PACKAGES}/torch/__init__.py": NO_TORCH,
+        f"{PACKAGES}/torch/library.py": TORCH_LIBRARY,
         f"{PACKAGES}/torch/version.py": f"__version__ = {TORCH!r}\ncuda = {cuda}\n",
         f"{PACKAGES}/torch-{TORCH}.dist-info/METADATA": _metadata("torch", TORCH),
         f"{PACKAGES}/flag_gems/__init__.py": GEMS,

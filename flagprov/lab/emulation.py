@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from flagprov.lab import cards, hosts, network
 from flagprov.lab.chips import ChipHost, hardware_files
+from flagprov.lab.emulated import ascend, nvidia
 from flagprov.lab.hosts import Wanted
 from flagprov.lab.layout import Layout
 
@@ -41,4 +42,16 @@ def offer(
     layout: Layout, subnet: ipaddress.IPv4Network, image: str, chips: Sequence[str]
 ) -> Mapping[str, Mapping[str, str]]:
     """Build and serve what the roles of these chips install; chip -> variables that lead them there."""
-    return {}
+    variables: dict[str, Mapping[str, str]] = {}
+    url = f"http://{network.mirror_address(subnet)}"
+    found = [chip for chip in chips if chip.startswith("ascend")]
+    if found:
+        sums = ascend.build(layout.mirror / "ascend", "x86_64")
+        offered = {"ascend_driver_source": f"{url}/ascend", "ascend_driver_checksums": repr(sums)}
+        variables |= dict.fromkeys(found, offered)
+    if "nvidia-h100" in chips:
+        nvidia.build_apt(layout.mirror / "nvidia")
+        variables["nvidia-h100"] = {}
+    if variables:
+        network.ensure_mirror(layout, subnet, image)
+    return variables

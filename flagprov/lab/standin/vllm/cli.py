@@ -52,10 +52,10 @@ def serve(words: list[str]) -> int:
     except (ValueError, OSError) as error:
         sys.stderr.write(f"ERROR [standin] {type(error).__name__}: {error}\n")
         return FAIL
-    return run(server, orders, args.shutdown_timeout)
+    return run(server, orders, args.shutdown_timeout, args.tensor_parallel_size // max(1, args.nnodes))
 
 
-def run(server: Server | None, orders: Any, shutdown_timeout: int) -> int:
+def run(server: Server | None, orders: Any, shutdown_timeout: int, workers: int) -> int:
     asked, over = threading.Event(), threading.Event()
 
     def on_signal(*_: object) -> None:
@@ -67,7 +67,7 @@ def run(server: Server | None, orders: Any, shutdown_timeout: int) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
-    front = Front(orders, on_death)
+    front = Front(orders, on_death, max(1, workers))
     if server:
         server.front = front
     log("Starting to load model (emulated)")

@@ -14,6 +14,8 @@ import threading
 import time
 from typing import Any
 
+from .workers import start
+
 # fmt: off
 WORDS = (
     "the", "a", "one", "host", "chip", "card", "rack", "fan", "cable", "switch", "serves", "holds", "moves",
@@ -67,7 +69,8 @@ class Engine:
                 self.running.remove(request)
         sys.stdout.flush()
 
-    def run(self) -> None:
+    def run(self, workers: int) -> None:
+        start(workers)
         # An engine whose front process dies lives on, as the real one's workers may.
         threading.Thread(target=self.read, daemon=True).start()
         while True:
@@ -80,4 +83,4 @@ class Engine:
 
 
 if __name__ == "__main__":
-    Engine().run()
+    Engine().run(int(os.environ.get("STANDIN_WORKERS", "1")))

@@ -19,7 +19,7 @@ END = None
 class Front:
     """One engine process and the requests that run in it."""
 
-    def __init__(self, orders: dict[str, Any], on_death: Callable[[int], None]) -> None:
+    def __init__(self, orders: dict[str, Any], on_death: Callable[[int], None], workers: int = 1) -> None:
         self.orders = dict(orders)
         self.lock = threading.Lock()
         self.numbers = itertools.count(1)
@@ -29,6 +29,7 @@ class Front:
         # The module's directory is not always on the path of a process started elsewhere.
         path = str(Path(__file__).resolve().parents[1])
         env = dict(os.environ, PYTHONPATH=path + os.pathsep + os.environ.get("PYTHONPATH", ""))
+        env["STANDIN_WORKERS"] = str(workers)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "vllm.engine", "VLLM::EngineCore"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, text=True, bufsize=1,
