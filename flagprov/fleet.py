@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from flagprov.errors import InventoryError
+from flagprov.inventory_cache import Kept, kept
 from flagprov.models.fleet import Connection, Fleet, Host
 from flagprov.ssh_config import Resolver
 
@@ -37,20 +38,26 @@ def start_loading(inventory: Path, limit: str | None = None) -> Loading:
     """Starts the child that reads the inventory, so that the caller can import the rest meanwhile."""
     if not inventory.exists():
         return Loading(inventory, limit, None)
-    request = {"inventory": str(inventory), "limit": limit, "prefixes": ["flagprov_", *_role_prefixes()]}
+    request = json.dumps(
+        {"inventory": str(inventory), "limit": limit, "prefixes": ["flagprov_", *_role_prefixes()]}
+    )
+    place = kept(inventory, limit, request)
+    known = place.read() if place else None
+    if known is not None:
+        return Loading(inventory, limit, None, known)
     settings = {
         "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "true",  # a skipped file is a missing host
         "ANSIBLE_HOST_PATTERN_MISMATCH": "error",
         "PYTHONUTF8": "1",
     }
     child = subprocess.Popen(
-        [sys.executable, "-P", str(_READER), json.dumps(request)],
+        [sys.executable, "-P", str(_READER), request],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=os.environ | settings,
     )
-    return Loading(inventory, limit, child)
+    return Loading(inventory, limit, child, place=place)
 
 
 @dataclass
@@ -60,12 +67,20 @@ class Loading:
     inventory: Path
     limit: str | None
     _child: subprocess.Popen[bytes] | None
+    _known: Mapping[str, Any] | None = None  # from last time
+    place: Kept | None = None  # for the next time
 
     def result(self) -> Fleet:
         """Waits for the child and resolves how each host is reached."""
+        if self._known is not None:
+            return fleet_of(self.inventory, self.limit, self._known)
         if self._child is None:
             raise _missing(self.inventory)
-        return fleet_of(self.inventory, self.limit, self._answer(self._child))
+        answer = self._answer(self._child)
+        fleet = fleet_of(self.inventory, self.limit, answer)
+        if self.place:
+            self.place.write(answer)
+        return fleet
 
     def cancel(self) -> None:
         """Ends the child, where nobody wants its answer any more."""
@@ -98,11 +113,16 @@ def fleet_of(inventory: Path, limit: str | None, answer: Mapping[str, Any]) -> F
     _check_named(inventory, limit, answer)
     site = Fleet(inventory, ()).site
     resolver = Resolver(site)
+    gateways: Sequence[Mapping[str, Any]] = answer.get("gateways", ())
     for record in records:
         _check_variables(record)
+    for record in (*records, *gateways):
         _check_plugins(record)
-    resolver.prepare(records)
-    return Fleet(inventory, tuple(_host(resolver, record) for record in records))
+    resolver.prepare([*records, *gateways])
+    hosts = tuple(_host(resolver, record) for record in records)
+    known = {host.name: host for host in hosts}
+    before = tuple(known.get(record["name"]) or _host(resolver, record) for record in gateways)
+    return Fleet(inventory, hosts, before)
 
 
 def _host(resolver: Resolver, record: Mapping[str, Any]) -> Host:

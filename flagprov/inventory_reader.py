@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 SERVING_GROUP = "flagprov_serving"
+GATEWAY_GROUP = "flagprov_gateway"
 _SSH_OPTIONS = (  # those of Ansible's ssh connection that we have to honour or to refuse
     "host",
     "port",
@@ -83,7 +84,25 @@ def read(inventory: str, limit: str | None, prefixes: tuple[str, ...]) -> dict[s
             hosts.append(_host(loader, host, merged, prefixes))
         else:
             others.append(host.name)
-    return {"hosts": hosts, "others": others, "serving": serving is not None}
+    gateways = _gateways(manager, loader, variables, inventory, prefixes)
+    return {"hosts": hosts, "others": others, "serving": serving is not None, "gateways": gateways}
+
+
+def _gateways(
+    manager: Any, loader: Any, variables: Any, inventory: str, prefixes: tuple[str, ...]
+) -> list[dict[str, Any]]:
+    """Hosts of the gateways' group, also those that a limit leaves out: they send requests to all replicas."""
+    from ansible.errors import AnsibleError
+
+    group = manager.groups.get(GATEWAY_GROUP)
+    found = []
+    for host in group.get_hosts() if group is not None else ():
+        try:
+            merged = variables.get_vars(host=host, include_hostvars=True)
+        except AnsibleError as error:
+            raise Refused("unparsed", f"{_place(error) or inventory}: {_plain(error)}") from error
+        found.append(_host(loader, host, merged, prefixes))
+    return found
 
 
 def _collect_failures() -> tuple[list[BaseException], list[str]]:

@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-HOME = "/var/lib/flagprov/gateway"
+HOME = "/var/lib/flagprov-gateway"
 SETTINGS = "/etc/flagprov-gateway/settings.json"
 BASE = "/etc/flagprov-gateway/haproxy.cfg"
 UNIT = "flagprov-gateway.service"

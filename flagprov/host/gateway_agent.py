@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 SETTINGS = "/etc/flagprov-gateway/settings.json"
-BACKENDS = "/var/lib/flagprov/gateway/backends.json"
+BACKENDS = "/var/lib/flagprov-gateway/backends.json"
 SILENT = 3  # scrapes in a row that may time out: a busy front process answers late
 TOKENS = 4
 MOVING = ("prompt_tokens_total", "generation_tokens_total")

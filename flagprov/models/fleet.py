@@ -79,6 +79,13 @@ class Fleet:
 
     inventory: Path
     hosts: tuple[Host, ...]
+    gateways: tuple[Host, ...] = ()  # group flagprov_gateway, whatever the command is limited to
+
+    @property
+    def machines(self) -> tuple[Host, ...]:
+        """Every host that is logged in to."""
+        names = {host.name for host in self.hosts}
+        return (*self.hosts, *(host for host in self.gateways if host.name not in names))
 
     @property
     def site(self) -> Path:

@@ -79,9 +79,9 @@ def inspect(fleet: Fleet, expect: Sequence[Expected] | None = None, fanout: int 
         return [_contact(host, found[host.name]) for host in hosts]
 
     try:
-        for level in _jumps(fleet.hosts):
+        for level in _jumps(fleet.machines):
             shown |= {contact.place: contact for contact in look(level)}
-        contacts = look(fleet.hosts)
+        contacts = look(fleet.machines)
     finally:
         opener.close()
     places = {contact.place for contact in contacts}

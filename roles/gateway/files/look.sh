@@ -27,7 +27,7 @@ for file in $1; do
     echo "  '$file': '$(text "$file")'"
 done
 set --
-for directory in /etc/flagprov-gateway /var/lib/flagprov /var/lib/flagprov/gateway; do
+for directory in /etc/flagprov-gateway /var/lib/flagprov-gateway; do
     [ -d "$directory" ] || set -- "$@" "$directory"
 done
 list missing_directories "$@"
