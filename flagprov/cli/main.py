@@ -39,6 +39,7 @@ VERBS = {
     "doctor": "Check whether hosts are fit, for a release or at all.",
     "trust": "Write the hosts' SSH keys into the site's known_hosts.",
     "releases": "List the catalog, or show a release.",
+    "images": "Copy images to a site's own registry.",
     "lab": "Build, look at and take down the embedded fleet on this machine.",
 }
 EPILOG = """\b

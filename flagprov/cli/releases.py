@@ -73,6 +73,8 @@ def lock(run: Run, name: str, inventory: str | None, no_images: bool) -> int:
     from pathlib import Path
 
     from flagprov import catalog
+    from flagprov.chips import load_chips
+    from flagprov.distribute.images import ARCHITECTURES
     from flagprov.distribute.lock import lock_weights, save
     from flagprov.distribute.registry import digests_of
     from flagprov.errors import InventoryError
@@ -85,10 +87,15 @@ def lock(run: Run, name: str, inventory: str | None, no_images: bool) -> int:
         raise InventoryError(f"{path}: no such inventory", remedy="Name the site's: --inventory INVENTORY")
     file = Site(Fleet(path, ()).site).lock_file(release.name)
     weights = lock_weights(release, lambda text: complain(text, style=""))
-    images = {}
+    images: dict[str, tuple[str, ...]] = {}
+    chips = load_chips()
     for chip, variant in ({} if no_images else release.variants).items():
-        architecture = "arm64" if chip.startswith("graviton") else "amd64"
-        images[chip] = variant.image.digests or digests_of(variant.image.reference, architecture)
+        if variant.image.digests:
+            images[chip] = variant.image.digests
+            continue
+        (processor, *_) = chips[chip].detection.arch
+        found = digests_of(variant.image.reference, ARCHITECTURES[processor])
+        images[chip] = tuple(found)
     save(file, weights, images)
     Screen(run).show(
         lambda width: [

@@ -1,4 +1,4 @@
-"""The digest behind an image's name, asked of its registry once; then the digest is what is trusted."""
+"""Container registries: what is behind a name. A name is trusted once, from then on its digest."""
 
 from __future__ import annotations
 
@@ -6,49 +6,33 @@ import base64
 import hashlib
 import json
 import re
+import ssl
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import httpx
 
 from flagprov.errors import FlagprovError
 
-_ACCEPT = ", ".join(
-    f"application/vnd.{kind}+json"
-    for kind in (
-        "oci.image.index.v1",
-        "docker.distribution.manifest.list.v2",
-        "oci.image.manifest.v1",
-        "docker.distribution.manifest.v2",
-    )
+INDEXES = (
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
 )
-
-
-def digests_of(reference: str, architecture: str = "amd64") -> list[str]:
-    """Index, manifest and config digests of an image; all of them name the same."""
-    registry, name, tag = split(reference)
-    with httpx.Client(timeout=30, follow_redirects=True) as client:
-        index, digest = _manifest(client, registry, name, tag)
-        found = [digest]
-        if "manifests" in index:
-            mine = [
-                entry["digest"]
-                for entry in index["manifests"]
-                if entry.get("platform", {}).get("architecture") == architecture
-            ]
-            if not mine:
-                raise FlagprovError(f"{reference}: has no image for {architecture}")
-            index, digest = _manifest(client, registry, name, mine[0])
-            found.append(digest)
-        found.append(str(index["config"]["digest"]))
-    return list(dict.fromkeys(found))
+MANIFESTS = (
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+)
+DOCKER_HUB = "registry-1.docker.io"
+_PIECE = 1 << 20
 
 
 def split(reference: str) -> tuple[str, str, str]:
     """Registry, name and tag or digest."""
     first, slash, rest = reference.partition("/")
     if not slash or not ("." in first or ":" in first or first == "localhost"):
-        first, rest = "registry-1.docker.io", reference if slash else f"library/{reference}"
+        first, rest = DOCKER_HUB, reference if slash else f"library/{reference}"
     name, at, digest = rest.partition("@")
     if at:
         return first, name.rpartition(":")[0] or name, digest
@@ -56,47 +40,161 @@ def split(reference: str) -> tuple[str, str, str]:
     return (first, name, tag) if colon else (first, rest, "latest")
 
 
-def _manifest(client: httpx.Client, registry: str, name: str, tag: str) -> tuple[dict[str, Any], str]:
-    scheme = "http" if registry.startswith(("localhost", "127.")) else "https"
-    address = f"{scheme}://{registry}/v2/{name}/manifests/{tag}"
-    headers = {"Accept": _ACCEPT}
-    try:
-        answer = client.get(address, headers=headers)
-        if answer.status_code == 401:
-            headers["Authorization"] = _authorize(
-                client, registry, answer.headers.get("www-authenticate", "")
+def sha256(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+class Registry:
+    """One repository of a registry, with the user's `docker login`; `authority` is a private CA's file."""
+
+    def __init__(self, host: str, name: str, authority: Path | None = None) -> None:
+        self.host, self.name = host, name
+        scheme = "http" if host.startswith(("localhost", "127.")) else "https"
+        verify = ssl.create_default_context(cafile=str(authority)) if authority else True
+        timeout = httpx.Timeout(60, pool=None)
+        self._client = httpx.Client(timeout=timeout, follow_redirects=True, verify=verify)
+        self._base = f"{scheme}://{host}/v2/{name}"
+        self._token = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._client.close()
+
+    def manifest(self, tag: str) -> tuple[bytes, str]:
+        """Bytes and media type of a manifest or index."""
+        answer = self._ask("GET", f"/manifests/{tag}", headers={"Accept": ", ".join((*INDEXES, *MANIFESTS))})
+        if answer.status_code != 200:
+            raise FlagprovError(
+                f"{self.host}/{self.name}:{tag}: the registry says {answer.status_code}",
+                remedy="Was it moved? Other names: flagprov releases show NAME. Or `docker login`.",
             )
-            answer = client.get(address, headers=headers)
-    except httpx.HTTPError as error:
+        if tag.startswith("sha256:") and sha256(answer.content) != tag:
+            raise FlagprovError(f"{self.host}/{self.name}@{tag}: the registry sent something else")
+        stored = json.loads(answer.content)
+        return answer.content, str(stored.get("mediaType") or answer.headers.get("content-type", ""))
+
+    def put_manifest(self, tag: str, data: bytes, kind: str) -> None:
+        self._done(self._ask("PUT", f"/manifests/{tag}", headers={"Content-Type": kind}, content=data), 201)
+
+    def has(self, digest: str) -> bool:
+        """Whether the blob is there."""
+        return self._ask("HEAD", f"/blobs/{digest}").status_code == 200
+
+    def blob(self, digest: str) -> Iterator[bytes]:
+        """Its bytes in pieces, checked at their end."""
+        sum_ = hashlib.sha256()
+        request = self._client.build_request("GET", f"{self._base}/blobs/{digest}", headers=self._headers({}))
+        try:
+            answer = self._client.send(request, stream=True)
+            if answer.status_code == 401:
+                answer.close()
+                self._authorize(answer.headers.get("www-authenticate", ""))
+                request.headers["Authorization"] = self._token
+                answer = self._client.send(request, stream=True)
+            try:
+                self._done(answer, 200)
+                for piece in answer.iter_bytes(_PIECE):
+                    sum_.update(piece)
+                    yield piece
+            finally:
+                answer.close()
+        except httpx.HTTPError as error:
+            raise self._silent(error) from None
+        if f"sha256:{sum_.hexdigest()}" != digest:
+            raise FlagprovError(f"{self.host}/{self.name}@{digest}: what arrived has another sha256")
+
+    def put_blob(self, digest: str, size: int, pieces: Iterable[bytes]) -> None:
+        """Streamed; the registry refuses what has another sha256."""
+        begun = self._ask("POST", "/blobs/uploads/")
+        self._done(begun, 202)
+        place = httpx.URL(str(begun.request.url)).join(begun.headers["location"])
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
+        url = place.copy_merge_params({"digest": digest})
+        try:
+            answer = self._client.put(url, headers=self._headers(headers), content=pieces)
+        except httpx.HTTPError as error:
+            raise self._silent(error) from None
+        self._done(answer, 201)
+
+    def _ask(
+        self, method: str, path: str, headers: Mapping[str, str] | None = None, content: bytes | None = None
+    ) -> httpx.Response:
+        url = f"{self._base}{path}"
+        try:
+            answer = self._client.request(method, url, headers=self._headers(headers or {}), content=content)
+            if answer.status_code == 401:
+                self._authorize(answer.headers.get("www-authenticate", ""))
+                answer = self._client.request(
+                    method, url, headers=self._headers(headers or {}), content=content
+                )
+        except httpx.HTTPError as error:
+            raise self._silent(error) from None
+        return answer
+
+    def _headers(self, more: Mapping[str, str]) -> dict[str, str]:
+        return {**more, "Authorization": self._token} if self._token else dict(more)
+
+    def _done(self, answer: httpx.Response, code: int) -> None:
+        if answer.status_code == code:
+            return
+        denied = answer.status_code in (401, 403)
         raise FlagprovError(
-            f"{registry}: no answer ({error})", remedy="Check network, proxies and the private CA."
-        ) from None
-    if answer.status_code != 200:
-        raise FlagprovError(
-            f"{registry}/{name}:{tag}: the registry says {answer.status_code}",
-            remedy="Was it moved or removed? Other names: flagprov releases show NAME; or `docker login`.",
+            f"{self.host}/{self.name}: the registry says {answer.status_code}",
+            remedy=f"`docker login {self.host}` as somebody who may do this." if denied else "See its log.",
         )
-    return answer.json(), f"sha256:{hashlib.sha256(answer.content).hexdigest()}"
+
+    def _silent(self, error: httpx.HTTPError) -> FlagprovError:
+        remedy = "Check network, proxies and the private CA."
+        return FlagprovError(f"{self.host}: no answer ({str(error) or type(error).__name__})", remedy=remedy)
+
+    def _authorize(self, challenge: str) -> None:
+        """A token for what was just refused, with the user's login where there is one."""
+        login = _login(self.host)
+        if challenge.lower().startswith("basic"):
+            self._token = f"Basic {login}" if login else ""
+            return
+        asked = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
+        realm = asked.pop("realm", "")
+        if not realm.startswith("https://"):
+            raise FlagprovError(f"{self.host}: asks for a token at {realm or 'nowhere'}")
+        headers = {"Authorization": f"Basic {login}"} if login else {}
+        answer = self._client.get(realm, params=asked, headers=headers)
+        words = answer.json() if answer.status_code == 200 else {}
+        self._token = f"Bearer {words.get('token') or words.get('access_token') or ''}"
 
 
-def _authorize(client: httpx.Client, registry: str, challenge: str) -> str:
-    """A bearer token for reading, with the user's `docker login` where there is one."""
-    login = _login(registry)
-    if challenge.lower().startswith("basic"):
-        return f"Basic {login}"
-    asked = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
-    realm = asked.pop("realm", "")
-    if not realm.startswith("https://"):
-        raise FlagprovError(f"{registry}: asks for a token at {realm or 'nowhere'}")
-    answer = client.get(realm, params=asked, headers={"Authorization": f"Basic {login}"} if login else {})
-    words = answer.json() if answer.status_code == 200 else {}
-    return f"Bearer {words.get('token') or words.get('access_token') or ''}"
+def of_architecture(index: Mapping[str, Any], architecture: str) -> list[Mapping[str, Any]]:
+    """Entries of an index for this processor, as OCI names it."""
+    entries = index.get("manifests", ())
+    return [entry for entry in entries if (entry.get("platform") or {}).get("architecture") == architecture]
+
+
+def digests_of(reference: str, architecture: str = "amd64") -> list[str]:
+    """Index, manifest and config digests of an image; all of them name the same."""
+    host, name, tag = split(reference)
+    with Registry(host, name) as registry:
+        data, _ = registry.manifest(tag)
+        found = [sha256(data)]
+        stored = json.loads(data)
+        if "manifests" in stored:
+            mine = of_architecture(stored, architecture)
+            if not mine:
+                raise FlagprovError(f"{reference}: has no image for {architecture}")
+            data, _ = registry.manifest(str(mine[0]["digest"]))
+            stored = json.loads(data)
+            found.append(sha256(data))
+        found.append(str(stored["config"]["digest"]))
+    return list(dict.fromkeys(found))
 
 
 def _login(registry: str) -> str:
     try:
         stored = json.loads((Path.home() / ".docker/config.json").read_text(encoding="utf-8"))
-        entry = stored["auths"][registry]["auth"]
+        entry = stored["auths"]["https://index.docker.io/v1/" if registry == DOCKER_HUB else registry]["auth"]
         base64.b64decode(entry)
     except (OSError, ValueError, KeyError, TypeError):
         return ""
