@@ -55,6 +55,16 @@ def chip_mounts(chip: Chip, variant: Variant, *, several_nodes: bool) -> tuple[M
     return tuple(mount for mount in wanted if not any(_under(mount.target, card) for card in cards))
 
 
+def own_nodes(chip: Chip, devices: Sequence[int]) -> tuple[str, ...]:
+    """Device nodes of these devices, and those that all of the chip share."""
+    paths = [
+        path
+        for node in chip.device_nodes
+        for path in ([node.format(index=index) for index in devices] if "{" in node else [node])
+    ]
+    return tuple(dict.fromkeys(paths))
+
+
 def logical_numbers(devices: Sequence[Device]) -> dict[int, int]:
     """Number of the device node -> the number that processes of the host know the device by.
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from flagprov.access import by_runtime, chip_mounts
+from flagprov.access import by_runtime, chip_mounts, own_nodes
 from flagprov.cluster import rendezvous_port
 from flagprov.models.release import Mount
 from flagprov.runner.render import environment
@@ -46,12 +46,14 @@ def create_body(serving: Serving, config: str) -> dict[str, Any]:
         host["SecurityOpt"] = list(container.security_opt)
     if container.cap_add:
         host["CapAdd"] = list(container.cap_add)
+    if container.cap_drop:
+        host["CapDrop"] = list(container.cap_drop)
     if container.gpus and serving.chip.gpus_flag:
         devices = [str(index) for index in replica.devices]
         host["DeviceRequests"] = [{"Driver": "", "DeviceIDs": devices, "Capabilities": [["gpu"]]}]
     host["Devices"] = [
         {"PathOnHost": device.source, "PathInContainer": device.target, "CgroupPermissions": "rwm"}
-        for device in container.devices
+        for device in _devices(serving)
     ]
     body: dict[str, Any] = {
         "Entrypoint": ["python3", f"{config}/launcher.py"],
@@ -86,6 +88,19 @@ def labels(serving: Serving, config: str) -> dict[str, str]:
     return found
 
 
+def _devices(serving: Serving) -> Iterable[Mount]:
+    """The card's own, and without privileges the replica's, one by one.
+
+    GPUs too, for what only a hook has handed over is gone after the next reload of systemd.
+    """
+    container, chip = serving.variant.container, serving.chip
+    yield from container.devices
+    if not container.privileged and not by_runtime(chip, serving.host):
+        for path in own_nodes(chip, serving.replica.devices):
+            if path not in {device.target for device in container.devices}:
+                yield Mount(source=path, target=path)
+
+
 def _mounts(serving: Serving, config: str) -> Iterable[Mount]:
     seen: set[str] = set()
     for mount in (*serving.variant.container.mounts, *_chip_mounts(serving)):
@@ -98,12 +113,18 @@ def _mounts(serving: Serving, config: str) -> Iterable[Mount]:
 
 
 def _chip_mounts(serving: Serving) -> tuple[Mount, ...]:
-    return chip_mounts(serving.chip, serving.variant, several_nodes=bool(serving.replica.nodes))
+    mounts = chip_mounts(serving.chip, serving.variant, several_nodes=bool(serving.replica.nodes))
+    if serving.variant.container.privileged:
+        return mounts
+    return tuple(mount.model_copy(update={"read_only": True}) for mount in mounts)
 
 
 def optional_sources(serving: Serving) -> list[str]:
-    mounts = (*serving.variant.container.mounts, *_chip_mounts(serving))
-    return sorted({site_path(mount.source, serving) for mount in mounts if mount.optional})
+    """Mounts and devices that a host need not have."""
+    container = serving.variant.container
+    mounts = (*container.mounts, *_chip_mounts(serving))
+    sources = {site_path(mount.source, serving) for mount in mounts if mount.optional}
+    return sorted(sources | {device.source for device in container.devices if device.optional})
 
 
 def _mount(mount: Mount) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from flagprov.apply.record import RunRecord
 from flagprov.distribute import weights
 from flagprov.doctor.gather import Examination, is_new
 from flagprov.errors import HostError, UnreachableError
+from flagprov.least import notes as profile
 from flagprov.maintenance import cordoned
 from flagprov.models.desired import Placement
 from flagprov.models.event import Event
@@ -145,7 +146,8 @@ def _draw(job: Job, connections: Connections, verb: str, options: Options) -> Pi
         placement, plans, surveys, job.lost(excluded), options, drained(job, provision, surveys)
     )
     provisioned = reprovision_notes(job, set(provision) & set(plans), surveys)
-    notes = (*_taken_back(job, placement, surveys), *arranged.notes, *provisioned, *examination.notes())
+    told = (*_taken_back(job, placement, surveys), *profile(job.unprivileged), *arranged.notes)
+    notes = (*told, *provisioned, *examination.notes())
     drawn = build(verb, job.release.name, placement, plans, gone, notes, arranged.groups)
     return Picture(drawn, placement, surveys, looks, arranged.gated)
 

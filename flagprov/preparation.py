@@ -12,6 +12,7 @@ from pathlib import Path
 from flagprov.access import fit_chip, fit_variant
 from flagprov.cluster import spread_over_nodes
 from flagprov.errors import InventoryError, SettingsError
+from flagprov.least import least
 from flagprov.models.chip import Chip
 from flagprov.models.desired import Placement
 from flagprov.models.fleet import Fleet, Host
@@ -51,6 +52,7 @@ class Job:
     allow_disruption: bool = False
     allow_reboot: bool = False
     files: tuple[tuple[str, int, str], ...] = ()  # of the weights, where the site has locked them
+    unprivileged: tuple[str, ...] = ()  # hosts whose containers get no more than they need
 
     def wishes(self, surveys: Mapping[str, Survey]) -> list[Wish]:
         return [
@@ -117,6 +119,7 @@ def prepare(request: Request) -> Job:
     variants: dict[str, Variant] = {}
     replicas: set[int | None] = set()
     keys: dict[str, frozenset[str]] = {}
+    unprivileged: list[str] = []
     for host in fleet.hosts:
         if not host.chip:
             raise InventoryError(
@@ -128,7 +131,11 @@ def prepare(request: Request) -> Job:
         keys[host.name] = frozenset(settings.serve)
         replicas.add(settings.replicas)
         variant = fit_variant(apply_settings(release, variant, settings), chips[host.chip], host)
-        variants[host.name] = spread_over_nodes(release, variant, chips[host.chip])
+        variant = spread_over_nodes(release, variant, chips[host.chip])
+        if settings.container_profile == "least":
+            variant = least(variant, release.weights.path, chips[host.chip])
+            unprivileged.append(host.name)
+        variants[host.name] = variant
     if len(replicas) > 1:
         raise SettingsError(
             "flagprov_settings.replicas differs between hosts", remedy="set it for the whole fleet"
@@ -148,6 +155,7 @@ def prepare(request: Request) -> Job:
         files=files,
         allow_disruption=request.allow_disruption,
         allow_reboot=request.allow_reboot,
+        unprivileged=tuple(unprivileged),
     )
 
 

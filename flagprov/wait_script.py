@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from flagprov.access import chip_mounts
+from flagprov.access import chip_mounts, own_nodes
 from flagprov.serving import Serving, replica_path, site_path, unit_name
 
 PATIENCE_S = 600
@@ -48,8 +48,7 @@ def wait_script(serving: Serving) -> str:
     )
     needed = [site_path(mount.source, serving) for mount in mounts if not mount.optional]
     needed += [device.source for device in container.devices if not device.optional]
-    for node in serving.chip.device_nodes:
-        needed += [node.format(index=index) for index in serving.replica.devices] if "{" in node else [node]
+    needed += own_nodes(serving.chip, serving.replica.devices)
     return SCRIPT.format(
         replica=replica,
         unit=shlex.quote(unit_name(replica)),

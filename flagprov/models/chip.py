@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from flagprov.models.release import EnvName, Mount, Name, Strict
+from flagprov.models.release import AbsolutePath, EnvName, Mount, Name, Strict
 
 
 class Detection(Strict):
@@ -77,6 +77,19 @@ class HostSdk(Strict):
     source: tuple[str, ...]  # scripts that are sourced
 
 
+class Grant(Strict):
+    """What a container gets in place of all privileges."""
+
+    cap_add: tuple[str, ...] = ()
+    devices: tuple[AbsolutePath, ...] = ()  # device nodes or directories of them, where the host has them
+
+
+class Least(Grant):
+    """For `container_profile: least`, beside the replica's own device nodes and the chip's mounts."""
+
+    several_nodes: Grant = Grant()  # also, where a replica spans hosts
+
+
 class Chip(Strict):
     schema_version: Literal[1] = 1
     name: Name
@@ -93,6 +106,7 @@ class Chip(Strict):
     device_nodes: tuple[str, ...] = ()  # `{index}` is replaced by each device's number
     mounts: tuple[ChipMount, ...] = ()
     runtime: Runtime | None = None
+    least: Least = Least()
     source: tuple[str, ...] = ()  # set_env scripts of the vendor inside the image
     host_sdk: HostSdk | None = None
     env: dict[EnvName, str] = Field({})

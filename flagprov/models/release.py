@@ -98,6 +98,7 @@ class Container(Strict):
     ulimits: dict[str, str] = {}
     security_opt: tuple[str, ...] = ()
     cap_add: tuple[str, ...] = ()
+    cap_drop: tuple[str, ...] = ()
     devices: tuple[Mount, ...] = ()
     mounts: tuple[Mount, ...] = ()
 
@@ -108,6 +109,9 @@ class Launch(Strict):
     source: tuple[AbsolutePath, ...] = Field((), description="scripts to source first, where they exist")
     before_start: tuple[str, ...] = Field((), description="shell lines of the card, in the engine's shell")
     command: tuple[str, ...] = Field((), description="for kind command: argv")
+    ssh_port: int | None = Field(
+        None, ge=1, le=65535, description="the runner's port, over several hosts; else one beside Ray's"
+    )
 
     @model_validator(mode="after")
     def _complete(self) -> Launch:

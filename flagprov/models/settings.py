@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -21,4 +21,7 @@ class Settings(Strict):
     serve: dict[ServeName, ServeValue] = Field({}, description="null takes the release's argument away")
     env: dict[EnvName, str | None] = Field({}, description="null takes the release's variable away")
     shm_size: Annotated[str, Field(pattern=r"^[0-9]+[bkmgBKMG]?$")] | None = None
+    container_profile: Literal["card", "least"] | None = Field(
+        None, description="least: what the chip needs in place of the card's privileges"
+    )
     deadline_s: int | None = Field(None, ge=1)

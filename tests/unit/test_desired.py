@@ -8,13 +8,15 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from flagprov.catalog import list_releases, load_release
 from flagprov.chips import load_chips
-from flagprov.container import create_body, size_bytes
+from flagprov.container import create_body, optional_sources, size_bytes
 from flagprov.desired import host_desired
+from flagprov.least import least
 from flagprov.models.desired import Node, Replica, Stage
 from flagprov.models.fleet import Connection, Host
 from flagprov.models.image import ImageFacts
@@ -61,12 +63,55 @@ def serving(release_name: str, chip: str, host: Host | None = None, facts: bool 
 @pytest.mark.parametrize(("release", "chip"), PAIRS, ids=[f"{r}-{c}" for r, c in PAIRS])
 def test_the_container_of_a_card(release: str, chip: str) -> None:
     body = create_body(serving(release, chip), "/var/lib/flagprov/configs/HASH")
-    path = CASES / f"{release}-{chip}.json"
+    check_case(body, f"{release}-{chip}")
+
+
+def check_case(body: dict[str, Any], name: str) -> None:
+    path = CASES / f"{name}.json"
     text = json.dumps(body, indent=1, sort_keys=True) + "\n"
     if os.environ.get("FLAGPROV_UPDATE_CASES"):
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
     assert text == path.read_text()
+
+
+def with_least(base: Serving) -> Serving:
+    return replace(base, variant=least(base.variant, base.release.weights.path, base.chip))
+
+
+@pytest.mark.parametrize(("release", "chip"), PAIRS, ids=[f"{r}-{c}" for r, c in PAIRS])
+def test_the_container_with_no_more_than_it_needs(release: str, chip: str) -> None:
+    base = with_least(serving(release, chip))
+    body = create_body(base, "/var/lib/flagprov/configs/HASH")
+    check_case(body, f"{release}-{chip}-least")
+    host = body["HostConfig"]
+    assert not host["Privileged"]
+    assert host["CapDrop"] == ["ALL"]
+    assert "no-new-privileges" in host["SecurityOpt"]
+    own = [mount["Target"] for mount in host["Mounts"] if not mount["ReadOnly"]]
+    assert own == ["/run/flagprov", "/var/lib/flagprov/cache"]
+    assert any(base.release.weights.path.startswith(mount["Target"]) for mount in host["Mounts"])
+
+
+def test_a_replica_that_is_not_privileged_gets_its_own_devices_and_counts_them_anew() -> None:
+    base = with_least(serving("robobrain2-7b-fp8", "nvidia-h100"))
+    base = replace(base, replica=replace(base.replica, devices=(4, 5, 6, 7)))
+    body = create_body(base, "/c")
+    nodes = [device["PathOnHost"] for device in body["HostConfig"]["Devices"]]
+    assert nodes[:4] == ["/dev/nvidia4", "/dev/nvidia5", "/dev/nvidia6", "/dev/nvidia7"]
+    assert "/dev/nvidiactl" in nodes
+    assert body["HostConfig"]["DeviceRequests"][0]["DeviceIDs"] == ["4", "5", "6", "7"]
+    assert "CUDA_VISIBLE_DEVICES=0,1,2,3" in body["Env"]
+
+
+def test_several_hosts_need_their_fast_network() -> None:
+    base = serving("qwq-32b", "nvidia-h100")
+    base = with_least(replace(base, variant=base.variant.model_copy(update={"nodes": 2})))
+    host = create_body(base, "/c")["HostConfig"]
+    assert "IPC_LOCK" in host["CapAdd"]
+    assert {"Name": "memlock", "Soft": -1, "Hard": -1} in host["Ulimits"]
+    assert "/dev/infiniband" in [device["PathOnHost"] for device in host["Devices"]]
+    assert "/dev/infiniband" in optional_sources(base)  # not every site has it
 
 
 @pytest.mark.parametrize(("release", "chip"), PAIRS, ids=[f"{r}-{c}" for r, c in PAIRS])

@@ -20,13 +20,19 @@ DIGEST = "io.flagprov.digest"
 
 
 def effective(spec: dict[str, Any]) -> dict[str, Any]:
-    """The body of `containers/create`, less optional mounts whose source this host lacks."""
+    """The body of `containers/create`, less optional mounts and devices that this host lacks."""
     create: dict[str, Any] = json.loads(json.dumps(spec["create"]))
     optional = set(spec.get("optional_sources", ()))
     mounts = create["HostConfig"].get("Mounts", [])
     create["HostConfig"]["Mounts"] = [
         mount for mount in mounts if mount["Source"] not in optional or os.path.exists(mount["Source"])
     ]
+    if "Devices" in create["HostConfig"]:
+        create["HostConfig"]["Devices"] = [
+            device
+            for device in create["HostConfig"]["Devices"]
+            if device["PathOnHost"] not in optional or os.path.exists(device["PathOnHost"])
+        ]
     return create
 
 

@@ -68,6 +68,7 @@ def test_numbers(port: int, devices: int) -> None:
         ("operators=native", {"operators": "native"}),
         ("shm_size=64g", {"shm_size": "64g"}),
         ("port=9011", {"port": 9011}),
+        ("container_profile=least", {"container_profile": "least"}),
     ],
 )
 def test_values(text: str, value: dict[str, Any]) -> None:
@@ -99,6 +100,7 @@ def test_the_later_of_two_holds() -> None:
         ("port=many", '--set port: expected a whole number, found "many"'),
         ("port=70000", "--set port: must be less than or equal to 65535, found 70000"),
         ("operators=cuda", "--set operators: expected 'flaggems' or 'native'"),
+        ("container_profile=none", "--set container_profile: expected 'card' or 'least'"),
         ("shm_size=lots", "--set shm_size: expected a size such as 32g"),
         ("serve.x={a: {b: 1}}", "--set serve.x: expected a scalar"),
     ],
