@@ -6,12 +6,13 @@ import dataclasses
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flagprov.errors import VersionError
+from flagprov.models.desired import Replica
 from flagprov.models.image import SCHEMA_VERSION, ImageFacts
 
 
@@ -56,6 +57,28 @@ class Site:
     def save_deployed(self, replicas: Mapping[str, Mapping[str, Any]]) -> None:
         if replicas != self.deployed():
             self._write(self.root / "deployed.json", {"schema_version": 1, "replicas": replicas})
+
+    def remember(self, replicas: Iterable[Replica]) -> None:
+        """So that a host which stops answering is still counted with what it served."""
+        known = self.deployed()
+        for replica in replicas:
+            known[replica.name] = {
+                "replica": replica.name,
+                "release": replica.release,
+                "chip": replica.chip,
+                "hosts": list(replica.hosts),
+                "port": replica.port,
+            }
+        self.save_deployed(known)
+
+    def forget(self, release: str | None, hosts: Collection[str]) -> None:
+        """Replicas that are gone from all their hosts; of every release where none is named."""
+        kept = {
+            name: replica
+            for name, replica in self.deployed().items()
+            if release not in (None, replica["release"]) or not set(replica["hosts"]) <= set(hosts)
+        }
+        self.save_deployed(kept)
 
     def new_run(self, verb: str) -> Path:
         """A private directory for one run's plan, events and report."""

@@ -152,13 +152,7 @@ def _weights(seen: Survey, replicas: Sequence[str]) -> list[Resource]:
 
 def _forget(scope: Scope, outcome: Outcome) -> None:
     gone = {host.host for host in outcome.hosts if host.state in ("changed", "unchanged")}
-    known = scope.site.deployed()
-    kept = {
-        name: replica
-        for name, replica in known.items()
-        if scope.release not in (None, replica["release"]) or not set(replica["hosts"]) <= gone
-    }
-    scope.site.save_deployed(kept)
+    scope.site.forget(scope.release, gone)
 
 
 def change(

@@ -31,11 +31,15 @@ NEW = {("image", "pull"), ("image_facts", "probe"), ("container", "create"), ("u
 
 def ask(session: Session, payload: Mapping[str, Any]) -> HostFacts:
     """One request; the host's clock is compared with ours when the answer comes in."""
+    return facts_of(session.host.name, session.ask({"op": "facts", **payload}), time.time())
+
+
+def facts_of(host: str, answer: Mapping[str, Any], now: float) -> HostFacts:
+    """`now` is when the answer came in."""
     from flagprov.doctor.read import read_facts
 
-    answer = session.ask({"op": "facts", **payload})
-    offset = float(answer.get("time") or 0) - time.time()
-    return read_facts(session.host.name, {**answer, "clock_offset_s": round(offset, 3)})
+    offset = float(answer.get("time") or 0) - now
+    return read_facts(host, {**answer, "clock_offset_s": round(offset, 3)})
 
 
 def roots(host: Host, chip: Chip | None, releases: Sequence[Release]) -> list[str]:
@@ -61,7 +65,7 @@ class Examination:
 
     def ask(self, session: Session, survey: Survey) -> None:
         """Keep the facts of a host; may be called from several threads."""
-        self.facts[session.host.name] = ask(session, self._payload(session.host, survey))
+        self.facts[session.host.name] = ask(session, self.payload(session.host, survey))
 
     def ask_all(
         self, connections: Connections, hosts: Sequence[Host], surveys: Mapping[str, Survey]
@@ -138,7 +142,8 @@ class Examination:
             image=self.job.site.facts(f"{image_key(variant.image)}-{probe_version()}"),
         )
 
-    def _payload(self, host: Host, survey: Survey) -> dict[str, Any]:
+    def payload(self, host: Host, survey: Survey) -> dict[str, Any]:
+        """What to ask a host for."""
         serving = self._serving(host)
         running = {each.replica for each in survey.running if each.state == "running"}
         starting = [replica for replica in serving.replicas if replica.name not in running]
