@@ -156,11 +156,18 @@ def _path(subject: Subject, path: PathFacts) -> Verdict | None:
         return warning(
             f"{path.path} is {path.source}, on {name} it is {source}", "mount the same export on all hosts"
         )
-    if path.empty and path.point == "/":
+    if path.empty and path.point == "/" and _for_weights(subject, path.path):
         return failed(
             f"{path.path} is an empty directory of the root file system", f"mount {path.path}; see /etc/fstab"
         )
     return None
+
+
+def _for_weights(subject: Subject, path: str) -> bool:
+    """Directories of the system, such as /usr/local/sbin, may well be empty."""
+    if subject.serving is None:
+        return True
+    return subject.serving.weights == path or subject.serving.weights.startswith(path.rstrip("/") + "/")
 
 
 def space(subject: Subject) -> Verdict | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -101,6 +102,14 @@ def test_mounts(changes: dict[str, Any], expected: str, words: str) -> None:
     found = check("mounts", subject(facts, "nvidia-h100", "qwq-32b"))
     assert found.state == expected
     assert words in found.message
+
+
+def test_a_directory_of_the_system_may_be_empty() -> None:
+    facts = h100(paths=[path("/usr/local/sbin", **LOCAL, **NOT_PLANNED, empty=True)])
+    looked_at = subject(facts, "nvidia-h100", "qwq-32b")
+    assert looked_at.serving
+    mounted = replace(looked_at.serving, sources=("/nfs", "/usr/local/sbin"))
+    assert state("mounts", replace(looked_at, serving=mounted)) == "ok"
 
 
 def test_a_mount_that_the_other_hosts_have() -> None:
