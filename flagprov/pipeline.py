@@ -17,6 +17,7 @@ from flagprov.apply.record import RunRecord
 from flagprov.distribute import weights
 from flagprov.doctor.gather import Examination, is_new
 from flagprov.errors import HostError, UnreachableError
+from flagprov.gateway.gateways import Gateways
 from flagprov.least import notes as profile
 from flagprov.maintenance import cordoned
 from flagprov.models.desired import Placement
@@ -65,8 +66,8 @@ def plan(
 ) -> Plan:
     """What `deploy` would do; changes nothing."""
     job = prepare(request)
-    with Connections(job.fleet) as connections:
-        return _draw(job, connections, verb, options).plan
+    with Connections(job.fleet) as connections, Gateways(job.fleet) as gateways:
+        return _draw(job, connections, gateways, verb, options).plan
 
 
 def deploy(
@@ -83,14 +84,14 @@ def deploy(
     """
     begun = time.monotonic()
     job = prepare(request)
-    with Connections(job.fleet) as connections:
-        picture = _draw(job, connections, verb, options)
+    with Connections(job.fleet) as connections, Gateways(job.fleet) as gateways:
+        picture = _draw(job, connections, gateways, verb, options)
         if picture.plan.changes == 0:
             brought = {
                 host: Brought(HostOutcome(host, "unchanged"), seen.notes)
                 for host, seen in picture.looks.items()
             }
-            return _finish(job, picture, brought, begun)
+            return replace(_finish(job, picture, brought, begun), gateways=gateways.status())
         if not approve(picture.plan):
             return None
         changing = hosts_of(job.fleet, [host.host for host in picture.plan.hosts()])
@@ -99,13 +100,17 @@ def deploy(
             RunRecord(job.site, verb, picture.plan, on_event) as record,
             Lease(connections, changing, command) as lease,
         ):
-            picture, brought = _apply(job, picture, connections, lease, record, options)
-            outcome = replace(_finish(job, picture, brought, begun), run_directory=str(record.directory))
+            picture, brought = _apply(job, picture, connections, gateways, lease, record, options)
+            outcome = replace(
+                _finish(job, picture, brought, begun),
+                run_directory=str(record.directory),
+                gateways=gateways.status(again=True),
+            )
             record.finish(outcome)
         return outcome
 
 
-def _draw(job: Job, connections: Connections, verb: str, options: Options) -> Picture:
+def _draw(job: Job, connections: Connections, gateways: Gateways, verb: str, options: Options) -> Picture:
     """Survey all hosts, place, and look at what would change; one connection and one exec per host."""
     from flagprov.apply.provision import fingerprint
 
@@ -149,7 +154,7 @@ def _draw(job: Job, connections: Connections, verb: str, options: Options) -> Pi
     told = (*_taken_back(job, placement, surveys), *profile(job.unprivileged), *arranged.notes)
     notes = (*told, *provisioned, *examination.notes())
     drawn = build(verb, job.release.name, placement, plans, gone, notes, arranged.groups)
-    return Picture(drawn, placement, surveys, looks, arranged.gated)
+    return Picture(gateways.planned(drawn, job, placement), placement, surveys, looks, arranged.gated)
 
 
 def _look_at(
@@ -226,7 +231,13 @@ def _taken_back(job: Job, placement: Placement, surveys: Mapping[str, Survey]) -
 
 
 def _apply(
-    job: Job, picture: Picture, connections: Connections, lease: Lease, record: RunRecord, options: Options
+    job: Job,
+    picture: Picture,
+    connections: Connections,
+    gateways: Gateways,
+    lease: Lease,
+    record: RunRecord,
+    options: Options,
 ) -> tuple[Picture, dict[str, Brought]]:
     """Provision the hosts that need it, stage, then bring batch after batch."""
     digests = {host.host: "" if host.pending else host.digest for host in picture.plan.hosts()}
@@ -234,6 +245,7 @@ def _apply(
     surveys = dict(picture.surveys)
     roles = Provisioning(job, connections, lease, record, surveys, picture.placement, needy)
     brought = roles.first()
+    gateways.provision(picture.plan, job, record)
     for name in set(brought) & set(picture.looks):
         if not brought[name].outcome.changes:  # refused: what serves there serves on
             brought[name].notes = picture.looks[name].notes
@@ -270,8 +282,9 @@ def _apply(
         return errors
 
     hosts = {host.name: host for host in job.fleet.hosts}
-    rolling = Rolling(connections, hosts, surveys, options, lease, record, bring, prepare)
+    rolling = Rolling(connections, hosts, surveys, options, lease, record, bring, prepare, gateways=gateways)
     brought = rolling.roll(picture.plan, brought, picture.gated)
+    gateways.settle(job, roles.placement, brought)
     return replace(picture, placement=roles.placement), brought
 
 
@@ -333,16 +346,8 @@ def _finish(job: Job, picture: Picture, brought: Mapping[str, Brought], begun: f
 
 
 def _remember(job: Job, placement: Placement, hosts: Mapping[str, HostOutcome]) -> None:
-    """So that a host which stops answering is still counted with what it served."""
-    known = job.site.deployed()
-    for replica in placement.replicas:
-        if not all(hosts[host].state in ("changed", "unchanged") for host in replica.hosts if host in hosts):
-            continue
-        known[replica.name] = {
-            "replica": replica.name,
-            "release": replica.release,
-            "chip": replica.chip,
-            "hosts": list(replica.hosts),
-            "port": replica.port,
-        }
-    job.site.save_deployed(known)
+    job.site.remember(
+        replica
+        for replica in placement.replicas
+        if all(hosts[host].state in ("changed", "unchanged") for host in replica.hosts if host in hosts)
+    )
