@@ -91,7 +91,7 @@ def read(inventory: str, limit: str | None, prefixes: tuple[str, ...]) -> dict[s
 def _gateways(
     manager: Any, loader: Any, variables: Any, inventory: str, prefixes: tuple[str, ...]
 ) -> list[dict[str, Any]]:
-    """Hosts of the gateways' group, also those that a limit leaves out: they send requests to all replicas."""
+    """Hosts of the gateways' group, whatever the limit: they send requests to all replicas."""
     from ansible.errors import AnsibleError
 
     group = manager.groups.get(GATEWAY_GROUP)

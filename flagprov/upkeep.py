@@ -10,9 +10,10 @@ from flagprov.apply.lease import Lease
 from flagprov.apply.record import RunRecord
 from flagprov.desired import absent, emptied, stopped, unneeded
 from flagprov.errors import HostError, InventoryError, UnreachableError, UsageError
+from flagprov.gateway.gateways import Gateways
 from flagprov.models.desired import Placement, Resource, Stage
 from flagprov.models.fleet import Fleet, Host
-from flagprov.models.observed import Look, Running, Survey
+from flagprov.models.observed import Change, Look, Running, Survey
 from flagprov.models.outcome import HostOutcome, Outcome
 from flagprov.models.plan import HostPlan, Plan
 from flagprov.observe import look, survey
@@ -37,16 +38,17 @@ def status(request: Request) -> Outcome:
     """Every replica's state; what is unreachable is counted, never dropped."""
     begun = time.monotonic()
     scope = scope_of(request)
-    with Connections(scope.fleet) as connections:
+    with Connections(scope.fleet) as connections, Gateways(scope.fleet) as gateways:
         answers = connections.each(
             scope.fleet.hosts, lambda session: session.ask({"op": "status"})["replicas"]
         )
+        before = gateways.status()
     silent = _failures(answers)
     known = {name: found for name, found in answers.items() if not isinstance(found, HostError)}
     hosts = [silent.get(host.name, HostOutcome(host.name, "unchanged")) for host in scope.fleet.hosts]
     replicas = merge(scope.fleet, known, silent, scope.site.deployed(), scope.release)
     seconds = round(time.monotonic() - begun, 3)
-    return Outcome("status", scope.release or "", tuple(hosts), replicas, seconds=seconds)
+    return Outcome("status", scope.release or "", tuple(hosts), replicas, seconds=seconds, gateways=before)
 
 
 def logs(request: Request, target: str, follow: bool = False, lines: int = 100) -> Iterator[str]:
@@ -171,7 +173,7 @@ def change(
         wanted[session.host.name] = resources(session)
         return look(session, wanted[session.host.name])
 
-    with Connections(scope.fleet) as connections:
+    with Connections(scope.fleet) as connections, Gateways(scope.fleet) as gateways:
         looks = connections.each(scope.fleet.hosts, look_at)
         gone = [left_out(error) for error in looks.values() if isinstance(error, HostError)]
         plans = {n: host_plan(n, seen, None, "") for n, seen in looks.items() if isinstance(seen, Look)}
@@ -186,12 +188,24 @@ def change(
                 RunRecord(scope.site, verb, plan, on_event) as record,
                 Lease(connections, changing, f"{verb} {scope.release or ''}".strip()) as lease,
             ):
+                gateways.on_event = record
+                leaving = {
+                    step.replica for p in plans.values() for step in p.steps if step.replica and is_end(step)
+                }
+                gateways.leave(leaving)
                 outcomes |= _apply(changing, connections, plans, wanted, lease, record)
+                if verb == "teardown":
+                    gateways.forget(leaving, uninstall=scope.release is None)
                 run = str(record.directory)
     hosts = tuple(outcomes.get(h.name, HostOutcome(h.name, "unchanged")) for h in scope.fleet.hosts)
     return Outcome(
         verb, scope.release or "", hosts, seconds=round(time.monotonic() - begun, 3), run_directory=run
     )
+
+
+def is_end(step: Change) -> bool:
+    """Whether a step ends a replica that may serve."""
+    return step.action in ("stop", "remove") and step.kind in ("unit", "container")
 
 
 def _apply(

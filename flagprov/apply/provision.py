@@ -35,11 +35,17 @@ _LARGEST_FILE = 1 << 20  # of those that a role's variable may name
 def fingerprint(host: Host) -> str:
     """What a host was provisioned with: its chip's roles and pins, its variables for them and their files."""
     chip = load_chips()[str(host.chip)]
-    prefixes = tuple(f"{role}_" for role in chip.roles)
+    text = json.dumps([roles_digest(host, chip.roles), chip.pins], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def roles_digest(host: Host, roles: tuple[str, ...]) -> str:
+    """Roles, a host's variables for them, and the files that these name."""
+    prefixes = tuple(f"{role}_" for role in roles)
     variables = {name: value for name, value in host.variables.items() if name.startswith(prefixes)}
     files = {path: _digest(Path(path)) for path in sorted(set(_paths(variables)))}
-    tree = _tree_digest(ansible_root(), chip.roles)
-    text = json.dumps([tree, chip.pins, variables, files], sort_keys=True, default=str)
+    tree = _tree_digest(ansible_root(), roles)
+    text = json.dumps([tree, variables, files], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -51,8 +57,12 @@ def provision(
     directory: Path,
     allow_disruption: bool = False,
     allow_reboot: bool = False,
+    playbook: str = "provision.yml",
+    variables: Mapping[str, Any] | None = None,
 ) -> dict[str, HostOutcome]:
     """Run the roles on hosts; what Ansible says goes to `directory`, and nowhere else."""
+    if variables is None:
+        variables = {"flagprov_fingerprints": {host.name: fingerprint(host) for host in hosts}}
     data = _new_directory(directory)
     listener = Listener(
         [host.name for host in hosts],
@@ -69,10 +79,11 @@ def provision(
             listener,
             environment=_environment(data, hosts, sockets),
             variables={
-                "flagprov_fingerprints": {host.name: fingerprint(host) for host in hosts},
+                **variables,
                 "flagprov_allow_disruption": allow_disruption,
                 "flagprov_allow_reboot": allow_reboot,
             },
+            playbook=playbook,
         )
     return listener.end(stopped)
 
@@ -95,6 +106,7 @@ def _run(
     *,
     environment: Mapping[str, str],
     variables: Mapping[str, Any],
+    playbook: str,
 ) -> str:
     """Ansible's run from begin to end, why it ended early if it did; an interrupt ends it, too."""
     import ansible_runner
@@ -106,7 +118,7 @@ def _run(
         ansible_runner.run,
         private_data_dir=str(data),
         project_dir=str(Path.cwd()),  # where the user's ansible.cfg and relative paths are looked for
-        playbook=str(ansible_root() / "playbooks" / "provision.yml"),
+        playbook=str(ansible_root() / "playbooks" / playbook),
         inventory=str(fleet.inventory.absolute()),
         limit=f"@{limit}",
         extravars=dict(variables),

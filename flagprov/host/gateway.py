@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import socket
 import time
 
@@ -13,12 +14,13 @@ from flagprov.host.files import read_json, replace
 from flagprov.host.gateway_files import backend, backends_text, checked, options, place, routes_text
 from flagprov.host.http import NoAnswer
 from flagprov.host.shell import run, unit_state
-from flagprov.host.wire import Blocked, progress, started
+from flagprov.host.wire import Blocked, done, progress, started
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+STATE = "/var/lib/flagprov"
 HOME = "/var/lib/flagprov-gateway"
 SETTINGS = "/etc/flagprov-gateway/settings.json"
 BASE = "/etc/flagprov-gateway/haproxy.cfg"
@@ -35,7 +37,14 @@ main()
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
     """The gateway operations of the wire."""
-    verbs = {"show": show, "put": put, "admit": admit, "drain": drain, "remove": remove}
+    verbs = {
+        "show": show,
+        "put": put,
+        "admit": admit,
+        "drain": drain,
+        "remove": remove,
+        "uninstall": uninstall,
+    }
     return verbs[request["do"]](request)
 
 
@@ -119,7 +128,8 @@ def admit(request: dict[str, Any]) -> dict[str, Any]:
     release, name = request["release"], request["replica"]
     server = _server(release, name)
     started("verify", "let %s in" % name, "a completion through %s" % place(server), name)
-    deadline = time.monotonic() + float(request.get("deadline_s", 60))
+    begun = time.monotonic()
+    deadline = begun + float(request.get("deadline_s", 60))
     proof = None
     while True:
         try:
@@ -147,34 +157,46 @@ def admit(request: dict[str, Any]) -> dict[str, Any]:
             message = "HAProxy keeps %s out: %s" % (name, _status(release, name))
             raise Blocked("gateway", message, "journalctl -u %s" % UNIT, replica=name)
         time.sleep(0.2)
+    done(time.monotonic() - begun)
     return {"completion": proof}
 
 
 def drain(request: dict[str, Any]) -> dict[str, Any]:
-    """No new requests to a replica; returns when those that it has are done, or at the deadline."""
-    release, name = request["release"], request["replica"]
-    if name not in state()["releases"].get(release, {}).get("servers", {}):
-        return {"sessions": 0, "known": False}
-    _set(release, name, "out")
-    if unit_state(UNIT).get("ActiveState") != "active":
-        return {"sessions": 0, "known": True}
-    where = "%s/%s" % (backend(release), name)
-    gateway_proxy.do("set server %s state drain" % where)
-    for pid in gateway_proxy.old_workers(gateway_proxy.ask("show proc", gateway_proxy.MASTER)):
-        gateway_proxy.ask("@!%s set server %s state drain" % (pid, where), gateway_proxy.MASTER)
+    """No new requests to these replicas; returns when those that they have are done, or at the deadline."""
+    release = request["release"]
+    known = state()["releases"].get(release, {}).get("servers", {})
+    names = [name for name in request["replicas"] if name in known]
+    for name in names:
+        _set(release, name, "out")
+    if not names or unit_state(UNIT).get("ActiveState") != "active":
+        return {"sessions": 0, "replicas": names}
+    olders = gateway_proxy.old_workers(gateway_proxy.ask("show proc", gateway_proxy.MASTER))
+    for name in names:
+        command = "set server %s/%s state drain" % (backend(release), name)
+        gateway_proxy.do(command)
+        for pid in olders:
+            gateway_proxy.ask("@!%s %s" % (pid, command), gateway_proxy.MASTER)
+    left = _wait_for_end(release, names, float(request.get("deadline_s", 300)))
+    for name in names:
+        gateway_proxy.do("set server %s/%s state maint" % (backend(release), name))
+    return {"sessions": left, "replicas": names}
+
+
+def _wait_for_end(release: str, names: list[str], deadline_s: float) -> int:
+    """How many requests are left."""
     begun = said = time.monotonic()
-    started("serve", "drain %s" % name, "no new requests; those it has may end", name)
+    started("serve", "drain %s" % ", ".join(names), "no new requests; those at work may end", None)
     while True:
-        sessions = int(gateway_proxy.servers(backend(release)).get(name, {}).get("sessions", 0))
+        live = gateway_proxy.servers(backend(release))
+        left = sum(int(live[name]["sessions"]) for name in names if name in live)
         waited = time.monotonic() - begun
-        if not sessions or waited > float(request.get("deadline_s", 300)):
-            break
+        if not left or waited > deadline_s:
+            done(waited)
+            return left
         if time.monotonic() - said > 2:
             said = time.monotonic()
-            progress("%d requests are left after %d s" % (sessions, waited))
+            progress("%d requests are left after %d s" % (left, waited))
         time.sleep(0.1)
-    gateway_proxy.do("set server %s state maint" % where)
-    return {"sessions": sessions, "known": True, "seconds": round(waited, 1)}
 
 
 def remove(request: dict[str, Any]) -> dict[str, Any]:
@@ -195,6 +217,23 @@ def remove(request: dict[str, Any]) -> dict[str, Any]:
         _write(known)
         _reload()
     return {"changes": len(gone)}
+
+
+def uninstall(request: dict[str, Any]) -> dict[str, Any]:
+    """No gateway here any more, unless it serves something; HAProxy's package stays."""
+    if state()["releases"] or not os.path.isdir(HOME):
+        return {"changes": 0}
+    for unit in (UNIT, AGENT):
+        run(["systemctl", "disable", "--now", "--no-reload", unit], timeout=120)
+        path = "/etc/systemd/system/%s" % unit
+        if os.path.exists(path):
+            os.unlink(path)
+    folders = [os.path.dirname(SETTINGS), HOME]
+    if not os.path.exists(os.path.join(STATE, "provisioned")):  # it never served itself
+        folders.append(STATE)
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+    return {"changes": 1}
 
 
 def agent_says(name: str) -> Any:

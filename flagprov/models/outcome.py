@@ -83,6 +83,27 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True)
+class GatewayServer:
+    """A replica as a gateway treats it: in, out, draining, or down where it was put out by itself."""
+
+    replica: str
+    release: str
+    state: str
+    sessions: int = 0
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayStatus:
+    host: str
+    url: str
+    state: str  # serving, stopped, absent, unreachable, failed
+    servers: tuple[GatewayServer, ...] = ()
+    message: str = ""
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     verb: str
     release: str
@@ -92,11 +113,14 @@ class Outcome:
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
     run_directory: str = ""
+    gateways: tuple[GatewayStatus, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
     @property
     def succeeded(self) -> bool:
-        return all(host.state in ("changed", "unchanged") for host in self.hosts)
+        return all(host.state in ("changed", "unchanged") for host in self.hosts) and not any(
+            gateway.message for gateway in self.gateways
+        )
 
     @property
     def changes(self) -> int:

@@ -44,6 +44,7 @@ class Plan:
     batches: tuple[Batch, ...]
     left_out: tuple[LeftOut, ...] = ()
     notes: tuple[str, ...] = ()
+    gateways: tuple[HostPlan, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
     def hosts(self) -> Iterator[HostPlan]:
@@ -53,4 +54,4 @@ class Plan:
 
     @property
     def changes(self) -> int:
-        return sum(len(host.steps) for host in self.hosts())
+        return sum(len(host.steps) for host in (*self.hosts(), *self.gateways))

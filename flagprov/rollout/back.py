@@ -12,6 +12,7 @@ from flagprov.apply.converge import OnEvent, failed, host_event
 from flagprov.apply.lease import Lease
 from flagprov.apply.record import RunRecord
 from flagprov.errors import HostError, UsageError
+from flagprov.gateway.gateways import Gateways
 from flagprov.models.desired import Placement, Replica
 from flagprov.models.observed import Look, Survey
 from flagprov.models.outcome import HostOutcome, Outcome
@@ -76,7 +77,7 @@ def rollback(
         raise UsageError("rollback needs a release", remedy="flagprov rollback INVENTORY RELEASE")
     brought: dict[str, Brought] = {}
     run = ""
-    with Connections(scope.fleet) as connections:
+    with Connections(scope.fleet) as connections, Gateways(scope.fleet) as gateways:
         picture = _look(scope, connections, to or "previous")
         plans = {name: host_plan(name, seen, None, "") for name, seen in picture.looks.items()}
         arranged = arrange(picture.placement, plans, picture.surveys, (), options)
@@ -100,7 +101,10 @@ def rollback(
                 run = str(record.directory)
                 bring = _bringing(picture, lease, scope, record)
                 by_name = {host.name: host for host in scope.fleet.hosts}
-                rolling = Rolling(connections, by_name, picture.surveys, options, lease, record, bring)
+                gateways.on_event = record
+                rolling = Rolling(
+                    connections, by_name, picture.surveys, options, lease, record, bring, gateways=gateways
+                )
                 brought = rolling.roll(plan, {}, arranged.gated)
     return _outcome(scope, picture, brought, plan, begun, run)
 

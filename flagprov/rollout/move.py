@@ -11,11 +11,12 @@ from flagprov.apply.bring import Brought
 from flagprov.apply.converge import OnEvent, failed, host_event
 from flagprov.apply.lease import Lease
 from flagprov.errors import HostError, UnreachableError
+from flagprov.gateway.gateways import Gateways
 from flagprov.models.event import Event
 from flagprov.models.fleet import Host
 from flagprov.models.observed import Survey
 from flagprov.models.outcome import HostOutcome
-from flagprov.models.plan import Batch, Plan
+from flagprov.models.plan import Batch, HostPlan, Plan
 from flagprov.rollout.gate import Figures, judge, measure
 from flagprov.rollout.options import Options
 from flagprov.rollout.whole import group_of, halt, partners, replicas_on
@@ -36,6 +37,7 @@ class Rolling:
     # Done to the hosts of a batch together, before each of them is brought; errors of those that stay out.
     prepare: Callable[[Sequence[str]], Mapping[str, HostError]] = lambda names: {}
     good: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # host -> what to put back
+    gateways: Gateways | None = None
     release: str = ""  # a host may serve others too: they are neither measured nor judged
 
     def roll(self, plan: Plan, brought: dict[str, Brought], gated: bool) -> dict[str, Brought]:
@@ -69,6 +71,8 @@ class Rolling:
         taken = self.connections.each(moving, self._before) if gated else {}
         broken = {name: error for name, error in taken.items() if isinstance(error, HostError)}
         fine = [host for host in moving if host.name not in broken]
+        broken.update(self._drain(fine, batch))
+        fine = [host for host in fine if host.name not in broken]
         broken.update(self.prepare([host.name for host in fine]))
         alone = partners(batch, broken)
         fine = [host for host in fine if host.name not in broken and host.name not in alone]
@@ -91,8 +95,34 @@ class Rolling:
                 if reason:
                     self._mark(session, probe["replica"])
                     raise HostError(host, "gate", f"{probe['replica']}: {reason}")
+        self._admit(host, brought.notes)
         self._soak(session)
         return brought
+
+    def _drain(self, hosts: Sequence[Host], batch: Batch) -> dict[str, HostError]:
+        """Out of the gateways before anything stops; requests at work may end first."""
+        steps = {plan.host: plan for replica in batch.replicas for plan in replica.hosts if disturbs(plan)}
+        names = [host.name for host in hosts if host.name in steps]
+        mine = [r for name in names for r in self.surveys[name].running if r.release == self.release]
+        replicas = sorted({running.replica for running in mine})
+        if self.gateways is None or not replicas:
+            return {}
+        try:
+            self.gateways.drain(self.release, replicas)
+        except HostError as error:
+            return {name: _of_gateway(name, error) for name in names}
+        return {}
+
+    def _admit(self, host: str, notes: Mapping[str, Any]) -> None:
+        """What serves again gets requests again; of a replica over several hosts its head says so."""
+        probes = [note["probe"] for note in notes.values() if isinstance(note, Mapping) and note.get("probe")]
+        heads = [probe for probe in probes if probe["readiness"] != "rank"]
+        if self.gateways is None or not heads:
+            return
+        try:
+            self.gateways.admit(self.release, heads)
+        except HostError as error:
+            raise _of_gateway(host, error) from None
 
     def _before(self, session: Session) -> dict[str, Figures]:
         host = session.host.name
@@ -164,14 +194,27 @@ class Rolling:
         wishes = self.good.get(session.host.name)
         if not wishes:
             return False
+        host = session.host.name
+        if self.gateways is not None:
+            self.gateways.drain(self.release, [str(wish["replica"]) for wish in wishes])
         payload = {"op": "converge", "from": wishes, "digest": "", "lease": self.lease.wire}
-        session.ask(payload, lambda message: self.on_event(host_event(session.host.name, message)))
+        answer = session.ask(payload, lambda message: self.on_event(host_event(host, message)))
+        self._admit(host, answer["notes"])
         return True
 
     def _left_alone(self, plan: Plan, brought: Mapping[str, Brought], stopped: int) -> dict[str, Brought]:
         names = {host.host for host in plan.hosts()} - set(brought)
         self._say([self.hosts[name] for name in sorted(names)], f"not touched: batch {stopped} failed")
         return {name: Brought(HostOutcome(name, "unchanged")) for name in names}
+
+
+def disturbs(plan: HostPlan) -> bool:
+    """Whether something that serves may stop; what is not known yet may."""
+    return bool(plan.pending) or any(step.cost not in ("", "nothing") for step in plan.steps)
+
+
+def _of_gateway(host: str, error: HostError) -> HostError:
+    return HostError(host, "gateway", f"{error.host}: {error.message}", remedy=error.remedy, log=error.log)
 
 
 def _failure(error: HostError) -> Brought:

@@ -1,0 +1,288 @@
+"""The gateways of one run: looked at, told of replicas, kept from sending to one that is being changed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Self
+
+from flagprov.apply.bring import Brought
+from flagprov.apply.converge import OnEvent, failed, host_event
+from flagprov.apply.record import RunRecord
+from flagprov.errors import FlagprovError, HostError, UnreachableError
+from flagprov.gateway.wanted import plan, servers
+from flagprov.models.desired import Placement
+from flagprov.models.event import Event
+from flagprov.models.fleet import Fleet, Host
+from flagprov.models.outcome import GatewayServer, GatewayStatus, HostOutcome
+from flagprov.models.plan import Plan
+from flagprov.preparation import Job
+from flagprov.transport import Connections, Session
+
+DRAIN_S = 300.0  # what requests at work get before the replica is stopped all the same
+ADMIT_S = 60.0
+
+
+def _ignore(event: Event) -> None:
+    """Until a run is recorded."""
+
+
+class Gateways:
+    """Of a fleet without any, all of this is nothing, and costs nothing.
+
+    Connections of their own: a host that is converging as a serving host has to answer as a gateway.
+    """
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.fleet = fleet
+        self.on_event: OnEvent = _ignore
+        self.shown: dict[str, dict[str, Any]] = {}
+        self.silent: dict[str, HostError] = {}
+        self._connections = Connections(fleet)
+        self._looking: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        """Looks at once, beside whatever the run does first."""
+        if self.fleet.gateways:
+            self._looking = threading.Thread(target=self._look, daemon=True)
+            self._looking.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._connections.close()
+
+    def _look(self) -> None:
+        for name, found in self._ask(self.fleet.gateways, {"do": "show"}).items():
+            if isinstance(found, HostError):
+                self.silent[name] = found
+                self.shown.pop(name, None)
+            else:
+                self.shown[name] = found
+                self.silent.pop(name, None)
+
+    def _looked(self) -> None:
+        if self._looking:
+            self._looking.join()
+            self._looking = None
+
+    # What a plan says, and what makes it true.
+
+    def planned(self, drawn: Plan, job: Job, placement: Placement) -> Plan:
+        """The plan with the gateways' steps; raises where requests would be lost."""
+        self._looked()
+        if not self.fleet.gateways:
+            return drawn
+        away = [name for name, error in self.silent.items() if not _bare(error)]
+        if away and _interrupts(drawn):
+            error = self.silent[away[0]]
+            raise FlagprovError(
+                f"gateway {away[0]} cannot be told to drain: {error.message}",
+                remedy="bring it back, or take it out of the group flagprov_gateway if it is out of service",
+            )
+        from flagprov.gateway.provision import gateway_fingerprint
+
+        wanted = servers(job, placement)
+        steps = []
+        for host in self.fleet.gateways:
+            if host.name in away:
+                continue
+            shown = self.shown.get(host.name, {})
+            reason = ""
+            if shown.get("provisioned") != gateway_fingerprint(host):
+                reason = "roles have changed" if shown.get("provisioned") else "it is no gateway yet"
+            found = plan(host.name, job.release.name, wanted, shown, reason)
+            steps += [found] if found else []
+        return replace(drawn, gateways=tuple(steps))
+
+    def provision(self, drawn: Plan, job: Job, record: RunRecord) -> None:
+        """Make gateways of the hosts that the plan says so of; what failed is in `silent`."""
+        self.on_event = record
+        needy = [p.host for p in drawn.gateways if any(step.action == "provision" for step in p.steps)]
+        if not needy:
+            return
+        from flagprov.gateway.provision import provision_gateways
+
+        hosts = [host for host in self.fleet.gateways if host.name in needy]
+        for name, outcome in provision_gateways(self.fleet, hosts, record, record.directory).items():
+            if outcome.state in ("failed", "unreachable"):
+                self.silent[name] = HostError(
+                    name, outcome.step, outcome.message, remedy=outcome.remedy, log=outcome.log
+                )
+            else:
+                self.silent.pop(name, None)
+                self.shown.setdefault(name, {})
+
+    def settle(self, job: Job, placement: Placement, brought: Mapping[str, Brought]) -> None:
+        """Every gateway knows all replicas, and those that were brought and serve get requests."""
+        if not self.fleet.gateways:
+            return
+        fine = {name for name, found in brought.items() if found.outcome.state in ("changed", "unchanged")}
+        fit = [replica.name for replica in placement.replicas if fine.issuperset(replica.hosts)]
+        wanted = servers(job, placement)
+        release = job.release.name
+        before = {name: (shown.get("releases") or {}).get(release, {}) for name, shown in self.shown.items()}
+
+        def tell(session: Session) -> None:
+            self._say(session, {"do": "put", "release": release, "servers": wanted})
+            known = before.get(session.host.name, {})
+            for name in fit:
+                there = known.get(name) or {}
+                same = all(there.get(key) == wanted[name][key] for key in ("address", "port"))
+                if not (same and there.get("state") == "in" and name not in self._moved):
+                    self._say(session, {"do": "admit", "release": release, "replica": name})
+
+        hosts = [host for host in self.fleet.gateways if host.name not in self.silent]
+        self._keep_errors(self._connections.each(hosts, tell))
+
+    # A replica that is being changed.
+
+    _moved: frozenset[str] = frozenset()
+
+    def knows(self, release: str, replicas: Iterable[str]) -> list[str]:
+        """Those of the replicas that a gateway sends requests to."""
+        self._looked()
+        known = {
+            name for shown in self.shown.values() for name in (shown.get("releases") or {}).get(release, {})
+        }
+        return [name for name in replicas if name in known]
+
+    def drain(self, release: str, replicas: Iterable[str], deadline_s: float = DRAIN_S) -> None:
+        """No requests any more on any gateway; those at work have ended, or their time is over."""
+        names = self.knows(release, replicas)
+        if not names:
+            return
+        payload = {"do": "drain", "release": release, "replicas": names, "deadline_s": deadline_s}
+        self._raise(self._ask(self._answering(), payload))
+        self._moved |= set(names)
+
+    def admit(self, release: str, probes: Iterable[Mapping[str, Any]]) -> None:
+        """Requests again, after a completion from each gateway; the probes say what serves there now."""
+        found = {str(probe["replica"]): probe for probe in probes}
+        names = self.knows(release, found)
+        if not names:
+            return
+
+        def let_in(session: Session) -> None:
+            known = self.shown[session.host.name]["releases"].get(release, {})
+            told = {n: _spec(known[n]["address"], found[n]) for n in names if n in known}
+            self._say(session, {"do": "put", "release": release, "servers": told})
+            for name in told:
+                payload = {"do": "admit", "release": release, "replica": name, "deadline_s": ADMIT_S}
+                self._say(session, payload)
+
+        self._raise(self._connections.each(self._answering(), let_in))
+        self._moved -= set(names)
+
+    def leave(self, replicas: Iterable[str]) -> None:
+        """Drain replicas of any release, before they are stopped for long."""
+        for release, names in self._by_release(replicas).items():
+            self.drain(release, names)
+
+    def forget(self, replicas: Iterable[str], uninstall: bool) -> None:
+        """Replicas that are no more; a gateway without any goes, too, where that is asked for."""
+        found = self._by_release(replicas)
+
+        def tell(session: Session) -> None:
+            for release, names in found.items():
+                self._say(session, {"do": "remove", "release": release, "replicas": names})
+            if uninstall:
+                self._say(session, {"do": "uninstall"})
+
+        self._keep_errors(self._connections.each(self._answering(), tell))
+
+    def _by_release(self, replicas: Iterable[str]) -> dict[str, list[str]]:
+        self._looked()
+        wanted = set(replicas)
+        found: dict[str, set[str]] = {}
+        for shown in self.shown.values():
+            for release, known in (shown.get("releases") or {}).items():
+                found.setdefault(release, set()).update(wanted & set(known))
+        return {release: sorted(names) for release, names in found.items() if names}
+
+    # What became of them.
+
+    def status(self, again: bool = False) -> tuple[GatewayStatus, ...]:
+        self._looked()
+        if again and self.fleet.gateways:
+            failures = dict(self.silent)
+            self._look()
+            self.silent.update(failures)
+        return tuple(
+            gateway_status(host, self.shown.get(host.name, {}), self.silent.get(host.name))
+            for host in self.fleet.gateways
+        )
+
+    def outcomes(self) -> dict[str, HostOutcome]:
+        return {
+            name: failed(error, isinstance(error, UnreachableError)) for name, error in self.silent.items()
+        }
+
+    def _answering(self) -> list[Host]:
+        return [host for host in self.fleet.gateways if host.name in self.shown]
+
+    def _say(self, session: Session, payload: Mapping[str, Any]) -> dict[str, Any]:
+        host = session.host.name
+        return session.ask(
+            {"op": "gateway", **payload}, lambda message: self.on_event(host_event(host, message))
+        )
+
+    def _ask(
+        self, hosts: Sequence[Host], payload: Mapping[str, Any]
+    ) -> dict[str, dict[str, Any] | HostError]:
+        return self._connections.each(hosts, lambda session: self._say(session, payload))
+
+    def _keep_errors(self, answers: Mapping[str, object]) -> None:
+        self.silent.update({n: answer for n, answer in answers.items() if isinstance(answer, HostError)})
+
+    @staticmethod
+    def _raise(answers: Mapping[str, object]) -> None:
+        for answer in answers.values():
+            if isinstance(answer, HostError):
+                raise answer
+
+
+def _spec(address: str, probe: Mapping[str, Any]) -> dict[str, Any]:
+    return {"address": address, **{key: probe.get(key) for key in ("port", "model", "readiness", "path")}}
+
+
+def _bare(error: HostError) -> bool:
+    """It has no Python yet, so it serves nobody."""
+    return error.step == "python"
+
+
+def _interrupts(drawn: Plan) -> bool:
+    return any(step.cost not in ("", "nothing") for host in drawn.hosts() for step in host.steps)
+
+
+def gateway_status(host: Host, shown: Mapping[str, Any], error: HostError | None) -> GatewayStatus:
+    """A gateway as its users find it."""
+    found = []
+    for release, known in sorted((shown.get("releases") or {}).items()):
+        for name, server in sorted(known.items()):
+            live, agent = server.get("live") or {}, server.get("agent") or {}
+            state = _state(str(live.get("status", "")), str(server["state"]))
+            detail = str(agent.get("detail") or live.get("detail") or "") if state == "down" else ""
+            found.append(GatewayServer(name, release, state, int(live.get("sessions", 0)), detail))
+    state = "serving" if shown.get("running") else "stopped" if shown.get("provisioned") else "absent"
+    if error:
+        state = "unreachable" if isinstance(error, UnreachableError) else "failed"
+    return GatewayStatus(
+        host.name,
+        str(shown.get("url", "")),
+        state,
+        tuple(found),
+        error.message if error else "",
+        error.remedy if error else "",
+    )
+
+
+def _state(status: str, wanted: str) -> str:
+    """HAProxy's word in ours: in, out, draining, down."""
+    for word, state in (("UP", "in"), ("DRAIN", "draining"), ("MAINT", "out"), ("DOWN", "down")):
+        if status.startswith(word):
+            return state
+    return "in" if wanted == "in" and status == "no check" else "out"
