@@ -44,7 +44,7 @@ CHECKS = (
     Check("ports", "the replica's ports are free", machine.ports),
     Check("network", "interfaces are up, one MTU", machine.interfaces),
     Check("clock", "the clock is kept, and agrees with this controller's", machine.clock, True),
-    Check("image", "the registry has it, for this chip and architecture", release.image, True),
+    Check("image", "the registry has it, for this chip and architecture", release.image),
     Check("sdk", "CUDA or CANN of the image fits the driver", release.sdk, True),
     Check("driver-hint", "the driver in the image's name", release.driver_hint, True),
     Check("weights", "the weights' path lies under a mount", release.weights),

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from flagprov.access import fit_chip
 from flagprov.errors import HostError
 from flagprov.models.chip import Chip
 from flagprov.models.desired import Placement
@@ -137,6 +138,7 @@ class Examination:
             reference=site_reference(variant.image.reference, host.registries),
             weights=host_path(release.weights.path.rstrip("/"), release, host),
             sources=_sources(release, variant, host, self.job.chips[str(host.chip)]),
+            optional=_sources(release, variant, host, self.job.chips[str(host.chip)], optional=True),
             replicas=self.placement.on(host.name),
             refusal=refusal,
             image=self.job.site.facts(f"{image_key(variant.image)}-{probe_version()}"),
@@ -149,20 +151,29 @@ class Examination:
         starting = [replica for replica in serving.replicas if replica.name not in running]
         tool = self.job.chips[str(host.chip)].detection.tool
         devices = sorted({index for replica in starting for index in replica.devices})
-        return {
-            "paths": [*serving.sources, serving.weights],
+        chip = fit_chip(self.job.chips[str(host.chip)], host)
+        asked: dict[str, Any] = {
+            "paths": [*serving.sources, serving.weights, *serving.optional],
             "ports": [replica.port for replica in starting],
             "image": {"reference": serving.reference, "digests": list(serving.variant.image.digests)},
             "use": {tool: devices} if devices and tool != "cpuinfo" else {},
         }
+        if asked["use"] and tool == "npu-smi":
+            mounts = [[m.source, m.target] for m in chip.mounts if not m.several_nodes]
+            asked["npu"] = {
+                **asked["image"], "nodes": chip.device_nodes, "mounts": mounts, "source": chip.source
+            }  # fmt: skip
+        return asked
 
 
 def _way_out(finding: Finding) -> str:
     return f"{finding.remedy}\nto go on all the same: --force {finding.check}".lstrip()
 
 
-def _sources(release: Release, variant: Variant, host: Host, chip: Chip) -> tuple[str, ...]:
+def _sources(
+    release: Release, variant: Variant, host: Host, chip: Chip, *, optional: bool = False
+) -> tuple[str, ...]:
     """What the release mounts and no role brings."""
     brought = {mount.source for mount in chip.mounts}
-    mounts = [mount for mount in variant.container.mounts if not mount.optional]
+    mounts = [mount for mount in variant.container.mounts if mount.optional is optional]
     return tuple(dict.fromkeys(host_path(m.source, release, host) for m in mounts if m.source not in brought))

@@ -24,6 +24,7 @@ class Serving:
     reference: str  # of the image, as this site pulls it
     weights: str  # path on this host
     sources: tuple[str, ...] = ()  # mounts that the host has to have
+    optional: tuple[str, ...] = ()  # mounts that a container goes without where the host lacks them
     replicas: tuple[Replica, ...] = ()  # placed here
     refusal: Refusal | None = None  # why none could be placed
     image: ImageFacts | None = None  # where somebody has looked into the image already

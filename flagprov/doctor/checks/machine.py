@@ -111,8 +111,13 @@ def mounts(subject: Subject) -> Verdict | None:
     """Every directory that the release mounts is there, answers, and is the mount that it is meant to be."""
     found: list[Verdict] = []
     shown: list[str] = []
+    serving = subject.serving
+    wanted = [each.rstrip("/") for each in serving.sources] if serving else []
+    spare = [each.rstrip("/") for each in serving.optional] if serving else []
     for path in subject.facts.paths or ():
-        if subject.serving and path.path not in [each.rstrip("/") for each in subject.serving.sources]:
+        if path.path in spare and not path.exists:  # docker would make a directory of it
+            shown.append(f"the container goes without {path.path}, which is not here")
+        if serving and path.path not in wanted:
             continue
         verdict = _path(subject, path)
         if verdict:

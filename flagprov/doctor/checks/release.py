@@ -26,7 +26,7 @@ def image(subject: Subject) -> Verdict | None:
     if serving.image and serving.image.arch:
         arches = [ARCHES.get(serving.image.arch, serving.image.arch)]
     machine = subject.facts.system.arch if subject.facts.system else ""
-    if said and said.where == "missing":
+    if said and said.where == "missing" and not subject.before_provisioning:
         others = serving.variant.image.alternatives
         way = f"published as well as {', '.join(others)}: --set image=NAME" if others else (
             "is the name right, and does flagprov_registries map its registry to yours?"

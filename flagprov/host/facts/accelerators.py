@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 ASCEND = "/usr/local/Ascend"
 HCCN = ("hccn_tool", ASCEND + "/driver/tools/hccn_tool")
+PROBE = "flagprov-probe-npu"
+TRIAL = 'for file in $SCRIPTS; do [ ! -f "$file" ] || . "$file"; done; exec python3 /flagprov_probe.py "$@"'
 NVIDIA, HUAWEI = "0x10de", "0x19e5"
 CLASSES = {(NVIDIA, "0x03"): "nvidia", (NVIDIA, "0x0680"): "nvswitch", (HUAWEI, "0x12"): "ascend"}
 
@@ -143,9 +145,15 @@ def _network(devices: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
 
 
 def use(
-    wanted: dict[str, list[int] | None], devices: dict[str, list[dict[str, Any]]], emulated: bool = False
+    wanted: dict[str, list[int] | None],
+    devices: dict[str, list[dict[str, Any]]],
+    emulated: bool = False,
+    image: dict[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
-    """Allocate and compute on devices (None: all) that nobody uses; `error` is None where that went well."""
+    """Allocate and compute on devices (None: all) that nobody uses; `error` is None where that went well.
+
+    `image`: whose torch_npu may try NPUs, and what a container of it has to be given.
+    """
     found: list[dict[str, Any]] = []
     for tool, named in wanted.items():
         known = {device["index"]: device for device in devices.get(tool, ())}
@@ -159,8 +167,46 @@ def use(
         elif tool == "nvidia-smi" and free:
             found.extend(_cuda(free))
         elif tool == "npu-smi":
-            found.extend(_untried(tool, free, "only an image with torch_npu can do that"))
+            found.extend(_npu(free, image or {}))
     return found
+
+
+def _npu(indices: list[int], image: dict[str, Any]) -> list[dict[str, Any]]:
+    """In a container, without privileges: only the image has what is needed."""
+    from flagprov.host import docker
+
+    if not image or not indices:
+        return _untried("npu-smi", indices, "only an image with torch_npu can do that")
+    known = docker.image_id(image["reference"], image["digests"])
+    if not known:
+        return _untried("npu-smi", indices, "the image with torch_npu is not here yet")
+    said = run(npu_command(known, indices, image), timeout=300)
+    if said.code == 124:
+        run(["docker", "rm", "--force", PROBE], timeout=60)
+    lines = said.out.strip().splitlines()
+    answer = own_json(lines[-1]) if lines else None
+    if not isinstance(answer, list):
+        error = "the trial in the image ended with code %d: %s" % (said.code, shown(said.err or said.out))
+        answer = [{"index": index, "tried": True, "error": error, "why": ""} for index in indices]
+    return [dict(entry, tool="npu-smi") for entry in answer]
+
+
+def npu_command(known: str, indices: list[int], image: dict[str, Any]) -> list[str]:
+    """A container of the image with the devices' nodes and the driver, which ends by itself."""
+    script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "npu_probe.py")
+    nodes = []
+    for node in image["nodes"]:
+        nodes += [node.replace("{index}", str(index)) for index in indices] if "{" in node else [node]
+    argv = ["docker", "run", "--rm", "--init", "--name", PROBE, "--label", "io.flagprov.probe=1"]
+    argv += ["--network", "none"]
+    for node in nodes:
+        argv += ["--device", node]
+    for source, target in image["mounts"]:
+        if os.path.exists(source):
+            argv += ["--mount", "type=bind,source=%s,target=%s,readonly" % (source, target)]
+    argv += ["--mount", "type=bind,source=%s,target=/flagprov_probe.py,readonly" % script]
+    argv += ["--env", "SCRIPTS=%s" % " ".join(image["source"]), "--entrypoint", "bash", known, "-c", TRIAL]
+    return argv + ["probe"] + [str(index) for index in indices]
 
 
 def _untried(tool: str, indices: list[int], why: str) -> list[dict[str, Any]]:

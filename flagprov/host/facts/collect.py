@@ -63,6 +63,6 @@ def facts(request: dict[str, Any]) -> dict[str, Any]:
     if request.get("image"):
         add("image", lambda: image.image(request["image"]))
     if request.get("use"):
-        add("use", lambda: accelerators.use(dict(request["use"]), found, emulated))
+        add("use", lambda: accelerators.use(dict(request["use"]), found, emulated, request.get("npu")))
     # Last: the controller compares it with its own clock when the answer comes in.
     return dict(gathering.facts, unknown=gathering.unknown, time=time.time())
