@@ -8,8 +8,8 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -26,7 +26,8 @@ from flagprov.lab.shell import lines, run
 HERE = Path(__file__).parent
 IMAGES = HERE / "images"
 STANDIN = HERE / "standin"
-SOURCE_ONLY = "antlr4-python3-runtime"  # pure Python without a wheel
+# Pure Python: one has no wheel, the other's names a processor for a part that is pruned here.
+ANY_PROCESSOR = ("antlr4-python3-runtime", "flag_scale")
 VLLM_VERSION = "0.32.0"
 FLAGSCALE_VERSION = "0.8.0"
 BUILT = ("build", "*.egg-info", "__pycache__")
@@ -66,11 +67,11 @@ def build(
     if missing:
         work = layout.build / "work"
         try:
-            built = _layers(layout, storage, work, missing, on_progress)
+            for name, blob in _layers(layout, storage, work, missing, on_progress):
+                have[name] = (keys[name], blob)
+                _write(layout, have)
         finally:
             remove(work)
-        have |= {name: (keys[name], blob) for name, blob in built.items()}
-        _write(layout, have)
     storage.sweep([blob for _, blob in have.values()])
 
     def named(repository: str, tag: str, layers: Sequence[str], told: Mapping[str, str], arch: str) -> Image:
@@ -106,43 +107,55 @@ def _card_layers(card: CardImage) -> tuple[str, ...]:
 
 def _layers(
     layout: Layout, storage: Storage, work: Path, names: Sequence[str], on_progress: Callable[[str], None]
-) -> dict[str, Blob]:
+) -> Iterator[tuple[str, Blob]]:
+    """Layers as they are done; those that the model is made in come last."""
     remove(work)
     work.mkdir(parents=True)
 
     def directory(name: str) -> Path:
-        if name in CHIPS:
-            dress(name, work / name)
-            _same_times(work / name)
-            return work / name
-        if name == "base":
-            bootstrap(work / name, listed(IMAGES / "base.txt"))
-        elif name == "base-arm64":
-            bootstrap(work / name, listed(IMAGES / "base.txt"), "arm64")
-        elif name == "common-arm64":
-            _install_for_arm64(work / name)
-        elif name == "standin":
-            # A copy, because building leaves files in the source tree.
-            shutil.copytree(STANDIN, work / "source", ignore=shutil.ignore_patterns(*BUILT))
-            _install(work / name, [str(work / "source")])
-        else:
-            _install(work / name, ["-r", str(IMAGES / f"{name}.txt")])
-        on_progress(f"engine image: layer {name} is fetched")
+        _fill(name, work)
+        if name not in CHIPS:
+            on_progress(f"engine image: layer {name} is fetched")
         return work / name
 
+    together = {"base", "common", "vllm"} if "vllm" in names else set()
     with ThreadPoolExecutor(max_workers=4) as pool:
-        directories = dict(zip(names, pool.map(directory, names), strict=True))
-    if "vllm" in directories:
+        made = {pool.submit(directory, name): name for name in names}
+        for done in as_completed(made):
+            if made[done] not in together:
+                yield made[done], storage.layer(done.result())
+    directories = {name: future.result() for future, name in made.items() if name in together}
+    if together:
         _finish_vllm(directories["vllm"] / PACKAGES)
         on_progress("model: making a random Qwen3 with transformers")
         _make_model(layout, directories)
-    return {name: storage.layer(path) for name, path in directories.items()}
+    for name, path in directories.items():
+        yield name, storage.layer(path)
+
+
+def _fill(name: str, work: Path) -> None:
+    """Make what the layer of this name holds."""
+    if name in CHIPS:
+        dress(name, work / name)
+        _same_times(work / name)
+    elif name == "base":
+        bootstrap(work / name, listed(IMAGES / "base.txt"))
+    elif name == "base-arm64":
+        bootstrap(work / name, listed(IMAGES / "base-arm64.txt"), "arm64")
+    elif name == "common-arm64":
+        _install_for_arm64(work / name)
+    elif name == "standin":
+        # A copy, because building leaves files in the source tree.
+        shutil.copytree(STANDIN, work / "source", ignore=shutil.ignore_patterns(*BUILT))
+        _install(work / name, [str(work / "source")])
+    else:
+        _install(work / name, ["-r", str(IMAGES / f"{name}.txt")])
 
 
 def _install_for_arm64(target: Path) -> None:
     """The same packages for another processor, compiled here: starting under qemu is slow enough."""
     wanted = listed(IMAGES / "common.txt")
-    binary = [each for each in wanted if not each.startswith(SOURCE_ONLY)]
+    binary = [each for each in wanted if not each.startswith(ANY_PROCESSOR)]
     platforms = [f"manylinux{form}_aarch64" for form in ("_2_34", "_2_31", "_2_28", "_2_26", "_2_17", "2014")]
     foreign = [word for name in platforms for word in ("--platform", name)]
     _install(target, [*foreign, "--python-version", "3.11", "--only-binary", ":all:", *binary])
@@ -248,8 +261,8 @@ def _keys() -> dict[str, str]:
     if (STANDIN / "pyproject.toml").exists():
         files = sorted(path for path in STANDIN.rglob("*") if path.is_file() and not _is_built(path))
         parts["standin"] = (FORMAT, *(f"{path.relative_to(STANDIN)}\n{path.read_text()}" for path in files))
-    for name in ("base", "common"):
-        parts[f"{name}-arm64"] = (*parts[name], "arm64")
+    parts["base-arm64"] = (FORMAT, (IMAGES / "base-arm64.txt").read_text())
+    parts["common-arm64"] = (*parts["common"], "arm64")
     for chip in CHIPS:
         parts[chip] = (FORMAT, *(f"{path}\n{text}" for path, text in dressing(chip).items()))
     return {name: hashlib.sha256("\0".join(part).encode()).hexdigest() for name, part in parts.items()}

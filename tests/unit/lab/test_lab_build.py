@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from flagprov.errors import LabError
 from flagprov.lab import rootfs, serving
+from flagprov.lab.cards import card_images
 from flagprov.lab.layout import Layout
 from flagprov.lab.oci import Blob
 
@@ -58,7 +60,7 @@ class Builds:
         self.made = list(wanted)
         layout.model.mkdir(parents=True, exist_ok=True)
         (layout.model / "config.json").write_text("{}")
-        return {name: Blob(f"sha256:{at:064d}", at) for at, name in enumerate(wanted)}
+        return [(name, Blob(f"sha256:{at:064d}", at)) for at, name in enumerate(wanted)]
 
 
 @pytest.fixture
@@ -92,3 +94,26 @@ def test_another_stand_in_does_not_build_vllm_again(
     monkeypatch.setattr(serving, "_keys", lambda: keys)
     build(layout)
     assert builds.made == ["standin"]
+
+
+def test_chips_alone_need_no_vllm(tmp_path: Path, builds: Builds) -> None:
+    cards = card_images(["ascend-a3"])
+    built = serving.build(Layout(tmp_path), lambda text: None, plain=False, cards=cards)
+    assert set(builds.made) == {"base", "common", "standin", "ascend-a3"}
+    assert (built.plain, list(built.cards)) == ((), [("qwen3-4b", "ascend-a3")])
+
+
+def test_what_was_built_stays_when_the_rest_fails(
+    tmp_path: Path, builds: Builds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> Iterator[tuple[str, Blob]]:
+        yield "base", Blob(f"sha256:{0:064d}", 0)
+        raise LabError("pip failed")
+
+    monkeypatch.setattr(serving, "_layers", fails)
+    cards = card_images(["ascend-a3"])
+    with pytest.raises(LabError):
+        serving.build(Layout(tmp_path), lambda text: None, plain=False, cards=cards)
+    monkeypatch.setattr(serving, "_layers", builds)
+    serving.build(Layout(tmp_path), lambda text: None, plain=False, cards=cards)
+    assert set(builds.made) == {"common", "standin", "ascend-a3"}
