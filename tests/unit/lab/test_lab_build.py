@@ -106,7 +106,8 @@ def test_chips_alone_need_no_vllm(tmp_path: Path, builds: Builds) -> None:
 def test_what_was_built_stays_when_the_rest_fails(
     tmp_path: Path, builds: Builds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(*_: object) -> Iterator[tuple[str, Blob]]:
+    def fails(layout: Layout, *_: object) -> Iterator[tuple[str, Blob]]:
+        layout.build.mkdir(parents=True)
         yield "base", Blob(f"sha256:{0:064d}", 0)
         raise LabError("pip failed")
 
