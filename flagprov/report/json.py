@@ -69,6 +69,7 @@ def of_status(outcome: Outcome) -> dict[str, Any]:
         "schema_version": outcome.schema_version,
         "replicas": plain(outcome.replicas),
         "hosts": plain(outcome.hosts),
+        "gateways": plain(outcome.gateways),
         "notes": plain(outcome.notes),
     }
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from flagprov.models.desired import Stage
 from flagprov.models.outcome import Completion, HostOutcome, Outcome, ReplicaStatus
+from flagprov.report.gateway import gateway_lines
 from flagprov.report.plan import problem_lines
 from flagprov.report.text import Line, Span, Style, count, duration, line, names, natural, table
 
@@ -25,6 +26,7 @@ def outcome_lines(outcome: Outcome, *, width: int | None = None) -> list[Line]:
     lines = [_title(outcome)]
     lines += _section("hosts", _hosts(outcome.hosts, width))
     lines += _section("replicas", _replicas(outcome.replicas, width))
+    lines += gateway_lines(outcome.gateways, width=width)
     lines += _section("failed", failure_lines(outcome.hosts))
     if outcome.completions:
         chat = "chat " if "messages" in outcome.completions[0].request else ""

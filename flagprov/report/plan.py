@@ -27,6 +27,9 @@ def plan_lines(plan: Plan, *, width: int | None = None) -> list[Line]:
         for group in _groups(moving, merge=total > IN_FULL):
             lines += _replica(group, width)
         lines += _resting([replica for replica in batch.replicas if not _moves(replica)])
+    for gateway in plan.gateways:
+        lines += [line(), line(Span(f"gateway {gateway.host}", "strong"), indent=2)]
+        lines += _steps(gateway, 4, width)
     for text in plan.notes:
         lines += [line(), *_note(text)]
     if plan.left_out:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flagprov.models.outcome import OperatorStatus, Outcome, ReplicaStatus
+from flagprov.report.gateway import all_serve, gateway_lines
 from flagprov.report.outcome import STATES, failure_lines
 from flagprov.report.text import Line, Span, count, line, names, natural, table
 
@@ -13,7 +14,8 @@ UNWELL = frozenset({"degraded", "hung", "failed", "unreachable", "absent"})
 
 def is_well(outcome: Outcome) -> bool:
     """No host failed to answer, and no replica is in a state that somebody must look at."""
-    return outcome.succeeded and not any(replica.state in UNWELL for replica in outcome.replicas)
+    unwell = any(replica.state in UNWELL for replica in outcome.replicas)
+    return outcome.succeeded and not unwell and all_serve(outcome.gateways)
 
 
 def status_lines(outcome: Outcome, *, width: int | None = None) -> list[Line]:
@@ -23,6 +25,7 @@ def status_lines(outcome: Outcome, *, width: int | None = None) -> list[Line]:
     lines = _table(replicas, width) if replicas else [nothing]
     for replica in replicas:
         lines += _details(replica)
+    lines += gateway_lines(outcome.gateways, width=width)
     failures = failure_lines(outcome.hosts)
     if failures:
         lines += [line(), line(Span("hosts without an answer", "strong")), *failures]

@@ -1,0 +1,136 @@
+"""One address in front of the replicas: no request is lost while they change, none goes to one that hangs."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from .conftest import INVENTORY, Lab
+from .load import Load
+
+pytestmark = pytest.mark.lab
+RELEASE = "qwen3-tiny-standin"
+MODEL = "qwen3-tiny"
+STANDSTILL_S = 3
+
+
+class Fronted(Lab):
+    """The lab, its first host the gateway too."""
+
+    inventory = INVENTORY.with_name("lab-gateway.ini")
+    url = ""
+
+    def gateway(self) -> dict[str, Any]:
+        """Replica -> how the gateway treats it."""
+        found = self.flagprov("status", self.inventory, "--output", "json").json["gateways"]
+        assert [gateway["state"] for gateway in found] == ["serving"], found
+        self.url = found[0]["url"]
+        return {server["replica"]: server for server in found[0]["servers"]}
+
+    def states(self, release: str = RELEASE) -> dict[str, str]:
+        return {name: server["state"] for name, server in self.gateway().items()}
+
+    def replicas(self) -> list[dict[str, Any]]:
+        found = self.flagprov("status", self.inventory, "--output", "json").json["replicas"]
+        return [replica for replica in found if replica["release"] == RELEASE]
+
+
+@pytest.fixture(scope="module")
+def fronted(lab: Lab) -> Iterator[Fronted]:
+    lab.teardown()
+    here = Fronted()
+    group = f"\n[flagprov_gateway]\nlab1\n\n[flagprov_gateway:vars]\ngateway_standstill_s={STANDSTILL_S}\n"
+    here.inventory.write_text(INVENTORY.read_text() + group)
+    try:
+        here.deploy(RELEASE)
+        yield here
+        here.teardown()
+    finally:
+        here.inventory.unlink()
+
+
+def order(replica: dict[str, Any], what: str, **more: Any) -> None:
+    """Tell a stand-in engine what to do from now on."""
+    request = urllib.request.Request(f"{replica['endpoint']}/standin/{what}", json.dumps(more).encode())
+    urllib.request.urlopen(request, timeout=10).read()
+
+
+def test_a_deploy_lets_replicas_in_and_says_so(fronted: Fronted) -> None:
+    states = fronted.states()
+    assert len(states) >= 2
+    assert set(states.values()) == {"in"}
+    again = fronted.flagprov("plan", fronted.inventory, RELEASE, "--output", "json")
+    assert again.code == 0, again
+    assert again.json["gateways"] == []
+
+
+def test_a_rolling_change_under_load_loses_nothing(fronted: Fronted) -> None:
+    fronted.states()
+    with Load(fronted.url, MODEL) as load:
+        fronted.until(lambda: load.done > 50, 30, "load")
+        result = fronted.flagprov(
+            "rollout", fronted.inventory, RELEASE, "--set", "serve.max_num_seqs=3",
+            "--batch", "1", "--max-unavailable", "1", "--soak", "1", "--yes", "--output", "json",
+        )  # fmt: skip
+        so_far = load.done
+        fronted.until(lambda: load.done > so_far + 50, 30, "load goes on")
+    assert result.code == 0, result
+    assert result.json["changes"] > 0
+    assert (load.failed, load.cut) == ([], [])
+    assert load.streamed > 25
+    assert set(fronted.states().values()) == {"in"}
+
+
+def test_a_hung_replica_is_put_out_within_seconds_and_comes_back(fronted: Fronted) -> None:
+    first = fronted.replicas()[0]
+    order(first, "hang")
+    try:
+        with Load(first["endpoint"], MODEL, clients=1):
+            fronted.until(
+                lambda: fronted.states()[first["name"]] == "down", STANDSTILL_S + 12, "the hung one is out"
+            )
+            with Load(fronted.url, MODEL) as load:
+                fronted.until(lambda: load.done > 50, 30, "the others serve")
+            assert (load.failed, load.cut) == ([], [])
+            order(first, "well")
+    finally:
+        order(first, "well")
+    fronted.until(lambda: fronted.states()[first["name"]] == "in", 20, "it is back")
+
+
+def test_a_busy_replica_stays(fronted: Fronted) -> None:
+    first = fronted.replicas()[0]
+    order(first, "slow", tokens_per_s=2)
+    try:
+        with Load(first["endpoint"], MODEL, clients=8, tokens=2 * 2 * (STANDSTILL_S + 4)) as load:
+            fronted.until(lambda: load.done > 0, 60, "one slow request")
+            assert fronted.states()[first["name"]] == "in"
+    finally:
+        order(first, "well")
+
+
+def test_stopped_is_out_and_deployed_is_in(fronted: Fronted) -> None:
+    stopped = fronted.flagprov("stop", fronted.inventory, RELEASE, "--yes")
+    assert stopped.code == 0, stopped
+    assert set(fronted.states().values()) == {"out"}
+    fronted.deploy(RELEASE)
+    assert set(fronted.states().values()) == {"in"}
+
+
+def test_a_restart_of_the_gateway_knows_who_is_in(fronted: Fronted) -> None:
+    fronted.on("lab1", "systemctl restart flagprov-gateway")
+    fronted.until(lambda: set(fronted.states().values()) == {"in"}, 20, "all are in")
+    with Load(fronted.url, MODEL, clients=2) as load:
+        fronted.until(lambda: load.done > 10, 30, "it serves")
+    assert (load.failed, load.cut) == ([], [])
+
+
+def test_nothing_is_left_of_it(fronted: Fronted) -> None:
+    fronted.teardown()
+    left = fronted.on("lab1", "ls -d /etc/flagprov-gateway /var/lib/flagprov* 2>/dev/null", check=False)
+    assert left.split() == []
+    assert fronted.on("lab1", "systemctl is-active flagprov-gateway", check=False).strip() == "inactive"
