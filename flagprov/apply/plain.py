@@ -8,20 +8,23 @@ from __future__ import annotations
 import getpass
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from flagprov.apply.bring import Bringing
+from flagprov.doctor.gather import Examination, facts_of
 from flagprov.errors import HostError
-from flagprov.models.desired import HostDesired
-from flagprov.models.fleet import Host
+from flagprov.models.desired import HostDesired, Placement, Replica
+from flagprov.models.fleet import Fleet, Host
 from flagprov.models.observed import Survey
 from flagprov.observe import read_survey
 from flagprov.placement import place
 from flagprov.preparation import Job, Request, prepare
 from flagprov.scope import scope_of
 from flagprov.serving import image_key
+from flagprov.site import Site
 from flagprov.upkeep import removal
 
 Answers = Mapping[str, Mapping[str, Any]]
@@ -29,8 +32,13 @@ Tell = Callable[[str], None]
 PROVISION = "provision the host: ansible-playbook playbooks/provision.yml"
 
 
-def desired_state(request: Request, surveys: Answers, notes: Answers, tell: Tell) -> dict[str, Any]:
-    """Every surveyed host's resources, as JSON; `notes` are what images had to tell, by host."""
+def desired_state(
+    request: Request, surveys: Answers, facts: Answers, notes: Answers, tell: Tell
+) -> dict[str, Any]:
+    """Every surveyed host's resources, as JSON; `notes` are what images had to tell, by host.
+
+    Hosts where something new is to run say what to ask them for; with the answers they are examined.
+    """
     job = prepare(request)
     read = {name: read_survey(name, answer) for name, answer in surveys.items()}
     placement = place(job.fleet, job.release.name, job.wishes(read), job.reserved(read))
@@ -38,27 +46,39 @@ def desired_state(request: Request, surveys: Answers, notes: Answers, tell: Tell
     hosts = [host for host in job.fleet.hosts if host.name in read]
     for host in hosts:
         _learn(bringing, host, read[host.name], notes.get(host.name, {}))
+    examination = Examination(job, placement)
+    for name, answer in facts.items():
+        examination.facts[name] = facts_of(name, answer, float(answer["answered"]))
     refusals = {refusal.host: refusal for refusal in placement.refusals}
     looking: set[str] = set()  # images that some host looks into, for all
-    answer: dict[str, Any] = {}
+    states: dict[str, Any] = {}
     for host in hosts:
         if read[host.name].docker_version is None:
             refused = _refused("docker", "no container engine answers", PROVISION)
-            answer[host.name] = refused | {"provisioned": False}
+            states[host.name] = refused | {"provisioned": False}
             continue
         if host.name in refusals:
             refusal = refusals[host.name]
-            answer[host.name] = _refused("placement", refusal.message, refusal.remedy)
+            states[host.name] = _refused("placement", refusal.message, refusal.remedy)
             continue
         try:
             desired = bringing.desired(host, read[host.name])
         except HostError as error:
-            answer[host.name] = _refused(error.step, error.message, error.remedy)
+            states[host.name] = _refused(error.step, error.message, error.remedy)
             continue
-        answer[host.name] = _answer(job, host, desired, looking)
+        for problem in examination.problems(host.name):
+            states[host.name] = _refused(problem.step, problem.message, problem.remedy)
+            break
+        else:
+            states[host.name] = _answer(job, host, desired, looking)
+            if host.name not in facts and _is_new(desired, placement, read[host.name]):
+                states[host.name]["ask"] = examination.payload(host, read[host.name])
+    for note in examination.notes():
+        tell(note)
     return {
-        "hosts": answer,
-        "pending": any(host["pending"] for host in answer.values()),
+        "hosts": states,
+        "pending": any(state["pending"] for state in states.values()),
+        "ask": any(state["ask"] for state in states.values()),
         "replicas": [asdict(replica) for replica in placement.replicas],
         "deployment": _deployment(job),
         "holder": _holder(f"deploy {job.release.name}"),
@@ -80,9 +100,26 @@ def removed_state(request: Request, surveys: Answers, *, weights: bool = False) 
     }
 
 
+def remember(inventory: Path, replicas: Sequence[Mapping[str, Any]], hosts: Collection[str]) -> None:
+    """Keep beside the inventory who serves what, of replicas that are whole on these hosts."""
+    values = (Replica(**{**each, "hosts": tuple(each["hosts"]), "nodes": ()}) for each in replicas)
+    Site(Fleet(inventory, ()).site).remember(each for each in values if set(each.hosts) <= set(hosts))
+
+
+def forget(inventory: Path, release: str | None, hosts: Collection[str]) -> None:
+    """Replicas that were taken from these hosts are remembered no longer."""
+    Site(Fleet(inventory, ()).site).forget(release, hosts)
+
+
 def _learn(bringing: Bringing, host: Host, survey: Survey, notes: Mapping[str, Any]) -> None:
     if notes and bringing.placement.on(host.name):
         bringing.learn(host, bringing.desired(host, survey), notes)
+
+
+def _is_new(desired: HostDesired, placement: Placement, survey: Survey) -> bool:
+    """Whether something is to run that does not run there now."""
+    running = {each.replica for each in survey.running if each.state == "running"}
+    return bool(desired.pending) or any(each.name not in running for each in placement.on(desired.host))
 
 
 def _answer(job: Job, host: Host, desired: HostDesired, looking: set[str]) -> dict[str, Any]:
@@ -104,7 +141,7 @@ def _refused(step: str, message: str, remedy: str) -> dict[str, Any]:
 
 
 def _nothing() -> dict[str, Any]:
-    return {"resources": [], "pending": "", "problem": "", "remedy": "", "provisioned": True}
+    return {"resources": [], "pending": "", "problem": "", "remedy": "", "provisioned": True, "ask": {}}
 
 
 def _deployment(job: Job) -> dict[str, Any]:

@@ -18,6 +18,15 @@ options:
     description: What M(flagprov.flagprov.ask) answered, by host. Hosts without a survey are left out.
     type: dict
     required: true
+  facts:
+    description: Facts that M(flagprov.flagprov.ask) answered, by host; hosts with facts are examined.
+    type: dict
+    default: {}
+  force:
+    description: Checks whose failures do not leave a host out, as with C(flagprov deploy --force).
+    type: list
+    elements: str
+    default: []
   notes:
     description: Notes of M(flagprov.flagprov.converge) about images, by host.
     type: dict
@@ -92,12 +101,13 @@ class LookupModule(LookupBase):
                 "remedy: install it again (docs/ansible.md)"
             ) from error
         sets = tuple(str(text) for text in self.get_option("set"))
-        request = Request(inventory, release or None, limit, sets)
-        surveys = _plain(self.get_option("surveys"))
+        force = tuple(str(text) for text in self.get_option("force"))
+        request = Request(inventory, release or None, limit, sets, force)
+        surveys, facts, notes = (_plain(self.get_option(name)) for name in ("surveys", "facts", "notes"))
         try:
             if absent:
                 return removed_state(request, surveys, weights=bool(self.get_option("weights")))
-            return desired_state(request, surveys, _plain(self.get_option("notes")), Display().display)
+            return desired_state(request, surveys, facts, notes, Display().display)
         except FlagprovError as error:
             remedy = f"\nremedy: {error.remedy}" if error.remedy else ""
             raise AnsibleError(f"{error.message}{remedy}") from error

@@ -46,7 +46,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 answer:
-  description: The program's answer.
+  description: The program's answer, with C(answered), the time here when it came in.
   returned: success
   type: dict
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import secrets
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +29,8 @@ class ProgramAction(ActionBase):
         if answer.pop("program_missing", False):
             answer = self._ask(variables, self._with_program(python))
         answer.pop("invocation", None)  # the whole desired state, and perhaps the program
+        if isinstance(answer.get("answer"), dict):
+            answer["answer"]["answered"] = time.time()  # the host's clock is compared with ours
         return result | answer
 
     def _ask(self, variables: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
