@@ -51,7 +51,11 @@ def offer(
         variables |= dict.fromkeys(found, offered)
     if "nvidia-h100" in chips:
         nvidia.build_apt(layout.mirror / "nvidia")
-        variables["nvidia-h100"] = {}
+        variables["nvidia-h100"] = {
+            f"{role}_{name}": value
+            for role in ("nvidia_driver", "nvidia_container_toolkit")
+            for name, value in (("repository", f"{url}/nvidia"), ("repository_trusted", "True"))
+        }
     if variables:
         network.ensure_mirror(layout, subnet, image)
     return variables
