@@ -98,13 +98,14 @@ def put(request: dict[str, Any]) -> dict[str, Any]:
     if not os.path.exists(SETTINGS):
         raise Blocked("gateway", "this host is no gateway yet", "flagprov deploy makes it one")
     wanted = request["servers"]
-    checked(request["release"], wanted)
+    path = str(request.get("path") or "/health")
+    checked(request["release"], wanted, path)
     with _Alone():
         known = state()
         before = json.dumps(known, sort_keys=True)
         release = known["releases"].setdefault(request["release"], {"servers": {}})
         known["first"] = known.get("first") or request["release"]
-        release["path"] = request.get("path") or "/health"
+        release["path"] = path
         added, moved = [], False
         for name, server in wanted.items():
             there = release["servers"].get(name)

@@ -10,8 +10,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*$")
-ADDRESS = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:-]*$")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+ADDRESS = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:-]*")
+PATH = re.compile(r"/[A-Za-z0-9._~/?=&%-]*")
 PREFIX = "flagprov-"
 CHECKS = "inter 2s fastinter 500ms downinter 1s fall 3 rise 1"
 
@@ -20,13 +21,15 @@ def backend(release: str) -> str:
     return PREFIX + release
 
 
-def checked(release: str, servers: dict[str, Any]) -> None:
-    """Nothing that is not a plain name or address reaches HAProxy's language."""
+def checked(release: str, servers: dict[str, Any], path: str) -> None:
+    """Nothing that is not a plain name, address or path reaches HAProxy's language."""
+    if not PATH.fullmatch(path):
+        raise Blocked("gateway", "%r is no path" % path, "correct readiness.path of the release")
     for text in (release, *servers):
-        if not NAME.match(text):
+        if not NAME.fullmatch(text):
             raise Blocked("gateway", "%r is no name for a backend or server" % text, "rename it")
     for name, server in servers.items():
-        if not ADDRESS.match(str(server["address"])) or not 0 < int(server["port"]) < 65536:
+        if not ADDRESS.fullmatch(str(server["address"])) or not 0 < int(server["port"]) < 65536:
             raise Blocked(
                 "gateway",
                 "%s: no address: %s port %s" % (name, server["address"], server["port"]),
