@@ -2,91 +2,26 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from doctor_values import CHIPS, h100
+from doctor_fleet import Answers, plan_for
+from doctor_values import h100
 
-from flagprov import pipeline
-from flagprov.apply import provision
-from flagprov.catalog import load_release
-from flagprov.models.fleet import Connection, Fleet, Host
 from flagprov.models.plan import Plan
-from flagprov.preparation import Job, Request
-from flagprov.site import Site
 
-RELEASE, CHIP = "qwq-32b", "nvidia-h100"
-PULL = {"kind": "image", "name": "image", "stage": "image", "action": "pull", "reason": "it is not here"}
 CONFIG = {"kind": "tree", "name": "config", "stage": "config", "action": "create", "reason": "it is new"}
-
-
-class Answers:
-    """What one host says; `asked` are the operations."""
-
-    def __init__(
-        self, facts: dict[str, Any], changes: Sequence[dict[str, Any]] = (PULL,), **survey: Any
-    ) -> None:
-        self.facts = facts
-        self.changes = changes
-        self.survey = survey
-        self.asked: list[str] = []
-
-    def say(self, payload: dict[str, Any]) -> dict[str, Any]:
-        self.asked.append(payload["op"])
-        if payload["op"] == "facts":
-            return {**self.facts, "time": time.time()}
-        if payload["op"] == "look":
-            return {"digest": "d", "changes": list(self.changes), "problems": [], "notes": {}}
-        assert payload["op"] == "survey"
-        usual = {
-            "arch": "x86_64", "os": "Ubuntu", "kernel": "5", "cpus": 8, "memory_mib": 1 << 20,
-            "docker_version": "24.0.7", "provisioned": "print", "devices": self.facts["devices"],
-            "running": [], "records": {}, "facts": {},
-        }  # fmt: skip
-        return {**usual, **self.survey}
-
-
-class FakeSession:
-    def __init__(self, host: Host, answers: Answers) -> None:
-        self.host, self.answers = host, answers
-
-    def ask(self, payload: dict[str, Any], on_event: Any = None) -> dict[str, Any]:
-        return self.answers.say(payload)
-
-
 Draw = Callable[..., Plan]
 
 
 @pytest.fixture
 def draw(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Draw:
     """The plan for hosts that answer so."""
-    monkeypatch.setattr(provision, "fingerprint", lambda host: "print")
 
     def run(force: tuple[str, ...] = (), **hosts: Answers) -> Plan:
-        class FakeConnections:
-            def __init__(self, fleet: Fleet) -> None:
-                pass
-
-            def __enter__(self) -> Any:
-                return self
-
-            def __exit__(self, *_: object) -> None:
-                pass
-
-            def each(self, some: Sequence[Host], function: Callable[[Any], Any]) -> dict[str, Any]:
-                return {host.name: function(FakeSession(host, hosts[host.name])) for host in some}
-
-        fleet = Fleet(tmp_path / "hosts.ini", tuple(Host(n, Connection(n), chip=CHIP) for n in hosts))
-        release = load_release(RELEASE)
-        variants = dict.fromkeys(hosts, release.variants[CHIP])
-        keys = {name: frozenset[str]() for name in hosts}
-        job = Job(fleet, Site(tmp_path), release, CHIPS, variants, None, (), keys, force)
-        monkeypatch.setattr(pipeline, "prepare", lambda request: job)
-        monkeypatch.setattr(pipeline, "Connections", FakeConnections)
-        return pipeline.plan(Request(fleet.inventory, RELEASE))
+        return plan_for(monkeypatch, tmp_path, hosts, force=force)
 
     return run
 
