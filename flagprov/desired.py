@@ -12,7 +12,7 @@ from flagprov.container import create_body, optional_sources
 from flagprov.models.desired import HostDesired, Resource, Stage
 from flagprov.models.fleet import Host
 from flagprov.models.observed import Running
-from flagprov.models.release import Release
+from flagprov.models.release import Image, Release
 from flagprov.runner.operators import operators_expected
 from flagprov.runner.render import render
 from flagprov.serving import (
@@ -31,6 +31,7 @@ from flagprov.serving import (
 )
 from flagprov.wait_script import wait_script
 
+FAN_OUT = "fan-out"  # flagprov_images: hosts do not pull
 COMMON_IMAGE_MIB = 2048  # the least that is asked for where the image's size is not known
 
 
@@ -48,8 +49,9 @@ def host_desired(host: str, servings: Sequence[Serving]) -> HostDesired:
 
 
 def _resources(serving: Serving) -> Iterable[Resource]:
-    image = _image(serving)
-    yield Resource("image", image["reference"], Stage.IMAGE, image, serving.replica.name)
+    found = image_resource(serving.variant.image, serving.host)
+    image = found.spec
+    yield replace(found, replica=serving.replica.name)
     if serving.facts is None:
         spec = {**image, "probe": serving.probe_version}
         yield Resource("image_facts", image["reference"], Stage.IMAGE, spec, serving.replica.name)
@@ -60,13 +62,17 @@ def _resources(serving: Serving) -> Iterable[Resource]:
         yield from _serve(serving, image)
 
 
-def _image(serving: Serving) -> dict[str, Any]:
-    image = serving.variant.image
-    return {
-        "reference": site_reference(image.reference, serving.host.registries),
+def image_resource(image: Image, host: Host) -> Resource:
+    """An image on a host, by the name that the site has for it."""
+    reference = site_reference(image.reference, host.registries)
+    spec: dict[str, Any] = {
+        "reference": reference,
         "digests": list(image.digests),
         "need_mib": COMMON_IMAGE_MIB,
     }
+    if host.variables.get("flagprov_images") == FAN_OUT:
+        spec["brought"] = True
+    return Resource("image", reference, Stage.IMAGE, spec)
 
 
 def _weights(serving: Serving) -> Resource:

@@ -27,6 +27,7 @@ _OURS = (
     "flagprov_site",
 )
 _CHOICES = {"flagprov_ascend_access": ("mounts", "runtime"), "flagprov_cann": ("image", "host")}
+_CHOICES |= {"flagprov_images": ("registry", "fan-out")}
 
 
 def load_fleet(inventory: Path, limit: str | None = None) -> Fleet:

@@ -14,7 +14,7 @@ from flagprov.apply.bring import Bringing, Brought
 from flagprov.apply.converge import OnEvent, failed
 from flagprov.apply.lease import Lease
 from flagprov.apply.record import RunRecord
-from flagprov.distribute import weights
+from flagprov.distribute import supply, weights
 from flagprov.doctor.gather import Examination, is_new
 from flagprov.errors import HostError, UnreachableError
 from flagprov.gateway.gateways import Gateways
@@ -251,8 +251,8 @@ def _apply(
             brought[name].notes = picture.looks[name].notes
     picture = replace(picture, placement=roles.placement, surveys=surveys)
     digests.update(dict.fromkeys(needy, ""))
-    fetched = weights.bring(
-        job, connections, picture.looks, list(roles.outcomes), brought, record, lease.wire
+    fetched = supply.bring(
+        job, connections, picture.looks, surveys, list(roles.outcomes), brought, record, lease.wire
     )
     brought.update({name: _failure(error) for name, error in fetched.failures.items()})
     digests.update(dict.fromkeys(fetched.touched, ""))

@@ -48,6 +48,7 @@ class Transfer:
     on_event: OnEvent
     lease: Mapping[str, Any] | None = None  # of the run, renewed on the targets meanwhile
     cap: float = 0.0  # bytes per second that each node sends at most
+    stage: str = "weights"  # of the events
     _far: dict[str, tuple[int, float]] = field(default_factory=dict)  # host -> bytes, rate
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -85,7 +86,7 @@ class Transfer:
     def _from_source(self, answer: dict[str, Any] | HostError) -> None:
         """A source that fails is said once; the hosts behind it say what they lack."""
         if isinstance(answer, HostError):
-            self.on_event(_event(answer.host, "note", f"source: {answer.message}"))
+            self.on_event(self._event(answer.host, "note", f"source: {answer.message}"))
 
     def _offering(self, run: Run) -> Offering | None:
         if not isinstance(self.source, Here):
@@ -105,7 +106,7 @@ class Transfer:
         name = session.host.name
         spec = self._spec(name, run)
         begun = time.monotonic()
-        self.on_event(_event(name, "started", "the source" if spec["source"] else "", self.content.id))
+        self.on_event(self._event(name, "started", "the source" if spec["source"] else ""))
 
         def on_event(message: Mapping[str, Any]) -> None:
             data = message.get("data") or {}
@@ -113,7 +114,7 @@ class Transfer:
                 self._offer(offering, run, name)
             if not spec["source"]:
                 self._heard(name, data)
-            event = host_event(name, {**message, "stage": "weights", "step": _step(self.content.id)})
+            event = host_event(name, {**message, "stage": self.stage, "step": _step(self.content.id)})
             self.on_event(event)
 
         lease = None if spec["source"] else self.lease
@@ -121,7 +122,7 @@ class Transfer:
         if not spec["source"]:
             self._heard(name, {"bytes": self.content.total, "rate": 0})
         seconds = {"seconds": round(time.monotonic() - begun, 3)}
-        self.on_event(_event(name, "done", "", self.content.id, seconds))
+        self.on_event(self._event(name, "done", "", seconds))
         return {**answer, **seconds}
 
     def _spec(self, name: str, run: Run) -> dict[str, Any]:
@@ -167,7 +168,11 @@ class Transfer:
         text = f"{have >> 20} of {total >> 20} MiB on {len(self.targets)} hosts, {rate / (1 << 20):.0f} MiB/s"
         whole = {"bytes": have, "total": total, "rate": round(rate), "eta": left}
         kind = "progress" if have < total else "done"
-        self.on_event(_event("", kind, text, self.content.id, whole))
+        self.on_event(self._event("", kind, text, whole))
+
+    def _event(self, host: str, kind: Any, text: str, data: Mapping[str, Any] | None = None) -> Event:
+        step = _step(self.content.id)
+        return Event(time.time(), host, kind, self.stage, step, text, data=dict(data or {}))
 
     def _release(
         self, run: Run, hosts: Sequence[Host], found: Mapping[str, dict[str, Any] | HostError]
@@ -183,12 +188,6 @@ def _cap(host: Host) -> float:
 
 def _step(content: str) -> str:
     return f"fan out {content[:8]}"
-
-
-def _event(
-    host: str, kind: Any, text: str, content: str = "", data: Mapping[str, Any] | None = None
-) -> Event:
-    return Event(time.time(), host, kind, "weights", _step(content), text, data=dict(data or {}))
 
 
 def _addresses(target: Target) -> tuple[str, ...]:

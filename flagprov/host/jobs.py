@@ -24,6 +24,7 @@ ROOT = "/var/lib/flagprov/jobs"
 # Kind of job -> module and function. A function that yields gives its result and then works on.
 KINDS = {
     "pull": ("flagprov.host.pull", "pull"),
+    "load": ("flagprov.host.oci", "load"),
     "transfer": ("flagprov.host.transfer.job", "transfer"),
     "fetch": ("flagprov.host.fetch", "fetch"),
     "hash": ("flagprov.host.transfer.job", "hash_deep"),

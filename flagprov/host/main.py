@@ -70,7 +70,7 @@ def answer(request: dict[str, object]) -> dict[str, object]:
         from flagprov.host.jobs import attach
 
         return attach(str(request["job"]))
-    if op in ("reach", "transfer", "release", "fetch"):
+    if op in ("reach", "transfer", "release", "load", "fetch"):
         from flagprov.host.transfer import requests
 
         return requests.answer(str(op), request)

@@ -36,7 +36,7 @@ def pull(spec: dict[str, Any]) -> dict[str, Any]:
     refused = ""
     for name in names:
         try:
-            _pull(name)
+            pull_by_name(name, credentials(name))
         except docker.DockerError as error:
             refused = refused or str(error)
             continue
@@ -59,11 +59,12 @@ def _by_digest(reference: str, digest: str) -> str:
     return "%s@%s" % (name if "/" not in tag and name else reference, digest)
 
 
-def _pull(name: str) -> None:
+def pull_by_name(name: str, headers: dict[str, str]) -> None:
+    """Raises DockerError where the engine cannot."""
     layers: dict[str, tuple[int, int]] = {}
     said = 0.0
     path = "/images/create?fromImage=%s" % docker.quote(name)
-    for line in docker.stream("POST", path, headers=credentials(name), timeout=900):
+    for line in docker.stream("POST", path, headers=headers, timeout=900):
         if "error" in line:
             raise docker.DockerError(500, str(line["error"]))
         detail = line.get("progressDetail") or {}

@@ -17,8 +17,11 @@ import pytest
 
 from flagprov.distribute import images, mirror
 from flagprov.distribute.images import FromArchive, FromRegistry, push
+from flagprov.distribute.layouts import fetch_layout, read_layout
 from flagprov.distribute.registry import MANIFESTS, Registry, digests_of, sha256
 from flagprov.errors import FlagprovError, UsageError
+from flagprov.host import docker, oci
+from flagprov.host.wire import Blocked
 from flagprov.lab import machine, network
 from flagprov.lab.layout import find_layout
 
@@ -240,3 +243,38 @@ def test_progress_is_said(upstream: Server, site: Server, monkeypatch: pytest.Mo
         image = FromRegistry(origin, f"{upstream.host}/{NAME}:amd64")
         push(image, image.parts(["amd64"]), place, "amd64", said.append)
     assert any("MB" in text for text in said)
+
+
+def test_dockerd_takes_an_image_from_files(upstream: Server, tmp_path: Path) -> None:
+    publish_index(upstream)
+    reference, name = f"{upstream.host}/{NAME}:both", f"flagprov-test-{uuid.uuid4().hex[:8]}:1"
+    with upstream.open() as origin:
+        layout = fetch_layout(
+            FromRegistry(origin, reference), reference, "amd64", [], tmp_path / "oci", print
+        )
+        again = fetch_layout(FromRegistry(origin, reference), reference, "amd64", [], tmp_path / "oci", print)
+    assert layout == again == read_layout(layout.root)
+    assert sorted(path for path, _, _ in layout.content.files) == sorted(
+        str(path.relative_to(layout.root)) for path in (layout.root / "blobs").rglob("*") if path.is_file()
+    )
+    try:
+        found = oci.load({"path": str(layout.root), "reference": name, "manifest": layout.manifest})
+        assert found["id"] in digests_of(reference)
+        assert docker.image_id(name, []) == found["id"]
+    finally:
+        subprocess.run(["docker", "rmi", "--force", name], check=False, capture_output=True)
+        subprocess.run(["docker", "rmi", "--force", found["id"]], check=False, capture_output=True)
+
+
+def test_a_changed_file_is_not_taken(upstream: Server, tmp_path: Path) -> None:
+    publish(upstream, "hello")
+    reference = f"{upstream.host}/{NAME}:amd64"
+    with upstream.open() as origin:
+        layout = fetch_layout(
+            FromRegistry(origin, reference), reference, "amd64", [], tmp_path / "oci", print
+        )
+    for digest, size in layout.blobs:
+        if digest != layout.manifest:
+            (layout.root / "blobs/sha256" / digest.removeprefix("sha256:")).write_bytes(b"x" * size)
+    with pytest.raises(Blocked, match="dockerd cannot take"):
+        oci.load({"path": str(layout.root), "reference": "flagprov-test:never", "manifest": layout.manifest})

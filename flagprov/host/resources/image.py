@@ -6,6 +6,7 @@ import os
 
 from flagprov.host import docker
 from flagprov.host.jobs import run_job
+from flagprov.host.wire import Blocked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ def observe(spec: dict[str, Any]) -> dict[str, Any]:
     found = docker.image_id(spec["reference"], spec["digests"])
     if found:
         return {"id": found}
-    return {"id": None, "registry": _registry_says(spec), "free_mib": _free_mib()}
+    asked = "" if spec.get("brought") else _registry_says(spec)
+    return {"id": None, "registry": asked, "free_mib": _free_mib()}
 
 
 def _free_mib() -> int:
@@ -64,6 +66,8 @@ def diff(spec: dict[str, Any], observed: dict[str, Any], changed: set[str]) -> l
                 "free space (docker system df), or move the data root",
             )
         ]
+    if spec.get("brought"):
+        return [("bring", "it is not here; it comes from host to host", "nothing")]
     return [("pull", "it is not here", "nothing")]
 
 
@@ -71,6 +75,8 @@ def apply(spec: dict[str, Any], observed: dict[str, Any]) -> None:
     if spec.get("absent"):
         _remove(spec["id"])
         return
+    if spec.get("brought"):
+        raise Blocked("image", "%s did not arrive here" % spec["reference"], "run the command again")
     run_job("pull", {"reference": spec["reference"], "digests": spec["digests"]})
 
 

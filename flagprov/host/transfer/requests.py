@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 
 from flagprov.host import jobs
@@ -27,6 +28,9 @@ def answer(op: str, request: dict[str, Any]) -> dict[str, Any]:
     if op == "transfer":
         with Beating(request.get("lease")):
             return transfer(request["spec"])
+    if op == "load":
+        with Beating(request.get("lease")):
+            return load(request["spec"])
     if op == "fetch":
         with Beating(request.get("lease")):
             name = jobs.name_of("fetch", {"path": request["spec"]["path"]})
@@ -66,6 +70,13 @@ def addresses() -> list[str]:
         if len(words) > 3 and words[2] in ("inet", "inet6") and not words[1].startswith(INNER):
             found.append(words[3].split("/")[0])
     return [address for address in dict.fromkeys(found) if not address.startswith(("127.", "::1", "fe80"))]
+
+
+def load(spec: dict[str, Any]) -> dict[str, Any]:
+    """Give dockerd an image that has arrived as files; then the files have done their work."""
+    answer = jobs.run_job("load", spec)
+    shutil.rmtree(spec["path"], ignore_errors=True)
+    return answer
 
 
 def transfer(spec: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,90 @@
+"""An image as files, each named by its sha256 (an OCI layout): what is fanned out, what a bundle holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from flagprov.distribute.content import Content, content_of
+from flagprov.distribute.images import Parts, Source, check_locked
+from flagprov.distribute.registry import sha256
+from flagprov.errors import FlagprovError
+
+BLOBS = "blobs/sha256"
+NAME = "org.opencontainers.image.ref.name"
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageLayout:
+    """One image for one processor in a directory."""
+
+    root: Path
+    reference: str
+    manifest: str  # digest
+    blobs: tuple[tuple[str, int], ...]  # digest and size, the manifest's among them
+
+    @property
+    def content(self) -> Content:
+        listed = [(f"{BLOBS}/{_hex(digest)}", size, _hex(digest)) for digest, size in self.blobs]
+        return content_of(listed, {"source": self.reference})
+
+
+def fetch_layout(
+    source: Source, reference: str, architecture: str, locked: Sequence[str], folder: Path, say: Say
+) -> ImageLayout:
+    """Bring an image into `folder`; what a run before brought is there already, each part is checked."""
+    parts = source.parts([architecture])
+    check_locked(reference, parts, {architecture: locked})
+    data, kind = _single(parts, reference)
+    digest = sha256(data)
+    root = folder / _hex(digest)[:32]
+    (root / BLOBS).mkdir(parents=True, exist_ok=True)
+    for blob, size in parts.blobs.items():
+        target = root / BLOBS / _hex(blob)
+        if not target.is_file() or target.stat().st_size != size:
+            say(f"{reference}: {size / 1e6:,.0f} MB")
+            _write(target, source.blob(blob))
+    _write(root / BLOBS / _hex(digest), [data])
+    entry = {"mediaType": kind, "digest": digest, "size": len(data), "annotations": {NAME: reference}}
+    _write(root / "oci-layout", [b'{"imageLayoutVersion": "1.0.0"}\n'])
+    _write(root / "index.json", [json.dumps({"schemaVersion": 2, "manifests": [entry]}).encode()])
+    return read_layout(root)
+
+
+def read_layout(root: Path) -> ImageLayout:
+    """What `fetch_layout` wrote."""
+    try:
+        (entry,) = json.loads((root / "index.json").read_text(encoding="utf-8"))["manifests"]
+        digest = str(entry["digest"])
+        manifest = json.loads((root / BLOBS / _hex(digest)).read_text(encoding="utf-8"))
+        blobs = [
+            (str(part["digest"]), int(part["size"])) for part in (manifest["config"], *manifest["layers"])
+        ]
+        blobs.append((digest, int(entry["size"])))
+        reference = str(entry.get("annotations", {}).get(NAME, ""))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FlagprovError(f"{root}: not a whole OCI layout ({error})") from None
+    return ImageLayout(root, reference, digest, tuple(dict.fromkeys(blobs)))
+
+
+def _single(parts: Parts, reference: str) -> tuple[bytes, str]:
+    if len(parts.manifests) != 1:
+        raise FlagprovError(f"{reference}: several images where one was asked for")
+    return parts.manifests[0]
+
+
+def _write(path: Path, pieces: Iterable[bytes]) -> None:
+    """Whole or not at all; a source checks what it gives."""
+    beside = path.with_name(path.name + ".part")
+    with beside.open("wb") as stream:
+        for piece in pieces:
+            stream.write(piece)
+    beside.replace(path)
+
+
+def _hex(digest: str) -> str:
+    return digest.removeprefix("sha256:")
