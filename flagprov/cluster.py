@@ -17,6 +17,14 @@ ADDRESS = "flagprov_cluster_address"
 INTERFACE = "flagprov_cluster_interface"
 RENDEZVOUS = 1000  # from the replica's port to that at which its ranks meet; the launchers' is the next one
 HIGHEST = 65535 - RENDEZVOUS - 1
+# Ray's ports on every node, from the rendezvous port on; its workers take one each out of the last range.
+RAY_PORTS = {
+    "port": 2, "node-manager-port": 3, "object-manager-port": 4, "runtime-env-agent-port": 5,
+    "dashboard-agent-listen-port": 6, "dashboard-agent-grpc-port": 7, "metrics-export-port": 8,
+}  # fmt: skip
+SSH = 9
+RAY_WORKERS = (100, 399)
+HIGHEST_RAY = 65535 - RENDEZVOUS - RAY_WORKERS[1]
 TENSOR, PIPELINE, DATA = "tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size"
 
 
@@ -30,24 +38,41 @@ def meeting_port(port: int) -> int:
     return rendezvous_port(port) + 1
 
 
+def ray_ports(port: int) -> dict[str, int]:
+    """Fixed ports of Ray by the option of `ray start` that sets each."""
+    base = rendezvous_port(port)
+    low, high = RAY_WORKERS
+    return {name: base + offset for name, offset in RAY_PORTS.items()} | {
+        "min-worker-port": base + low, "max-worker-port": base + high
+    }  # fmt: skip
+
+
+def ssh_port(port: int, variant: Variant) -> int:
+    """Where the nodes of a replica are entered: the release's own port, else one beside Ray's."""
+    return variant.launch.ssh_port or rendezvous_port(port) + SSH
+
+
 def spread_over_nodes(release: Release, variant: Variant, chip: Chip) -> Variant:
     """The variant as its `nodes` hosts serve it; raises SettingsError where that cannot be."""
     if variant.nodes == 1:
         return variant
     kind = variant.launch.kind
-    if kind == "flagscale" and chip.resource_type == "cpu":
+    processors = chip.resource_type == "cpu"
+    if kind == "flagscale" and processors and variant.launch.ssh_port is None:
         kind = "nodes"  # FlagScale spans hosts by Ray, which vLLM refuses on processors
-    if kind != "nodes":
+    if kind == "command":
         raise SettingsError(
-            f"{release.name}: launch kind {kind} cannot span {variant.nodes} hosts of {chip.name} yet",
-            remedy="leave `nodes` at 1, or use a release with launch.kind nodes",
+            f"{release.name}: launch kind {kind} cannot span {variant.nodes} hosts yet",
+            remedy="leave `nodes` at 1, or use a release with launch.kind flagscale, ray or nodes",
         )
-    port = variant.serve.get("port")
-    if isinstance(port, int) and port > HIGHEST:
+    port, highest = variant.serve.get("port"), HIGHEST if kind == "nodes" else HIGHEST_RAY
+    if isinstance(port, int) and port > highest:
         raise SettingsError(
             f"{release.name}: port {port} leaves no room for the rendezvous at port + {RENDEZVOUS}",
-            remedy=f"--set port=N, N at most {HIGHEST}",
+            remedy=f"--set port=N, N at most {highest}",
         )
+    if kind != "nodes" and processors:
+        return variant  # Ray spans the hosts, and the engine runs on the head
     tensor, pipeline = layout(release, variant, chip)
     serve = {**variant.serve, TENSOR: tensor, PIPELINE: pipeline}
     launch = variant.launch.model_copy(update={"kind": kind})

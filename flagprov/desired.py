@@ -15,6 +15,8 @@ from flagprov.models.observed import Running
 from flagprov.models.release import Image, Release
 from flagprov.runner.operators import operators_expected
 from flagprov.runner.render import render
+from flagprov.runner.spanning import spanning_ports, ssh_document
+from flagprov.runner_keys import runner_files
 from flagprov.serving import (
     STATE,
     STOP_TIMEOUT_S,
@@ -104,7 +106,7 @@ def _claim(serving: Serving) -> Resource:
     }
     if replica.nodes:  # all that listens does so on the head
         head = [replica.port, rendezvous_port(replica.port), meeting_port(replica.port)]
-        spec["ports"] = [] if serving.rank else head
+        spec["ports"] = ([] if serving.rank else head) + spanning_ports(launch_inputs(serving))
     return Resource("claim", f"port and devices of {replica.name}", Stage.CONFIG, spec, replica.name)
 
 
@@ -114,12 +116,27 @@ def _config(serving: Serving) -> Iterable[Resource]:
     folder = replica_path(name)
     for path in (folder, f"{folder}/run", cache_path(serving)):
         yield Resource("directory", path, Stage.CONFIG, {"path": path, "mode": "0755"}, name)
+    yield from _runner(serving)
     path = config_path(files)
     yield Resource("tree", path, Stage.CONFIG, {"path": path, "files": dict(files)}, name)
     wait = {"path": f"{folder}/wait", "mode": "0755", "content": wait_script(serving)}
     yield Resource("file", wait["path"], Stage.CONFIG, wait, name)
     record = {"path": f"{folder}/record.json", "mode": "0644", "content": _record(serving, path)}
     yield Resource("file", record["path"], Stage.CONFIG, record, name)
+
+
+def _runner(serving: Serving) -> Iterable[Resource]:
+    """The keys by which FlagScale enters the nodes; they go with the replica's folder."""
+    said = ssh_document(launch_inputs(serving))
+    if said is None or serving.keys is None:
+        return
+    replica = serving.replica
+    folder = f"{replica_path(replica.name)}/run/ssh"
+    yield Resource("directory", folder, Stage.CONFIG, {"path": folder, "mode": "0700"}, replica.name)
+    files = runner_files(serving.keys, replica.name, replica.nodes, said["port"])
+    for name, content in files.items():
+        spec = {"path": f"{folder}/{name}", "mode": "0600", "content": content}
+        yield Resource("file", spec["path"], Stage.CONFIG, spec, replica.name)
 
 
 def _record(serving: Serving, config: str) -> str:

@@ -80,10 +80,22 @@ class Job:
         probe = probe_version()
         facts = self.site.facts(f"{image_key(variant.image)}-{probe}")
         chip = fit_chip(self.chips[str(host.chip)], host)
-        keys = self.settings_keys[host.name]
+        keys, files = self.settings_keys[host.name], self.files
+        entered = variant.launch.kind == "flagscale"  # by whose way its nodes enter each other
         return [
             Serving(
-                self.release, variant, chip, replica, host, survey, facts, probe, self.sets, keys, self.files
+                self.release,
+                variant,
+                chip,
+                replica,
+                host,
+                survey,
+                facts,
+                probe,
+                self.sets,
+                keys,
+                files,
+                self.site.runner_keys(replica.name) if entered and replica.nodes else None,
             )
             for replica in placement.on(host.name)
         ]

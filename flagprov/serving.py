@@ -14,6 +14,7 @@ from flagprov.models.fleet import Host
 from flagprov.models.image import ImageFacts
 from flagprov.models.observed import Survey
 from flagprov.models.release import Image, Release, Variant
+from flagprov.models.runner import RunnerKeys
 from flagprov.processors import THREAD_VARIABLES, operators, processor_environment
 from flagprov.runner.inputs import LaunchInputs
 from flagprov.runner.render import content_hash
@@ -37,6 +38,7 @@ class Serving:
     sets: tuple[str, ...] = ()
     settings_keys: frozenset[str] = frozenset()  # serve keys that settings brought, for the right error
     files: tuple[tuple[str, int, str], ...] = ()  # of the weights, where the site has locked them
+    keys: RunnerKeys | None = None  # where the replica's nodes enter each other
 
     @property
     def rank(self) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 from flagprov.errors import VersionError
 from flagprov.models.desired import Replica
 from flagprov.models.image import SCHEMA_VERSION, ImageFacts
+from flagprov.models.runner import RunnerKeys
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,21 @@ class Site:
             for name, replica in self.deployed().items()
             if release not in (None, replica["release"]) or not set(replica["hosts"]) <= set(hosts)
         }
+        for name in self.deployed().keys() - kept.keys():
+            (self.root / "runner" / f"{name}.json").unlink(missing_ok=True)
         self.save_deployed(kept)
+
+    def runner_keys(self, replica: str) -> RunnerKeys:
+        """A replica's own keys; made where there are none yet."""
+        path = self.root / "runner" / f"{replica}.json"
+        stored = self._read(path)
+        if stored is None:
+            from flagprov.runner_keys import make_runner_keys
+
+            keys = make_runner_keys()
+            self._write(path, {"schema_version": 1, **dataclasses.asdict(keys)}, mode=0o600)
+            return keys
+        return RunnerKeys(**{key: str(value) for key, value in stored.items() if key != "schema_version"})
 
     def new_run(self, verb: str) -> Path:
         """A private directory for one run's plan, events and report."""
@@ -107,9 +122,10 @@ class Site:
             )
         return value
 
-    def _write(self, path: Path, value: Mapping[str, Any]) -> None:
+    def _write(self, path: Path, value: Mapping[str, Any], mode: int = 0o644) -> None:
         self._folder(path.parent)
         beside = path.with_name(f"{path.name}.{os.getpid()}.new")
+        beside.touch(mode)
         beside.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         beside.replace(path)
 

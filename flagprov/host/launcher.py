@@ -31,6 +31,8 @@ from flagprov.host.launcher_processes import (
     processes,
     send,
 )
+from flagprov.host.launcher_ray import DAEMONS, Ray, join, span
+from flagprov.host.launcher_ssh import NoRunner, Runner
 from flagprov.host.launcher_start import (
     NotStarted,
     describe,
@@ -69,6 +71,11 @@ class Launcher:
         self.wake_read, self.wake_write = os.pipe()
         self.peers = peers_of(self.launch, self.turn)  # the other ranks; None on one host
         self.workers: List[int] = []  # of the engine, on a rank of several; none of them may end
+        self.rank = int(self.launch.get("rank", 0))
+        self.ray = Ray(self.launch["ray"], self.exp) if self.launch.get("ray") else None
+        self.daemon: Optional[int] = None  # sshd, where FlagScale comes in by it
+        self.env: Dict[str, str] = {}
+        self.output = ""
 
     # What others may know
 
@@ -155,15 +162,34 @@ class Launcher:
 
     def start(self) -> None:
         """Leaves self.engine set, or raises NotStarted."""
-        env = self.prepare()
-        output = os.path.join(self.exp, "serve_logs", "host_0_localhost.output")
-        # FlagScale appends the engine's output to this file for ever; a FIFO costs no disk and wakes us.
-        os.mkfifo(output, 0o600)
-        self.log.add(output)
+        if self.ray and self.rank:
+            self.engine = join(self, self.ray)
+            return
+        if self.ray and self.launch["kind"] == "ray":
+            self.workers.append(span(self, self.ray))
+        if self.stopping or (self.peers and self.peers.lost):
+            return
         if self.launch["kind"] == "flagscale":
-            self.start_flagscale(env, output)
+            self.start_flagscale(self.env, self.output)
         else:
-            self.engine = self.spawn([str(word) for word in self.launch["argv"]], env, output)
+            self.engine = self.spawn([str(word) for word in self.launch["argv"]], self.env, self.output)
+
+    def open(self) -> None:
+        """All that is made before the ranks meet: a fresh directory, the log, the runner's port."""
+        self.env = self.prepare()
+        self.output = os.path.join(self.exp, "serve_logs", "host_0_localhost.output")
+        # FlagScale appends the engine's output to this file for ever; a FIFO costs no disk and wakes us.
+        os.mkfifo(self.output, 0o600)
+        self.log.add(self.output)
+        if self.ray:
+            self.ray.write()
+        if self.launch.get("ssh"):
+            runner = Runner(self.launch, self.run)
+            runner.prepare(self.env)
+            if self.rank:
+                daemon = spawn({}, runner.daemon(), self.env, self.exp, self.output)
+                self.children.append(daemon)
+                self.daemon = daemon.pid
 
     def start_flagscale(self, env: Mapping[str, str], output: str) -> None:
         config = os.path.join(self.directory, self.launch["flagscale"]["config"])
@@ -213,7 +239,9 @@ class Launcher:
                 self.enter("running")
                 if self.peers:
                     self.peers.tell("running")
-                    self.workers = workers(self.ours(), command_line)
+                    self.workers += workers(self.ours(), command_line)
+                if self.ray:
+                    self.workers += [pid for pid in self.ours() if name_of(pid) in DAEMONS]
             self.find_logs()
             self.turn()
 
@@ -283,13 +311,14 @@ class Launcher:
         self.arm()
         self.enter("starting")
         try:
+            self.open()
             if self.peers:
                 self.peers.meet(lambda: self.stopping, lambda text: self.enter("starting", text))
             if not self.stopping:
                 self.start()
                 self.enter("starting")
                 self.watch()
-        except (NotStarted, OSError) as error:
+        except (NotStarted, NoRunner, OSError) as error:
             self.sweep()
             self.turn(0)
             return self.over(NOT_STARTED, "not started: %s" % error)

@@ -8,7 +8,7 @@ import shlex
 from typing import Any, Dict, Mapping, Sequence
 
 SCHEMA_VERSION = 1
-KINDS = ("flagscale", "nodes", "command")
+KINDS = ("flagscale", "nodes", "ray", "command")
 
 # After the card's own lines, which may set either anew. VLLM_PLUGINS is an allow-list where it is set.
 PLUGIN = """export PYTHONPATH="$FLAGPROV_ENGINE${PYTHONPATH:+:$PYTHONPATH}"
@@ -51,6 +51,8 @@ def shell_script(launch: Mapping[str, Any], argv: Sequence[str]) -> str:
         )
     if launch.get("operators"):
         lines.append(PLUGIN)
+    if launch.get("ray"):
+        lines.append('export PATH="$FLAGPROV_EXP_DIR/first:$PATH"')
     # FlagScale calls `python`, which some images have as python3 only.
     lines.append('PATH="$PATH:$FLAGPROV_EXP_DIR/bin"; export PATH')
     lines.append("exec " + " ".join(shlex.quote(word) for word in argv))

@@ -1,8 +1,9 @@
 """The ranks of one replica meet before any of them starts its engine, and end together.
 
 The head listens, the others connect and stay connected. A line is a word: `beat` now and then, `go` when
-all are there, `running` when the head serves, `leaving` before an orderly stop. A connection that ends,
-or is silent for too long, is a rank that is gone; then everybody ends, and the units bring all back.
+all are there, `ray` when the head's Ray may be joined, `running` when the head serves, `leaving` before an
+orderly stop. A connection that ends, or is silent for too long, is a rank that is gone; then everybody ends,
+and the units bring all back.
 """
 
 from __future__ import annotations
@@ -79,6 +80,7 @@ class Peers:
         self.lines: Dict[int, Line] = {}  # rank -> its connection; the head's only, on the others
         self.met = False
         self.serving = False  # the head says so
+        self.spans = False  # its Ray is there, and may be joined
         self.lost = ""  # why this replica cannot go on
         self.beat_at = 0.0
         self.said: List[str] = []
@@ -204,6 +206,8 @@ class Peers:
     def take(self, rank: int, word: str) -> None:
         if word == "go":
             self.met = True
+        elif word == "ray":
+            self.spans = True
         elif word == "running":
             self.serving = True
         elif word == "leaving":

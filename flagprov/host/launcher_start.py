@@ -39,6 +39,7 @@ def engine_environment(launch: Mapping[str, Any], directory: str, run: str) -> D
     """The environment of everything that we start, on every node before anything starts."""
     env = dict(os.environ, PYTHONUNBUFFERED="1")
     env.update({str(name): str(value) for name, value in launch.get("env", {}).items()})
+    env["FLAGPROV_CONFIG"] = directory
     env["FLAGPROV_EXP_DIR"] = os.path.join(run, "exp")
     shutil.rmtree(os.path.join(run, "operators"), ignore_errors=True)  # proofs of an earlier start
     if launch.get("operators"):

@@ -17,6 +17,7 @@ from flagprov.errors import ReleaseError, SettingsError
 from flagprov.models.image import ImageFacts
 from flagprov.models.release import ServeValue
 from flagprov.runner.inputs import LaunchInputs
+from flagprov.runner.spanning import effective_kind
 
 Argument = str | int | float | bool | list[Any]
 
@@ -47,6 +48,10 @@ def _rank_arguments(launch: LaunchInputs) -> dict[str, Argument]:
     nodes = launch.replica.nodes
     if not nodes:
         return {}
+    if effective_kind(launch) != "nodes":
+        # Newer vLLM does not look for Ray by itself; on processors it refuses it.
+        ray = launch.chip.resource_type != "cpu"
+        return {"distributed_executor_backend": "ray"} if ray else {}
     if _knows(launch.facts) and not _accepts(launch.facts, "nnodes"):
         assert launch.facts is not None
         raise ReleaseError(

@@ -9,6 +9,7 @@ import yaml
 from flagprov.errors import ReleaseError
 from flagprov.runner.arguments import engine_arguments
 from flagprov.runner.inputs import LaunchInputs
+from flagprov.runner.spanning import HOSTFILE, hostfile, spans, ssh_document
 
 HEADER = "# Rendered by flagprov for {replica}; never edited, a change is a new directory.\n"
 # A new directory at every start, chosen by the launcher: FlagScale appends to what it finds there.
@@ -19,10 +20,11 @@ def flagscale_files(launch: LaunchInputs, label: str) -> dict[str, str]:
     """`conf/serve.yaml` and `conf/serve/LABEL.yaml`."""
     _check_image(launch)
     header = HEADER.format(replica=launch.replica.name)
-    return {
+    files = {
         "conf/serve.yaml": header + _dump(_experiment(launch, label)),
         f"conf/serve/{label}.yaml": header + _dump(_serve(launch)),
     }
+    return files | ({HOSTFILE: hostfile(launch)} if spans(launch) else {})
 
 
 def _check_image(launch: LaunchInputs) -> None:
@@ -44,6 +46,11 @@ def _experiment(launch: LaunchInputs, label: str) -> dict[str, Any]:
     # use_fs_serve is true where it is not said, and starts another server on another port.
     deploy = {"use_fs_serve": False, "port": launch.replica.port}
     runner: dict[str, Any] = {"type": "ssh", "hostfile": None, "nnodes": 1}
+    ssh = ssh_document(launch)
+    if ssh:
+        # The launcher says where this directory lies; no file in it knows its own name.
+        runner["hostfile"] = "${oc.env:FLAGPROV_CONFIG}/" + HOSTFILE
+        runner |= {"nnodes": len(launch.replica.nodes), "ssh_port": ssh["port"]}
     experiment: dict[str, Any] = {
         "exp_name": launch.replica.name,
         "exp_dir": EXP_DIR,

@@ -21,6 +21,7 @@ PACKAGE = "flagprov_engine"
 PLUGIN = "flagprov_operators"  # its name where VLLM_PLUGINS lists what may be loaded
 MODULES = ("__init__.py", "hook.py", "switch.py")
 NO_ACCELERATOR = "without an accelerator"  # the image probe has none, so this is no proof
+RAY_PATIENCE = "RAY_CGRAPH_get_timeout"
 WAYS = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
 METADATA = f"Metadata-Version: 2.1\nName: {PLUGIN}\nVersion: 1\n"
 ENTRY_POINTS = f"[vllm.general_plugins]\n{PLUGIN} = {PACKAGE}.hook:register\n"
@@ -63,7 +64,14 @@ def exclusions_held(launch: LaunchInputs) -> tuple[Exclusion, ...]:
 
 
 def operator_environment(launch: LaunchInputs) -> dict[str, str]:
-    """What vllm-plugin-FL has to be told by variables: it is on where nobody says so."""
+    """What FlagGems needs in the environment of every node."""
+    # Ray's own patience is too short for kernels that are compiled at the first request.
+    slow = flaggems_on(launch) and launch.replica.nodes and RAY_PATIENCE not in launch.env
+    return ({RAY_PATIENCE: "60"} if slow else {}) | _told(launch)
+
+
+def _told(launch: LaunchInputs) -> dict[str, str]:
+    """vllm-plugin-FL is told by variables, and is on where nobody says so."""
     if launch.facts is None or launch.facts.flaggems_by != "vllm_fl":
         return {}
     if not flaggems_on(launch):

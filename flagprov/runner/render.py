@@ -17,21 +17,24 @@ from flagprov.runner.arguments import command_line, drain_mode, engine_arguments
 from flagprov.runner.flagscale import flagscale_files
 from flagprov.runner.inputs import LaunchInputs
 from flagprov.runner.operators import CONFIG, operator_environment, operator_files
+from flagprov.runner.spanning import check_image, effective_kind, ray_document, ssh_document
 
 LAUNCH_SCHEMA_VERSION = 1
 CACHE = "/var/lib/flagprov/cache"
-LAUNCHER_MODULES = tuple(f"launcher_{name}.py" for name in ("launch", "log", "peers", "processes", "start"))
+_PARTS = ("launch", "log", "peers", "processes", "ray", "ssh", "start")
+LAUNCHER_MODULES = tuple(f"launcher_{name}.py" for name in _PARTS)
 
 
 def render(launch: LaunchInputs) -> dict[str, str]:
     """Path in the configuration directory -> text. Raises ReleaseError or SettingsError."""
-    kind = launch.variant.launch.kind
+    kind = effective_kind(launch)
     nodes = len(launch.replica.hosts)
-    if nodes > 1 and (kind != "nodes" or len(launch.replica.nodes) != nodes):
+    if nodes > 1 and (kind == "command" or len(launch.replica.nodes) != nodes):
         raise ReleaseError(
             f"release {launch.release}: launch kind {kind} cannot start a replica over {nodes} hosts yet",
             remedy="use launch.kind nodes, or set nodes to 1",
         )
+    check_image(launch)
     if launch.facts is not None and launch.facts.vllm is None and kind != "command":
         raise ReleaseError(
             f"image {launch.variant.image.reference} has no vLLM, which release {launch.release} needs",
@@ -42,20 +45,16 @@ def render(launch: LaunchInputs) -> dict[str, str]:
     if operators:
         document["operators"] = CONFIG
     files = launcher_files() | operators
+    if nodes > 1:
+        document["peers"] = _peers(launch)
+        document |= _spanning(launch)
     if kind == "flagscale":
         document["flagscale"] = {"label": _label(launch), "config": "conf/serve.yaml"}
         files |= flagscale_files(launch, _label(launch))
-    elif kind == "nodes":
-        document["argv"] = command_line(engine_arguments(launch))
-        if nodes > 1:
-            document["peers"] = _peers(launch)
     elif kind == "command":
         document["argv"] = list(launch.variant.launch.command)
     else:
-        raise ReleaseError(
-            f"release {launch.release}: launch kind {kind} needs several nodes",
-            remedy="use flagscale or nodes",
-        )
+        document["argv"] = command_line(engine_arguments(launch))
     files["launch.json"] = json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     return dict(sorted(files.items()))
 
@@ -87,7 +86,7 @@ def launcher_files() -> dict[str, str]:
 def _common(launch: LaunchInputs) -> dict[str, Any]:
     return {
         "schema_version": LAUNCH_SCHEMA_VERSION,
-        "kind": launch.variant.launch.kind,
+        "kind": effective_kind(launch),
         "release": launch.release,
         "replica": launch.replica.name,
         "rank": launch.rank,
@@ -99,6 +98,11 @@ def _common(launch: LaunchInputs) -> dict[str, Any]:
         "drain": drain_mode(launch),
         "stop_grace_s": launch.stop_grace_s,
     }
+
+
+def _spanning(launch: LaunchInputs) -> dict[str, Any]:
+    found = {"ray": ray_document(launch), "ssh": ssh_document(launch)}
+    return {name: document for name, document in found.items() if document}
 
 
 def _peers(launch: LaunchInputs) -> dict[str, Any]:

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from flagprov.catalog import load_release
 from flagprov.chips import load_chips
-from flagprov.cluster import layouts, spread_over_nodes
+from flagprov.cluster import (
+    layouts,
+    meeting_port,
+    ray_ports,
+    rendezvous_port,
+    spread_over_nodes,
+    ssh_port,
+)
 from flagprov.errors import SettingsError
 from flagprov.models.chip import Chip
 from flagprov.models.release import Variant
@@ -63,11 +70,24 @@ def test_no_layout_at_all() -> None:
     assert "no layout fits" in caught.value.remedy
 
 
-def test_flagscale_becomes_nodes_on_processors_and_is_refused_elsewhere() -> None:
+def test_flagscale_becomes_nodes_on_processors_unless_its_port_is_named() -> None:
     assert spread_over_nodes(RELEASE, variant(2, kind="flagscale"), CPU).launch.kind == "nodes"
-    for kind in ("flagscale", "ray", "command"):
-        with pytest.raises(SettingsError, match=f"launch kind {kind} cannot span 2 hosts of nvidia-h100 yet"):
-            spread_over_nodes(RELEASE, variant(2, kind=kind), H100)
+    entered = variant(2, kind="flagscale")
+    entered = entered.model_copy(update={"launch": entered.launch.model_copy(update={"ssh_port": 2222})})
+    assert spread_over_nodes(RELEASE, entered, CPU) == entered  # Ray spans the hosts, the engine does not
+    assert spread_over_nodes(RELEASE, variant(2, kind="flagscale"), H100).launch.kind == "flagscale"
+
+
+def test_a_cards_own_command_spans_no_hosts() -> None:
+    with pytest.raises(SettingsError, match="launch kind command cannot span 2 hosts"):
+        spread_over_nodes(RELEASE, variant(2, kind="command"), H100)
+
+
+def test_ports_of_a_replica_never_meet() -> None:
+    ports = [rendezvous_port(9010), meeting_port(9010), *ray_ports(9010).values()]
+    ports.append(ssh_port(9010, variant(2)))
+    assert len(set(ports)) == len(ports)
+    assert max(ports) <= 9010 + 1399
 
 
 def test_the_rendezvous_needs_ports() -> None:

@@ -22,6 +22,7 @@ NAMES = (
     "qwen2.5-vl-32b",
     "qwen3-4b",
     "qwen3-tiny",
+    "qwen3-tiny-ray",
     "qwen3-tiny-standin",
     "qwq-32b",
     "robobrain2-7b-fp8",

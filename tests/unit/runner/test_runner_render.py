@@ -32,6 +32,8 @@ def test_flagscale_directory() -> None:
         "flagprov/host/launcher_log.py",
         "flagprov/host/launcher_peers.py",
         "flagprov/host/launcher_processes.py",
+        "flagprov/host/launcher_ray.py",
+        "flagprov/host/launcher_ssh.py",
         "flagprov/host/launcher_start.py",
         "launch.json",
         "launcher.py",
@@ -174,5 +176,5 @@ def test_a_vllm_without_nnodes_cannot_span_hosts() -> None:
 
 
 def test_other_kinds_over_several_hosts_are_refused() -> None:
-    with pytest.raises(ReleaseError, match="launch kind flagscale cannot start a replica over 2 hosts"):
-        render(over_two_hosts(0, launch={}))
+    with pytest.raises(ReleaseError, match="launch kind command cannot start a replica over 2 hosts"):
+        render(over_two_hosts(0, launch={"kind": "command", "command": ["x"]}))

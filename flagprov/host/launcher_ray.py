@@ -1,0 +1,146 @@
+"""Ray over the nodes of a replica: its fixed ports, its start on this node, and who has joined.
+
+A command `ray` of our own comes first on the PATH, so that FlagScale's generated script, whoever enters a
+container and we ourselves start Ray with the same ports, and none of them is left to chance.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import time
+from typing import TYPE_CHECKING, Any, List, Mapping, Optional, Sequence
+
+from flagprov.host.launcher_log import say
+from flagprov.host.launcher_processes import send
+from flagprov.host.launcher_start import NotStarted, describe, listens, spawn
+
+if TYPE_CHECKING:
+    from flagprov.host.launcher import Launcher
+
+START_S = 120.0  # what Ray gets to start on a node, and the nodes to join
+ASK_S = 30.0
+FIRST = "first"  # below the experiment's directory; before everything else on the PATH
+DAEMONS = ("raylet", "gcs_server")  # as the kernel names them
+NODE = re.compile(r"^\s*\d+ node_\w+", re.MULTILINE)
+
+WRAPPER = """#!/bin/bash
+# Written by flagprov: Ray with the ports of this replica, whoever starts it.
+own=$(dirname "$(realpath "$0")")
+PATH=$(echo "$PATH" | tr : '\\n' | grep -vFx "$own" | paste -sd:)
+export PATH
+if [ "${1-}" != start ]; then exec ray "$@"; fi
+shift
+head=
+options=()
+for word do
+    case $word in
+        --head) head=1; options+=("$word") ;;
+        --port=*) ;;
+        --address=*) options+=(%(joined)s) ;;
+        *) options+=("$word") ;;
+    esac
+done
+[ -z "$head" ] || options+=(%(only)s)
+exec ray start "${options[@]}" %(fixed)s
+"""
+
+
+class Ray:
+    """One node's part of a replica's Ray."""
+
+    def __init__(self, said: Mapping[str, Any], exp: str) -> None:
+        self.ports = {str(name): int(port) for name, port in said["ports"].items()}
+        self.address, self.head = str(said["address"]), str(said["head"])
+        self.nodes = int(said["nodes"])
+        self.resources = [str(word) for word in said["resources"]]
+        self.folder = os.path.join(exp, FIRST)
+
+    def port(self) -> int:
+        return self.ports["port"]
+
+    def write(self) -> None:
+        """The wrapper; the same path on every node, since FlagScale calls the head's there."""
+        os.makedirs(self.folder, exist_ok=True)
+        path = os.path.join(self.folder, "ray")
+        others = sorted((name, port) for name, port in self.ports.items() if name != "port")
+        fixed = ["--%s=%d" % each for each in others]
+        only = ["--port=%d" % self.port(), "--include-dashboard=false", "--disable-usage-stats"]
+        text = WRAPPER % {
+            "joined": shlex.quote("--address=%s:%d" % (self.head, self.port())),
+            "only": " ".join(only),
+            "fixed": " ".join(["--node-ip-address=%s" % shlex.quote(self.address), *fixed]),
+        }
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(path, 0o755)
+
+    def start(self, head: bool) -> List[str]:
+        """Stays in the foreground, and ends when one of Ray's processes here does."""
+        how = ["--head"] if head else ["--address=%s:%d" % (self.head, self.port())]
+        return ["ray", "start", *how, "--block", *self.resources]
+
+    def asked(self) -> List[str]:
+        return ["ray", "status", "--address", "%s:%d" % (self.head, self.port())]
+
+
+def nodes_in(status: str) -> int:
+    """Active nodes in the words of `ray status`."""
+    active = status.partition("Active:")[2].partition("Pending:")[0]
+    return len(NODE.findall(active))
+
+
+def span(launcher: Launcher, ray: Ray) -> int:
+    """Ray's head, then the other nodes, then all of them counted; the pid of the head's part."""
+    peers = launcher.peers
+    assert peers
+    head = launcher.spawn(ray.start(head=True), launcher.env, launcher.output)
+    up = launcher.wait_until(
+        lambda: head in launcher.ended or launcher.stopping or listens(ray.head, ray.port()), START_S
+    )
+    if not up:
+        raise NotStarted("Ray's head does not listen on %s port %d" % (ray.head, ray.port()))
+    _check(launcher, head)
+    peers.tell("ray")
+    seen, deadline = 0, time.monotonic() + START_S
+    while seen < ray.nodes and not launcher.stopping and not peers.lost:
+        _check(launcher, head)
+        if time.monotonic() > deadline:
+            raise NotStarted("Ray has %d of %d nodes after %d s" % (seen, ray.nodes, START_S))
+        seen = nodes_in(ask(launcher, ray.asked()))
+    if seen >= ray.nodes:
+        say("Ray has all %d nodes" % seen)
+    return head
+
+
+def join(launcher: Launcher, ray: Ray) -> Optional[int]:
+    """A rank beside the head: FlagScale comes in by SSH, or it joins when the head's Ray is there."""
+    peers = launcher.peers
+    assert peers
+    if launcher.daemon:
+        return launcher.daemon
+    launcher.wait_until(lambda: peers.spans or bool(peers.lost) or launcher.stopping, 2 * START_S)
+    if peers.spans:
+        return launcher.spawn(ray.start(head=False), launcher.env, launcher.output)
+    if not peers.lost and not launcher.stopping:
+        raise NotStarted("%s has started no Ray" % peers.name(0))
+    return None
+
+
+def _check(launcher: Launcher, pid: int) -> None:
+    if pid in launcher.ended:
+        raise NotStarted("Ray did not start (%s); its own lines are above" % describe(launcher.ended[pid]))
+
+
+def ask(launcher: Launcher, argv: Sequence[str]) -> str:
+    """A command's output; the loop goes on meanwhile, so that nobody takes us for dead."""
+    path = os.path.join(launcher.exp, "answer")
+    open(path, "wb").close()
+    child = spawn(launcher.launch, argv, launcher.env, launcher.exp, path)
+    launcher.children.append(child)
+    launcher.wait_until(lambda: child.pid in launcher.ended or launcher.stopping, ASK_S)
+    send([child.pid] if child.pid not in launcher.ended else [], signal.SIGKILL)
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read()

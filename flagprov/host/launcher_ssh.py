@@ -1,0 +1,131 @@
+"""The runner's SSH port: an sshd in this container, reached on the cluster network with the replica's key.
+
+Keys come from the controller into RUN/ssh (0600); what is made here lies in the experiment's directory.
+Whoever is let in runs a command in the engine's own environment of this node, and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import shlex
+import shutil
+import subprocess
+from typing import Any, Dict, List, Mapping
+
+from flagprov.host.launcher_launch import shell_script
+
+KEYS = ("key", "host_key", "authorized_keys", "known_hosts")
+# Of this shell, not of a node.
+OWN = ("PWD", "OLDPWD", "SHLVL", "_", "SSH_ORIGINAL_COMMAND", "SSH_CONNECTION", "SSH_CLIENT", "SSH_TTY")
+KEX = "sntrup761x25519-sha512@openssh.com,curve25519-sha256,curve25519-sha256@libssh.org"
+KEX_OLDER = "curve25519-sha256,curve25519-sha256@libssh.org"
+CIPHERS = "chacha20-poly1305@openssh.com,aes256-gcm@openssh.com,aes128-gcm@openssh.com"
+MACS = "hmac-sha2-256-etm@openssh.com,hmac-sha2-512-etm@openssh.com"
+
+DAEMON = """# Written by flagprov: one user, one key, one address, one command.
+Port %(port)d
+ListenAddress %(address)s
+HostKey %(keys)s/host_key
+AuthorizedKeysFile %(keys)s/authorized_keys
+AllowUsers %(user)s
+PermitRootLogin prohibit-password
+AuthenticationMethods publickey
+PubkeyAuthentication yes
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+DisableForwarding yes
+PermitTTY no
+PermitUserRC no
+PidFile none
+MaxStartups 64
+LogLevel ERROR
+HostKeyAlgorithms ssh-ed25519
+PubkeyAcceptedAlgorithms ssh-ed25519
+KexAlgorithms %(kex)s
+Ciphers %(ciphers)s
+MACs %(macs)s
+ForceCommand %(enter)s
+"""
+CLIENT = """# Written by flagprov: the replica's nodes, and nobody else.
+Host *
+  User %(user)s
+  IdentityFile %(keys)s/key
+  IdentitiesOnly yes
+  UserKnownHostsFile %(keys)s/known_hosts
+  GlobalKnownHostsFile /dev/null
+  StrictHostKeyChecking yes
+  HostKeyAlgorithms ssh-ed25519
+  BatchMode yes
+  ConnectTimeout 10
+  ServerAliveInterval 10
+"""
+
+
+class NoRunner(Exception):
+    """The port cannot be opened; the message says why."""
+
+
+class Runner:
+    """The files of both sides, and the daemon's command."""
+
+    def __init__(self, launch: Mapping[str, Any], run: str) -> None:
+        self.launch = launch
+        self.port, self.address = int(launch["ssh"]["port"]), str(launch["ssh"]["address"])
+        self.keys = os.path.join(run, "ssh")
+        self.folder = os.path.join(run, "exp", "first")
+        self.user = pwd.getpwuid(os.getuid()).pw_name
+
+    def prepare(self, env: Mapping[str, str]) -> None:
+        lacking = [name for name in KEYS if not os.path.exists(os.path.join(self.keys, name))]
+        if lacking:
+            raise NoRunner("no %s in %s; deploy this replica again" % (", ".join(lacking), self.keys))
+        os.makedirs(self.folder, exist_ok=True)
+        client = os.path.join(self.folder, "ssh_config")
+        self.write("ssh_config", CLIENT % {"user": self.user, "keys": self.keys}, 0o600)
+        self.write("ssh", '#!/bin/sh\nexec %s -F %s "$@"\n' % (self.tool("ssh"), shlex.quote(client)), 0o755)
+        self.write("enter", self.enter(env), 0o700)
+
+    def enter(self, env: Mapping[str, str]) -> str:
+        """What a caller's command runs in: this node's environment, the vendor's and the card's lines."""
+        exports = [
+            "export %s=%s" % (name, shlex.quote(value))
+            for name, value in sorted(env.items())
+            if name not in OWN and re.match(r"[A-Za-z_][A-Za-z0-9_]*$", name)
+        ]
+        script = shell_script(self.launch, ["bash", "-c"]).rstrip("\n") + ' "$SSH_ORIGINAL_COMMAND"\n'
+        return "\n".join(["#!/bin/bash", *exports, script])
+
+    def daemon(self) -> List[str]:
+        """sshd in the foreground, with its configuration tried first."""
+        sshd = self.tool("sshd")
+        os.makedirs("/run/sshd", mode=0o755, exist_ok=True)
+        said = ""
+        for kex in (KEX, KEX_OLDER):
+            path = self.write("sshd_config", DAEMON % self.values(kex), 0o600)
+            done = subprocess.run([sshd, "-t", "-f", path], stderr=subprocess.PIPE, check=False)
+            if not done.returncode:
+                return [sshd, "-D", "-e", "-f", path]
+            said = done.stderr.decode("utf-8", "replace").strip()
+        raise NoRunner("sshd refuses its configuration: %s" % said)
+
+    def values(self, kex: str) -> Dict[str, Any]:
+        enter = os.path.join(self.folder, "enter")
+        return {
+            "port": self.port, "address": self.address, "keys": self.keys, "user": self.user, "kex": kex,
+            "ciphers": CIPHERS, "macs": MACS, "enter": enter,
+        }  # fmt: skip
+
+    def tool(self, name: str) -> str:
+        path = shutil.which(name) or "/usr/sbin/%s" % name
+        if not os.path.exists(path):
+            raise NoRunner("this image has no %s" % name)
+        return path
+
+    def write(self, name: str, text: str, mode: int) -> str:
+        path = os.path.join(self.folder, name)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(path, mode)
+        return path

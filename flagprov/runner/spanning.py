@@ -1,0 +1,92 @@
+"""A replica over several hosts by Ray: what each node starts, and how FlagScale gets at the nodes; pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flagprov.cluster import ray_ports, ssh_port
+from flagprov.errors import ReleaseError
+from flagprov.models.release import LaunchKind
+from flagprov.runner.inputs import LaunchInputs
+
+HOSTFILE = "conf/hostfile"
+
+
+def spans(launch: LaunchInputs) -> bool:
+    return len(launch.replica.hosts) > 1
+
+
+def effective_kind(launch: LaunchInputs) -> LaunchKind:
+    """The release's kind; over several hosts FlagScale needs an sshd in the image, and Ray alone does not."""
+    kind = launch.variant.launch.kind
+    if kind == "flagscale" and spans(launch) and launch.facts is not None and not launch.facts.sshd:
+        return "ray"
+    return kind
+
+
+def check_image(launch: LaunchInputs) -> None:
+    kind = effective_kind(launch)
+    if kind == "ray" and not spans(launch):
+        raise ReleaseError(
+            f"release {launch.release}: launch kind ray needs several nodes",
+            remedy="set nodes to 2 or more, or use launch.kind flagscale or nodes",
+        )
+    if spans(launch) and kind in ("ray", "flagscale") and launch.facts is not None and not launch.facts.ray:
+        raise ReleaseError(
+            f"image {launch.variant.image.reference} has no Ray, by which launch kind {kind} spans hosts",
+            remedy="use launch.kind nodes, or an image with Ray",
+        )
+
+
+def ray_document(launch: LaunchInputs) -> dict[str, Any] | None:
+    """What a node's launcher needs to join the replica's Ray; None where there is none."""
+    if not spans(launch) or effective_kind(launch) not in ("ray", "flagscale"):
+        return None
+    nodes = launch.replica.nodes
+    return {
+        "address": nodes[launch.rank].address,
+        "head": nodes[0].address,
+        "nodes": len(nodes),
+        "ports": ray_ports(launch.replica.port),
+        "resources": resources(launch),
+    }
+
+
+def resources(launch: LaunchInputs) -> list[str]:
+    """Options of `ray start` that say what a node has; vllm-ascend asks Ray for `NPU`."""
+    count, kind = slots(launch), launch.chip.resource_type
+    if kind in ("gpu", "cpu"):
+        return [f"--num-{kind}s={count}"]
+    return [f'--resources={{"{kind}": {count}}}']
+
+
+def ssh_document(launch: LaunchInputs) -> dict[str, Any] | None:
+    """How the nodes are entered: only FlagScale does that."""
+    if not spans(launch) or effective_kind(launch) != "flagscale":
+        return None
+    return {
+        "port": ssh_port(launch.replica.port, launch.variant),
+        "address": launch.replica.nodes[launch.rank].address,
+    }
+
+
+def spanning_ports(launch: LaunchInputs) -> list[int]:
+    """What a node listens on beside the engine; Ray's workers take theirs as they come."""
+    ray, ssh = ray_document(launch), ssh_document(launch)
+    ports = [] if ray is None else [port for name, port in ray["ports"].items() if "worker" not in name]
+    if ray is not None and launch.rank:
+        ports.remove(ray["ports"]["port"])
+    return ports + ([ssh["port"]] if ssh and launch.rank else [])
+
+
+def hostfile(launch: LaunchInputs) -> str:
+    """FlagScale's own form; the head has to be the first."""
+    lines = [
+        f"{node.address} slots={slots(launch)} type={launch.chip.resource_type}"
+        for node in launch.replica.nodes
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def slots(launch: LaunchInputs) -> int:
+    return max(1, len(launch.replica.devices))

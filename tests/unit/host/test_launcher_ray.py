@@ -1,0 +1,101 @@
+"""Two launchers and a Ray of a few shell lines: the order of a start, its ports, and what a failure says."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from launching import Running, launched, write
+
+from flagprov.host.launcher_ray import nodes_in
+
+STATUS = """======== Autoscaler status: 2026-01-01 ========
+Node status
+---------------------------------------------------------------
+Active:
+ 1 node_5ab3
+ 1 node_77f0
+Pending:
+ (no pending nodes)
+Recent failures:
+ 1 node_dead
+"""
+# Says how it was called; the head listens where it is told to, and `status` knows who has joined.
+RAY = """#!/bin/bash
+echo "ray $*"
+case "$*" in
+  *status*) cat JOINED ;;
+  *--head*) exec python3 -c 'if True:
+    import socket, sys
+    (port,) = [w[7:] for w in sys.argv if w.startswith("--port=")]
+    taken = socket.create_server(("127.0.0.1", int(port)))
+    print("head is up", flush=True)
+    sys.stdin.read() or __import__("signal").pause()' "$@" ;;
+  *) FAIL; cp STATUS JOINED; exec sleep 1000 ;;
+esac
+"""
+ENGINE = ["sh", "-c", "echo USE=$USE_FLAGGEMS; echo Application startup complete.; exec sleep 1000"]
+
+
+@pytest.fixture
+def ports() -> Iterator[list[int]]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
+        found = [each.getsockname()[1] for each in sockets]
+    yield found
+
+
+def two(tmp_path: Path, ports: list[int], stack: ExitStack, fail: str = ":") -> tuple[Running, Running]:
+    text = RAY.replace("JOINED", str(tmp_path / "joined")).replace("STATUS", str(tmp_path / "status"))
+    write(
+        tmp_path, {"bin/ray": text.replace("FAIL", fail), "status": STATUS, "joined": "Active:\n 1 node_a\n"}
+    )
+    (tmp_path / "bin/ray").chmod(0o755)
+    meeting, gcs, other = ports
+    said: dict[str, Any] = {
+        "kind": "ray", "argv": ENGINE, "env": {"USE_FLAGGEMS": "1"},
+        "peers": {"hosts": ["a", "b"], "address": "127.0.0.1", "port": meeting, "token": "t"},
+        "ray": {"address": "127.0.0.1", "head": "127.0.0.1", "nodes": 2, "resources": ["--num-gpus=8"],
+                "ports": {"port": gcs, "node-manager-port": other}},
+    }  # fmt: skip
+    head, worker = (
+        stack.enter_context(launched(tmp_path / str(rank), path=str(tmp_path / "bin"), rank=rank, **said))
+        for rank in (0, 1)
+    )
+    return head, worker
+
+
+def test_the_engine_starts_when_every_node_has_joined(tmp_path: Path, ports: list[int]) -> None:
+    with ExitStack() as stack:
+        head, worker = two(tmp_path, ports, stack)
+        head.until("Application startup complete.")
+        worker.until("--address")
+        order = [line for line in head.lines if line in ("head is up", "USE=1") or "Ray has all" in line]
+        assert order == ["head is up", "flagprov: Ray has all 2 nodes", "USE=1"]
+        (started,) = [line for line in head.lines if line.startswith("ray start --head")]
+        assert f"--port={ports[1]} --include-dashboard=false" in started
+        assert f"--node-ip-address=127.0.0.1 --node-manager-port={ports[2]}" in started
+        (joined,) = [line for line in worker.lines if line.startswith("ray start")]
+        assert f"--address=127.0.0.1:{ports[1]}" in joined
+        assert "--head" not in joined
+        worker.process.kill()
+        assert head.finish() == 1
+        assert "rank 1 on b ended" in head.lines[-1]
+
+
+def test_a_ray_that_does_not_start_is_said_and_ends_both(tmp_path: Path, ports: list[int]) -> None:
+    with ExitStack() as stack:
+        head, worker = two(tmp_path, ports, stack, fail="echo port is taken; exit 5")
+        assert worker.finish() == 1
+        assert "port is taken" in worker.lines
+        assert head.finish() == 1
+        assert "rank 1 on b ended" in head.lines[-1]
+
+
+def test_nodes_are_those_that_are_active() -> None:
+    assert nodes_in(STATUS) == 2
+    assert nodes_in("no cluster") == 0
