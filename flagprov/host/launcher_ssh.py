@@ -38,6 +38,8 @@ KbdInteractiveAuthentication no
 DisableForwarding yes
 PermitTTY no
 PermitUserRC no
+# Its own folder is 0700; what lies above is the image's affair.
+StrictModes no
 PidFile none
 MaxStartups 64
 LogLevel ERROR
