@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 INTERVAL_S = 0.5
+MEETING_S = 180.0  # all ranks are staged before the first starts, so whoever is missing then has failed
 
 
 def observe(spec: dict[str, Any]) -> dict[str, Any]:
@@ -48,11 +49,15 @@ def apply(spec: dict[str, Any], observed: dict[str, Any]) -> None:
     restarts = _restarts(spec)
     heard = ""
     said = begun
+    alone: float | None = None  # since when this rank waits for others
     while True:
         now = engine.state(spec)
         if now["state"] == "ready":
             return
         _fail_when_dead(spec, restarts, now)
+        alone = _alone_since(now, alone)
+        if alone is not None and time.monotonic() - alone > MEETING_S:
+            _give_up(spec, "%s for %d s; look there first" % (now["detail"], MEETING_S))
         waited = time.monotonic() - begun
         if waited > spec["deadline_s"]:
             _give_up(spec, "it did not answer within %d s: %s" % (spec["deadline_s"], now["detail"]))
@@ -63,6 +68,12 @@ def apply(spec: dict[str, Any], observed: dict[str, Any]) -> None:
                 progress(line)
             heard = line
         time.sleep(INTERVAL_S)
+
+
+def _alone_since(now: dict[str, Any], since: float | None) -> float | None:
+    """No engine starts before all ranks are there; a rank that failed elsewhere never comes."""
+    waits = now["state"] == "starting" and str(now["detail"]).startswith("waiting for ")
+    return (since or time.monotonic()) if waits else None
 
 
 def _restarts(spec: dict[str, Any]) -> int:
