@@ -104,11 +104,11 @@ def operators(chip: Chip, variant: Variant, facts: ImageFacts | None) -> tuple[O
     """
     if variant.operators == "native" or chip.resource_type != "cpu" or facts is None:
         return variant.operators, ""
-    if facts.flaggems is None:
+    if facts.flaggems is None and not facts.flaggems_enable:
         return "native", "the image has no FlagGems"
     if facts.flaggems_error:
         last = facts.flaggems_error.strip().splitlines()[-1]
-        return "native", f"FlagGems {facts.flaggems} of the image cannot be imported ({last[:160]})"
+        return "native", f"FlagGems cannot be imported in the image ({last[:160]})"
     return "flaggems", ""
 
 
