@@ -63,6 +63,12 @@ def build_apt(directory: Path) -> None:
                 relations=(f"Depends: nvidia-{new}",),
             )
         )
+    to = (f"Depends: nvidia-fabricmanager (= {NEW_DRIVER}-1)",)
+    packages.append(
+        Package(
+            "nvidia-fabricmanager-535", TRAP, summary="Fabric Manager (transitional package)", relations=to
+        )
+    )
     for version in TOOLKITS:
         packages += _toolkit_debs(version)
     write_apt(directory, packages)
@@ -132,7 +138,7 @@ def _fabric_manager_deb(version: str) -> Package:
     if major >= 580:
         relations = tuple(
             f"{relation}: nvidia-fabricmanager-{branch}"
-            for relation, branch in (("Provides", major), ("Replaces", 535), ("Conflicts", 535))
+            for relation, branch in (("Provides", major), ("Replaces", 535), ("Breaks", f"535 (<< {TRAP})"))
         )
         return Package("nvidia-fabricmanager", version, files=_fabric_manager(version), relations=relations)
     return Package(f"nvidia-fabricmanager-{major}", version, files=_fabric_manager(version))

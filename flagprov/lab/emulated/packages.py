@@ -9,6 +9,7 @@ import tarfile
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from flagprov.lab.machine import install_packages
@@ -70,7 +71,8 @@ def write_apt(directory: Path, packages: Iterable[Package]) -> None:
         f"{(directory / name).stat().st_size} {name}\n"
         for name in ("Packages", "Packages.gz")
     )
-    (directory / "Release").write_text(f"Origin: flagprov\nLabel: emulated\nSHA256:\n{sums}")
+    now = datetime.now(UTC).strftime("%a, %d %b %Y %H:%M:%S UTC")
+    (directory / "Release").write_text(f"Origin: flagprov\nLabel: emulated\nDate: {now}\nSHA256:\n{sums}")
 
 
 def write_dnf(directory: Path, packages: Sequence[Package]) -> None:
