@@ -87,8 +87,14 @@ class Images:
     def _load(self, session: Session, layout: ImageLayout, path: str) -> float:
         host = session.host
         begun = time.monotonic()
-        reference = site_reference(self.job.variants[host.name].image.reference, host.registries)
-        spec = {"path": path, "reference": reference, "manifest": layout.manifest}
+        image = self.job.variants[host.name].image
+        reference = site_reference(image.reference, host.registries)
+        spec = {
+            "path": path,
+            "reference": reference,
+            "manifest": layout.manifest,
+            "digests": list(image.digests),
+        }
 
         def said(message: Mapping[str, Any]) -> None:
             step = {**message, "stage": "image", "step": f"load {reference}"}

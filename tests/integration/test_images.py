@@ -12,12 +12,13 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from flagprov.distribute import images, mirror
 from flagprov.distribute.images import FromArchive, FromRegistry, push
-from flagprov.distribute.layouts import fetch_layout, read_layout
+from flagprov.distribute.layouts import ImageLayout, fetch_layout, read_layout
 from flagprov.distribute.registry import MANIFESTS, Registry, digests_of, sha256
 from flagprov.errors import FlagprovError, UsageError
 from flagprov.host import docker, oci
@@ -245,6 +246,10 @@ def test_progress_is_said(upstream: Server, site: Server, monkeypatch: pytest.Mo
     assert any("MB" in text for text in said)
 
 
+def spec_of(layout: ImageLayout, name: str) -> dict[str, Any]:
+    return {"path": str(layout.root), "reference": name, "manifest": layout.manifest, "digests": []}
+
+
 def test_dockerd_takes_an_image_from_files(upstream: Server, tmp_path: Path) -> None:
     publish_index(upstream)
     reference, name = f"{upstream.host}/{NAME}:both", f"flagprov-test-{uuid.uuid4().hex[:8]}:1"
@@ -258,9 +263,11 @@ def test_dockerd_takes_an_image_from_files(upstream: Server, tmp_path: Path) -> 
         str(path.relative_to(layout.root)) for path in (layout.root / "blobs").rglob("*") if path.is_file()
     )
     try:
-        found = oci.load({"path": str(layout.root), "reference": name, "manifest": layout.manifest})
+        found = oci.load(spec_of(layout, name))
         assert found["id"] in digests_of(reference)
         assert docker.image_id(name, []) == found["id"]
+        held = docker.call("GET", f"/images/{docker.quote(name)}/json")
+        assert (held["RepoTags"], held["RepoDigests"]) == ([name], [])
     finally:
         subprocess.run(["docker", "rmi", "--force", name], check=False, capture_output=True)
         subprocess.run(["docker", "rmi", "--force", found["id"]], check=False, capture_output=True)
@@ -277,4 +284,4 @@ def test_a_changed_file_is_not_taken(upstream: Server, tmp_path: Path) -> None:
         if digest != layout.manifest:
             (layout.root / "blobs/sha256" / digest.removeprefix("sha256:")).write_bytes(b"x" * size)
     with pytest.raises(Blocked, match="dockerd cannot take"):
-        oci.load({"path": str(layout.root), "reference": "flagprov-test:never", "manifest": layout.manifest})
+        oci.load(spec_of(layout, "flagprov-test:never"))
