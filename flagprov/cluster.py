@@ -134,7 +134,13 @@ class Unconnected(Exception):
 
 def nodes_of(hosts: Sequence[Host], surveys: Mapping[str, Survey]) -> tuple[Node, ...]:
     """Address and interface of each: the inventory's, else those that carry the route to the others."""
-    return tuple(_node(host, hosts, surveys) for host in hosts)
+    nodes = tuple(_node(host, hosts, surveys) for host in hosts)
+    for node in nodes:
+        if (":" in node.address) != (":" in nodes[0].address):
+            raise Unconnected(
+                node.host, f"its address {node.address} and {nodes[0].address} of {nodes[0].host} cannot meet"
+            )
+    return nodes
 
 
 def _node(host: Host, hosts: Sequence[Host], surveys: Mapping[str, Survey]) -> Node:
@@ -150,7 +156,7 @@ def _node(host: Host, hosts: Sequence[Host], surveys: Mapping[str, Survey]) -> N
     if not address:
         address = own.get(interface, "")
         if not address:
-            raise Unconnected(host.name, f"its interface {interface} has no IPv4 address")
+            raise Unconnected(host.name, f"its interface {interface} has no address")
     return Node(host.name, address, interface)
 
 
@@ -176,7 +182,7 @@ def _target(host: Host, survey: Survey) -> str:
     if host.connection.address in own.values():
         return host.connection.address
     # Reached by a name or through a jump host: the interface that leads out.
-    return own.get(_way(survey, "198.51.100.1"), "")
+    return own.get(_way(survey, "198.51.100.1") or _way(survey, "2001:db8::1"), "")
 
 
 def _way(survey: Survey, target: str) -> str:
@@ -194,8 +200,9 @@ def _way(survey: Survey, target: str) -> str:
 
 
 def _addresses(survey: Survey) -> Mapping[str, str]:
-    found: Mapping[str, str] = (survey.facts.get("networks") or {}).get("addresses", {})
-    return found
+    """Of each interface the first one: IPv4, and IPv6 where there is no other."""
+    networks = survey.facts.get("networks") or {}
+    return {**networks.get("addresses6", {}), **networks.get("addresses", {})}
 
 
 def _said(host: Host, variable: str) -> str:

@@ -58,6 +58,10 @@ class Ray:
         self.resources = [str(word) for word in said["resources"]]
         self.folder = os.path.join(exp, FIRST)
 
+    def place(self) -> str:
+        host = "[%s]" % self.head if ":" in self.head else self.head
+        return "%s:%d" % (host, self.port())
+
     def port(self) -> int:
         return self.ports["port"]
 
@@ -69,7 +73,7 @@ class Ray:
         fixed = ["--%s=%d" % each for each in others]
         only = ["--port=%d" % self.port(), "--include-dashboard=false", "--disable-usage-stats"]
         text = WRAPPER % {
-            "joined": shlex.quote("--address=%s:%d" % (self.head, self.port())),
+            "joined": shlex.quote("--address=%s" % self.place()),
             "only": " ".join(only),
             "fixed": " ".join(["--node-ip-address=%s" % shlex.quote(self.address), *fixed]),
         }
@@ -79,11 +83,11 @@ class Ray:
 
     def start(self, head: bool) -> List[str]:
         """Stays in the foreground, and ends when one of Ray's processes here does."""
-        how = ["--head"] if head else ["--address=%s:%d" % (self.head, self.port())]
+        how = ["--head"] if head else ["--address=%s" % self.place()]
         return ["ray", "start", *how, "--block", *self.resources]
 
     def asked(self) -> List[str]:
-        return ["ray", "status", "--address", "%s:%d" % (self.head, self.port())]
+        return ["ray", "status", "--address", self.place()]
 
 
 def nodes_in(status: str) -> int:

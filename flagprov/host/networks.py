@@ -1,4 +1,4 @@
-"""IPv4 interfaces and routes from the kernel itself: through which interface a host reaches another."""
+"""Interfaces and routes from the kernel itself: through which interface a host reaches another."""
 
 from __future__ import annotations
 
@@ -18,8 +18,12 @@ ROUTE_UP, ROUTE_REJECT = 0x1, 0x200
 
 
 def networks() -> dict[str, Any]:
-    """`addresses`: interface -> its first one; `routes`: network, interface, metric, of the main table."""
-    return {"addresses": addresses(), "routes": routes(read("/proc/net/route"))}
+    """`addresses`, `addresses6`: interface -> its first one; `routes`: network, interface, metric."""
+    return {
+        "addresses": addresses(),
+        "addresses6": addresses6(read("/proc/net/if_inet6")),
+        "routes": routes(read("/proc/net/route")) + routes6(read("/proc/net/ipv6_route")),
+    }
 
 
 def addresses() -> dict[str, str]:
@@ -33,6 +37,31 @@ def addresses() -> dict[str, str]:
                 continue  # it has none
             found[name] = socket.inet_ntoa(answer[20:24])
     found.pop("lo", None)
+    return found
+
+
+def addresses6(table: str) -> dict[str, str]:
+    """Lines of /proc/net/if_inet6: those that others can reach, none that is only for the link."""
+    found: dict[str, str] = {}
+    for line in table.splitlines():
+        fields = line.split()
+        if len(fields) == 6 and fields[3] == "00" and fields[5] != "lo":
+            found.setdefault(fields[5], socket.inet_ntop(socket.AF_INET6, bytes.fromhex(fields[0])))
+    return found
+
+
+def routes6(table: str) -> list[dict[str, Any]]:
+    """Lines of /proc/net/ipv6_route; the link's own and those to addresses of this host are no way out."""
+    found = []
+    for line in table.splitlines():
+        fields = line.split()
+        if len(fields) < 10 or fields[9] == "lo" or fields[0].startswith(("fe80", "ff")):
+            continue
+        flags = int(fields[8], 16)
+        if flags & ROUTE_UP and not flags & ROUTE_REJECT:
+            network = socket.inet_ntop(socket.AF_INET6, bytes.fromhex(fields[0]))
+            entry = {"network": "%s/%d" % (network, int(fields[1], 16)), "interface": fields[9]}
+            found.append(dict(entry, metric=int(fields[5], 16)))
     return found
 
 

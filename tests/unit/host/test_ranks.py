@@ -67,3 +67,23 @@ def test_routes_of_the_kernel() -> None:
         {"network": "10.9.0.0/16", "interface": "ib0", "metric": 0},
     ]
     assert networks.routes("") == []
+
+
+def test_addresses_and_routes_of_ipv6() -> None:
+    table = (
+        "20010db8000000000000000000000011 02 40 00 80 eth0\n"
+        "fe80000000000000021122fffe334455 02 40 20 80 eth0\n"
+        "00000000000000000000000000000001 01 80 10 80 lo\n"
+    )
+    assert networks.addresses6(table) == {"eth0": "2001:db8::11"}
+    zero = "0" * 32
+    table = (
+        f"20010db8000000000000000000000000 40 {zero} 00 {zero} 00000100 00000001 00000000 00000001 eth0\n"
+        f"{zero} 00 {zero} 00 20010db8000000000000000000000001 00000400 00000001 00000000 00000003 eth0\n"
+        f"fe800000000000000000000000000000 40 {zero} 00 {zero} 00000100 00000001 00000000 00000001 eth0\n"
+        f"{zero} 00 {zero} 00 {zero} ffffffff 00000001 00000000 00200200 lo\n"
+    )
+    assert networks.routes6(table) == [
+        {"network": "2001:db8::/64", "interface": "eth0", "metric": 256},
+        {"network": "::/0", "interface": "eth0", "metric": 1024},
+    ]
