@@ -121,9 +121,13 @@ def _layers(
     together = {"base", "common", "vllm"} if "vllm" in names else set()
     with ThreadPoolExecutor(max_workers=4) as pool:
         made = {pool.submit(directory, name): name for name in names}
+        failure: Exception | None = None
         for done in as_completed(made):
-            if made[done] not in together:
+            failure = done.exception() or failure  # type: ignore[assignment]
+            if made[done] not in together and not done.exception():
                 yield made[done], storage.layer(done.result())
+    if failure:
+        raise failure
     directories = {name: future.result() for future, name in made.items() if name in together}
     if together:
         _finish_vllm(directories["vllm"] / PACKAGES)
