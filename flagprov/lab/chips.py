@@ -48,6 +48,7 @@ KINDS = (
     Emulated("ascend-a2", "a2", "ascend", "/data", described={"DEVICES": "8", "UNHEALTHY": ""}),
     Emulated("graviton4", "graviton", "graviton", "/nfs", arch="arm64"),
 )
+MOST = 10  # of a kind
 CHIPS = tuple(kind.chip for kind in KINDS)
 
 
@@ -55,8 +56,17 @@ CHIPS = tuple(kind.chip for kind in KINDS)
 class ChipHost:
     """One host of a kind."""
 
-    name: str
     kind: Emulated
+    number: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind.name}-{self.number}"
+
+    @property
+    def slot(self) -> int:
+        """Its own among all chip hosts, from 1, whichever others there are."""
+        return KINDS.index(self.kind) * MOST + self.number
 
 
 def chip_hosts(chips: Sequence[str]) -> tuple[ChipHost, ...]:
@@ -68,7 +78,9 @@ def chip_hosts(chips: Sequence[str]) -> tuple[ChipHost, ...]:
         if chip not in known:
             raise LabError(f"the lab has no hosts of {chip}", remedy=f"--chips takes {', '.join(known)}")
         counts[chip] = counts.get(chip, 0) + 1
-        found.append(ChipHost(f"{known[chip].name}-{counts[chip]}", known[chip]))
+        if counts[chip] > MOST:
+            raise LabError(f"{counts[chip]} hosts of {chip} cannot be", remedy=f"a lab has at most {MOST}")
+        found.append(ChipHost(known[chip], counts[chip]))
     return tuple(found)
 
 

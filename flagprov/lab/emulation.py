@@ -24,12 +24,12 @@ def wanted_hosts(
     }
     cards.write_weights(layout.weights, cards.releases_of([host.kind.chip for host in special]))
     found = []
-    for number, host in enumerate(special, 1):
+    for host in special:
         share = f"{layout.weights}{host.kind.weights}:{host.kind.weights}"
         found.append(
             Wanted(
                 host.name,
-                network.chip_host_address(subnet, number),
+                network.chip_host_address(subnet, host.slot),
                 images[host.kind.arch],
                 options=("--volume", share),
                 files=hardware_files(host.kind),
