@@ -82,6 +82,7 @@ def provision(
                 **variables,
                 "flagprov_allow_disruption": allow_disruption,
                 "flagprov_allow_reboot": allow_reboot,
+                "flagprov_batch": "100%",
             },
             playbook=playbook,
         )

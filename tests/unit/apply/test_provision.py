@@ -87,6 +87,7 @@ def test_what_ansible_is_given(ansible: Any, tmp_path: Path) -> None:
         "flagprov_fingerprints": {"one": fingerprint(HOST)},
         "flagprov_allow_disruption": True,
         "flagprov_allow_reboot": False,
+        "flagprov_batch": "100%",
     }
     settings = given["envvars"]
     assert settings["ANSIBLE_FORKS"] == "1"
