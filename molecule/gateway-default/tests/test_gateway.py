@@ -48,3 +48,9 @@ def test_its_sockets_are_roots(host: Any) -> None:
 def test_a_reload_is_taken_up(host: Any) -> None:
     assert host.run("systemctl reload flagprov-gateway").rc == 0
     assert ask(host, "/health")[0] == 200
+
+
+def test_settings_are_for_the_host_program(host: Any) -> None:
+    settings = json.loads(host.file("/etc/flagprov-gateway/settings.json").content_string)
+    assert settings["url"].endswith(":8000")
+    assert settings["standstill_s"] == 15
