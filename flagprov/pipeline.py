@@ -13,6 +13,7 @@ from typing import Any
 from flagprov.apply.bring import Bringing, Brought
 from flagprov.apply.converge import OnEvent, failed
 from flagprov.apply.lease import Lease
+from flagprov.apply.preflight import new_groups, preflight
 from flagprov.apply.record import RunRecord
 from flagprov.distribute import supply, weights
 from flagprov.doctor.gather import Examination, is_new
@@ -267,6 +268,9 @@ def _apply(
             {n: b for n, b in staged.items() if not (n in roles.waiting and b.outcome.step == "image")}
         )
         digests |= dict.fromkeys(able, "")
+    groups = new_groups(picture.placement.replicas, surveys, set(going) - set(brought))
+    unmet = preflight(connections, job.fleet.hosts, groups)
+    brought.update({name: _failure(error) for name, error in unmet.items()})
     for name, why in halves(picture.placement.replicas, set(going) - set(brought)).items():
         brought[name] = _failure(HostError(name, "placement", why, remedy="mend that host first"))
 

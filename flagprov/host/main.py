@@ -30,6 +30,10 @@ def answer(request: dict[str, object]) -> dict[str, object]:
         from flagprov.host.status import status
 
         return status(request)
+    if op == "preflight":
+        from flagprov.host.preflight import preflight
+
+        return preflight(request)
     if op == "verify":
         from flagprov.host.verify import verify
 
