@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flagprov.access import fit_chip, fit_variant
 from flagprov.cluster import spread_over_nodes
@@ -21,6 +22,9 @@ from flagprov.models.release import Release, Variant
 from flagprov.placement import Wish
 from flagprov.serving import Serving, image_key
 from flagprov.site import Site
+
+if TYPE_CHECKING:
+    from flagprov.distribute.bundle import Bundle
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,7 @@ class Job:
     allow_disruption: bool = False
     allow_reboot: bool = False
     files: tuple[tuple[str, int, str], ...] = ()  # of the weights, where the site has locked them
+    bundle: Bundle | None = None  # where images and weights come from, and nothing else
     unprivileged: tuple[str, ...] = ()  # hosts whose containers get no more than they need
 
     def wishes(self, surveys: Mapping[str, Survey]) -> list[Wish]:
@@ -121,13 +126,20 @@ def prepare(request: Request) -> Job:
     from flagprov.chips import load_chips
     from flagprov.settings import apply_settings, merge_settings, parse_sets
 
-    release = load_release(str(request.release))
+    named = str(request.release)
+    bundle = _bundle(request.inventory, named)
+    release = bundle.release if bundle else load_release(named)
     chips = load_chips()
     sets = parse_sets(request.sets)
     fleet = loading.result()
     site = Site(fleet.site)
-    release = with_lock(release, site.lock_file(release.name))
-    files = locked_files(release, site.lock_file(release.name))
+    if bundle:  # nothing else counts, and no host pulls
+        files = bundle.files
+        fanned = (replace(h, variables={**h.variables, "flagprov_images": "fan-out"}) for h in fleet.hosts)
+        fleet = replace(fleet, hosts=tuple(fanned))
+    else:
+        release = with_lock(release, site.lock_file(release.name))
+        files = locked_files(release, site.lock_file(release.name))
     variants: dict[str, Variant] = {}
     replicas: set[int | None] = set()
     keys: dict[str, frozenset[str]] = {}
@@ -168,7 +180,17 @@ def prepare(request: Request) -> Job:
         allow_disruption=request.allow_disruption,
         allow_reboot=request.allow_reboot,
         unprivileged=tuple(unprivileged),
+        bundle=bundle,
     )
+
+
+def _bundle(inventory: Path, named: str) -> Bundle | None:
+    """A release may be given by the bundle that it is in."""
+    if not named.endswith(".tar"):
+        return None
+    from flagprov.distribute.bundle import open_bundle
+
+    return open_bundle(Path(named), Site(Fleet(inventory, ()).site))
 
 
 def _check_groups(fleet: Fleet, variants: Mapping[str, Variant], replicas: int | None) -> None:

@@ -11,12 +11,13 @@ from flagprov.cli.screen import Run, require_consent
 
 @click.command("deploy")
 @options.inventory
-@options.release
+@options.maybe_release
 @options.limit
 @options.sets
 @options.force
 @options.allow_disruption
 @options.allow_reboot
+@click.option("--bundle", metavar="FILE", help="All there is of the release: nothing is pulled or fetched.")
 @options.yes
 @options.output()
 @options.quiet
@@ -24,24 +25,27 @@ from flagprov.cli.screen import Run, require_consent
 def command(
     run: Run,
     inventory: str,
-    release: str,
+    release: str | None,
     limit: str | None,
     sets: tuple[str, ...],
     force: tuple[str, ...],
     allow_disruption: bool,
     allow_reboot: bool,
+    bundle: str | None,
     yes: bool,
     quiet: bool,
 ) -> int:
     """Bring RELEASE to the hosts of INVENTORY and prove that it serves.
 
-    RELEASE is a name from `flagprov releases list`, or the path of a release file of your own. Only what
-    is missing is done: a second run finds no change.
+    RELEASE is a name from `flagprov releases list`, the path of a release file of your own, or a bundle
+    (`flagprov bundle`). Only what is missing is done: a second run finds no change.
     """
     from flagprov import pipeline
     from flagprov.preparation import prepare
 
-    wanted = request(inventory, release, limit, sets, force, allow_disruption, allow_reboot)
+    if (release is None) == (bundle is None):
+        raise click.UsageError("a release is to be named, or a bundle with --bundle FILE")
+    wanted = request(inventory, bundle or release, limit, sets, force, allow_disruption, allow_reboot)
     require_consent(run, yes, lambda: prepare(wanted))
     return change(
         run, lambda approve, on_event: pipeline.deploy(wanted, approve=approve, on_event=on_event),

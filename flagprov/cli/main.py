@@ -40,6 +40,7 @@ VERBS = {
     "trust": "Write the hosts' SSH keys into the site's known_hosts.",
     "releases": "List the catalog, or show a release.",
     "images": "Copy images to a site's own registry.",
+    "bundle": "Pack a release, its images and its weights into one file.",
     "lab": "Build, look at and take down the embedded fleet on this machine.",
 }
 EPILOG = """\b

@@ -127,8 +127,12 @@ def bring(
     names = set(lacking(looks)) - set(excluded)
     if names:
         hosts = [host for host in job.fleet.hosts if host.name in names]
-        with ExitStack() as stack:
-            work.bring(hosts, surveys, _Upstream(job, on_event, stack).find)
+        if job.bundle is not None:
+            bundle = job.bundle
+            work.bring(hosts, surveys, lambda host, arch: bundle.image(str(host.chip), arch))
+        else:
+            with ExitStack() as stack:
+                work.bring(hosts, surveys, _Upstream(job, on_event, stack).find)
     return work
 
 

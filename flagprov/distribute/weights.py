@@ -146,6 +146,8 @@ def find_supply(job: Job, holding: Sequence[Host]) -> Supply | None:
     """The nearest source: a host that has the weights, a directory here, the hub."""
     release = job.release
     source = release.weights.source
+    if job.bundle is not None and job.bundle.files:
+        return Supply("from the bundle", Here(job.bundle.weights))
     if holding:
         first = holding[0]
         path = weights_path(release, first)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from .conftest import Lab
+from .conftest import ROOT, Lab
 
 RELEASE = "qwen3-tiny-standin"
 
@@ -38,3 +39,21 @@ def test_an_image_comes_to_every_host_without_its_registry(fanned: Lab) -> None:
         assert "127.0.0.1" not in fanned.on(host, "docker images --digests")
         assert fanned.on(host, "ls /var/lib/flagprov/oci") == ""
     assert fanned.deploy(RELEASE)["changes"] == 0
+
+
+def test_a_bundle_is_all_that_a_deploy_needs(fanned: Lab, tmp_path: Path) -> None:
+    file = tmp_path / "standin.tar"
+    weights = ROOT / "build" / "lab" / "model" / "Qwen3-Tiny"
+    words = ("--inventory", fanned.inventory, "--weights", weights, "--output", file)
+    packed = fanned.flagprov("bundle", RELEASE, *words)
+    assert packed.code == 0, packed
+    for host in fanned.hosts:
+        fanned.on(host, "mv /srv/models/Qwen3-Tiny /srv/models/away")
+    try:
+        result = fanned.flagprov("deploy", fanned.inventory, "--bundle", file, "--yes", "--output", "json")
+        assert result.code == 0, result
+        assert fanned.states(RELEASE) == dict.fromkeys(fanned.hosts, "ready")
+        assert fanned.flagprov("plan", fanned.inventory, file).code == 0
+    finally:
+        for host in fanned.hosts:
+            fanned.on(host, "rm -rf /srv/models/Qwen3-Tiny; mv /srv/models/away /srv/models/Qwen3-Tiny")

@@ -115,7 +115,7 @@ def test_interrupted_amid_changes(pipeline: Any, invoke: Any) -> None:
     [
         (("deplyo",), "there is no verb 'deplyo'; did you mean deploy?"),
         (("xyz",), "there is no verb 'xyz'\n"),
-        (("deploy", "lab.ini"), "missing argument 'RELEASE'"),
+        (("deploy", "lab.ini"), "a release is to be named"),
         (("deploy", "lab.ini", "r", "--set", "port"), "'port' is not KEY=VALUE"),
         (("deploy", "lab.ini", "r", "--set", "=1"), "'=1' is not KEY=VALUE"),
         (("status", "lab.ini", "--output", "xml"), "'xml' is not one of"),

@@ -1,0 +1,104 @@
+"""`flagprov bundle`: bring here what a release needs, and write it into one file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from flagprov.chips import load_chips
+from flagprov.distribute.bundle import BundledImage, Listed, Say, write
+from flagprov.distribute.fetch import fetch_here
+from flagprov.distribute.images import ARCHITECTURES, FromRegistry
+from flagprov.distribute.layouts import fetch_layout
+from flagprov.distribute.lock import hashed
+from flagprov.distribute.registry import Registry, split
+from flagprov.errors import FlagprovError, UsageError
+from flagprov.models.event import Event
+from flagprov.models.fleet import Fleet
+from flagprov.models.release import Release
+from flagprov.serving import site_reference
+
+
+def pack(
+    release: Release,
+    chips: Sequence[str],
+    fleet: Fleet | None,
+    weights: Path | None,
+    cache: Path,
+    output: Path,
+    say: Say,
+) -> int:
+    """Size of the file. `fleet` says under which names images are pulled here, `weights` where they lie."""
+    unknown = [chip for chip in chips if chip not in release.variants]
+    if unknown:
+        known = ", ".join(sorted(release.variants))
+        raise UsageError(f"release {release.name} has no variant for {unknown[0]}", remedy=f"it has {known}")
+    folder, files = _weights(release, weights, cache, say)
+    images: dict[str, BundledImage] = {}
+    with ExitStack() as stack:
+        for chip in chips or sorted(release.variants):
+            for image in _images(release, chip, fleet, cache, stack, say):
+                known_image = images.setdefault(image.layout.manifest, image)
+                together = tuple(dict.fromkeys((*known_image.chips, chip)))
+                images[image.layout.manifest] = replace(known_image, chips=together)
+    return write(release, list(images.values()), folder, files, output, say)
+
+
+def _weights(release: Release, given: Path | None, cache: Path, say: Say) -> tuple[Path, list[Listed]]:
+    source = release.weights.source
+    if given is None and source.startswith("file://"):
+        given = Path(source.removeprefix("file://"))
+    if given is not None:
+        if not (given / "config.json").is_file():
+            raise UsageError(
+                f"{given}: no weights lie there", remedy=f"--weights DIRECTORY, with those of {source}"
+            )
+        say(f"hashing {given}")
+        return given, hashed(given)
+    if "://" not in source:
+        raise UsageError(
+            f"{source}: its weights lie on a host", remedy="--weights DIRECTORY, with a copy of them"
+        )
+    folder = cache / "weights" / release.name
+
+    def told(event: Event) -> None:
+        if event.text:
+            say(f"{event.step}: {event.text}")
+
+    return folder, fetch_here(source, release.weights.revision, folder, told)
+
+
+def _images(
+    release: Release, chip: str, fleet: Fleet | None, cache: Path, stack: ExitStack, say: Say
+) -> list[BundledImage]:
+    """The chip's image for each processor for which there is one."""
+    image = release.variants[chip].image
+    host = next((host for host in fleet.hosts if host.chip == chip), None) if fleet else None
+    reference = site_reference(image.reference, host.registries) if host else image.reference
+    authorities = (host.variables.get("container_engine_registry_cas") or {}) if host else {}
+    name, repository, _ = split(reference)
+    authority = Path(str(authorities[name])) if name in authorities else None
+    source = FromRegistry(stack.enter_context(Registry(name, repository, authority)), reference)
+    found: list[BundledImage] = []
+    for processor in load_chips()[chip].detection.arch:
+        architecture = ARCHITECTURES[processor]
+        if _is_for(source, architecture):
+            layout = fetch_layout(source, reference, architecture, image.digests, cache / "oci", say)
+            found.append(BundledImage((chip,), architecture, layout))
+    if not found:
+        raise FlagprovError(f"{reference}: is for another processor than those of {chip}")
+    return found
+
+
+def _is_for(source: FromRegistry, architecture: str) -> bool:
+    try:
+        data, _ = source.parts([architecture]).manifests[0]
+    except FlagprovError as error:
+        if "has no image for" in error.message:
+            return False
+        raise
+    config = b"".join(source.blob(str(json.loads(data)["config"]["digest"])))
+    return str(json.loads(config).get("architecture")) == architecture
