@@ -21,7 +21,9 @@ HIGHEST = 65535 - RENDEZVOUS - 1
 RAY_PORTS = {
     "port": 2, "node-manager-port": 3, "object-manager-port": 4, "runtime-env-agent-port": 5,
     "dashboard-agent-listen-port": 6, "dashboard-agent-grpc-port": 7, "metrics-export-port": 8,
+    "ray-client-server-port": 10, "dashboard-port": 11,
 }  # fmt: skip
+RAY_HEAD_ONLY = ("port", "ray-client-server-port", "dashboard-port")
 SSH = 9
 RAY_WORKERS = (100, 399)
 HIGHEST_RAY = 65535 - RENDEZVOUS - RAY_WORKERS[1]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 START_S = 120.0  # what Ray gets to start on a node, and the nodes to join
 ASK_S = 30.0
+HEAD_ONLY = ("port", "ray-client-server-port", "dashboard-port")
 FIRST = "first"  # below the experiment's directory; before everything else on the PATH
 DAEMONS = ("raylet", "gcs_server")  # as the kernel names them
 NODE = re.compile(r"^\s*\d+ node_\w+", re.MULTILINE)
@@ -69,9 +70,10 @@ class Ray:
         """The wrapper; the same path on every node, since FlagScale calls the head's there."""
         os.makedirs(self.folder, exist_ok=True)
         path = os.path.join(self.folder, "ray")
-        others = sorted((name, port) for name, port in self.ports.items() if name != "port")
-        fixed = ["--%s=%d" % each for each in others]
-        only = ["--port=%d" % self.port(), "--include-dashboard=false", "--disable-usage-stats"]
+        named = sorted(self.ports.items())
+        fixed = ["--%s=%d" % each for each in named if each[0] not in HEAD_ONLY]
+        only = ["--%s=%d" % each for each in named if each[0] in HEAD_ONLY]
+        only += ["--include-dashboard=false", "--disable-usage-stats"]
         text = WRAPPER % {
             "joined": shlex.quote("--address=%s" % self.place()),
             "only": " ".join(only),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flagprov.cluster import ray_ports, ssh_port
+from flagprov.cluster import RAY_HEAD_ONLY, ray_ports, ssh_port
 from flagprov.errors import ReleaseError
 from flagprov.models.release import LaunchKind
 from flagprov.runner.inputs import LaunchInputs
@@ -73,9 +73,9 @@ def ssh_document(launch: LaunchInputs) -> dict[str, Any] | None:
 def spanning_ports(launch: LaunchInputs) -> list[int]:
     """What a node listens on beside the engine; Ray's workers take theirs as they come."""
     ray, ssh = ray_document(launch), ssh_document(launch)
-    ports = [] if ray is None else [port for name, port in ray["ports"].items() if "worker" not in name]
-    if ray is not None and launch.rank:
-        ports.remove(ray["ports"]["port"])
+    left_out = RAY_HEAD_ONLY if launch.rank else ()
+    named = ray["ports"].items() if ray is not None else ()
+    ports = [port for name, port in named if "worker" not in name and name not in left_out]
     return ports + ([ssh["port"]] if ssh and launch.rank else [])
 
 
