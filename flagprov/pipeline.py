@@ -85,6 +85,7 @@ def deploy(
     """
     begun = time.monotonic()
     job = prepare(request)
+    options = replace(options, golden=job.release.golden)
     with Connections(job.fleet) as connections, Gateways(job.fleet) as gateways:
         picture = _draw(job, connections, gateways, verb, options)
         if picture.plan.changes == 0:
@@ -244,7 +245,7 @@ def _apply(
     digests = {host.host: "" if host.pending else host.digest for host in picture.plan.hosts()}
     needy = [host.host for host in picture.plan.hosts() for step in host.steps if step.action == "provision"]
     surveys = dict(picture.surveys)
-    roles = Provisioning(job, connections, lease, record, surveys, picture.placement, needy)
+    roles = Provisioning(job, connections, lease, record, surveys, picture.placement, needy, gateways)
     brought = roles.first()
     gateways.provision(picture.plan, job, record)
     for name in set(brought) & set(picture.looks):

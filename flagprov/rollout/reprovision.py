@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import time
+from typing import Any
 
 from flagprov.apply.bring import Brought
 from flagprov.apply.converge import converge, failed
@@ -13,6 +14,7 @@ from flagprov.apply.record import RunRecord
 from flagprov.desired import stopped
 from flagprov.doctor.gather import Examination
 from flagprov.errors import HostError, UnreachableError
+from flagprov.gateway.gateways import Gateways
 from flagprov.models.desired import Placement, Resource, Stage
 from flagprov.models.event import Event
 from flagprov.models.fleet import Host
@@ -83,6 +85,7 @@ class Provisioning:
     surveys: dict[str, Survey]
     placement: Placement
     needy: Sequence[str]
+    gateways: Gateways | None = None
     outcomes: dict[str, HostOutcome] = field(default_factory=dict)  # of the hosts that were provisioned
 
     def __post_init__(self) -> None:
@@ -112,14 +115,49 @@ class Provisioning:
         if not due:
             return {}
         self.waiting.difference_update(due)
-        broken = _errors(self.connections.each(hosts_of(self.job.fleet, due), self._drain))
+        broken = self._leave_gateways(due)
+        due = [name for name in due if name not in broken]
+        broken |= _errors(self.connections.each(hosts_of(self.job.fleet, due), self._drain))
         broken |= self._roles([name for name in due if name not in broken])
         broken |= self._look_again([name for name in due if name not in broken])
         fit = [name for name in due if name not in broken]
         broken |= _errors(self.connections.each(hosts_of(self.job.fleet, fit), self._return_others))
         back = [name for name in broken if name in self._stopped]
         self.connections.each(hosts_of(self.job.fleet, back), self._return_all)
+        for name in due:
+            if (error := self._return_to_gateways(name)) and name not in broken:
+                broken[name] = error
         return broken
+
+    def _others(self, name: str) -> list[Running]:
+        """Replicas of other releases, which this run would not touch but for the host under them."""
+        running = self.surveys[name].running
+        return [r for r in running if r.state in UP and r.release != self.job.release.name]
+
+    def _leave_gateways(self, names: Sequence[str]) -> dict[str, HostError]:
+        """Those of this release are out of them already."""
+        others = sorted({running.replica for name in names for running in self._others(name)})
+        if self.gateways is None or not others:
+            return {}
+        try:
+            self.gateways.leave(others)
+        except HostError as error:
+            return {name: HostError(name, "gateway", f"{error.host}: {error.message}") for name in names}
+        return {}
+
+    def _return_to_gateways(self, name: str) -> HostError | None:
+        probes: dict[str, list[Mapping[str, Any]]] = {}
+        for running in self._stopped.get(name, ()):
+            record = self.surveys[name].records.get(running.replica) or {}
+            if running.release != self.job.release.name and record.get("probe"):
+                probes.setdefault(running.release, []).append(record["probe"])
+        if self.gateways is not None:
+            for release, found in probes.items():
+                try:
+                    self.gateways.admit(release, found)
+                except HostError as error:
+                    return HostError(name, "gateway", f"{error.host}: {error.message}", remedy=error.remedy)
+        return None
 
     def _drain(self, session: Session) -> None:
         host = session.host.name

@@ -133,6 +133,12 @@ class World:
             else:
                 self.log.append(f"{resource.kind} {resource.replica}")
 
+    def leave(self, replicas: Sequence[str]) -> None:
+        self.log.append(f"no requests for {', '.join(replicas)}")
+
+    def admit(self, release: str, probes: Sequence[Any]) -> None:
+        self.log.append(f"requests for {', '.join(probe['replica'] for probe in probes)}")
+
     def each(self, hosts: Sequence[Host], function: Callable[[Any], Any]) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for host in hosts:
@@ -159,7 +165,10 @@ def provisioning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[W
         events: Any = lambda event: None  # noqa: E731
         events.directory = tmp_path
         nothing = cast(Any, None)
-        return Provisioning(this, cast(Any, world), nothing, events, {"a": before}, Placement(()), ["a"])
+        gateways = cast(Any, world)
+        return Provisioning(
+            this, cast(Any, world), nothing, events, {"a": before}, Placement(()), ["a"], gateways
+        )
 
     return make
 
@@ -177,10 +186,11 @@ def test_a_serving_host_waits_for_its_batch(provisioning: Callable[[World], Prov
     assert world.log == []
     assert roles.in_batch(["a"]) == {}
     assert world.log == [
-        f"stop {RELEASE}-0", "stop other-0", "roles on a", "start other-0", "probe other-0",
+        "no requests for other-0", f"stop {RELEASE}-0", "stop other-0", "roles on a",
+        "start other-0", "probe other-0", "requests for other-0",
     ]  # fmt: skip
     assert roles.in_batch(["a"]) == {}  # once is enough
-    assert world.log[5:] == []
+    assert world.log[7:] == []
 
 
 @pytest.mark.parametrize(
@@ -193,4 +203,4 @@ def test_what_was_drained_is_started_again_when_it_fails(
 ) -> None:
     (error,) = provisioning(world).in_batch(["a"]).values()
     assert error.message == message
-    assert world.log[3:] == [f"start {RELEASE}-0", "start other-0"]
+    assert world.log[4:] == [f"start {RELEASE}-0", "start other-0", "requests for other-0"]
