@@ -85,6 +85,7 @@ def deploy(
     """
     begun = time.monotonic()
     job = prepare(request)
+    options = replace(options, golden=job.release.golden)
     with Connections(job.fleet) as connections, Gateways(job.fleet) as gateways:
         picture = _draw(job, connections, gateways, verb, options)
         if picture.plan.changes == 0:

@@ -43,9 +43,10 @@ def sums(body: bytes) -> dict[str, float]:
     return found
 
 
-def completion(spec: dict[str, Any], tokens: int, timeout: float) -> dict[str, Any]:
+def completion(
+    spec: dict[str, Any], tokens: int, timeout: float, prompt: str = "Say hello."
+) -> dict[str, Any]:
     """One timed completion; raises NoAnswer."""
-    prompt = "Say hello."
     body: dict[str, Any] = {"model": spec["model"], "max_tokens": tokens, "temperature": 0}
     if spec["readiness"] == "chat":
         body["messages"] = [{"role": "user", "content": prompt}]

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 TOKENS = 16
+GOLDEN_TIMEOUT_S = 120.0
 
 
 def measure(request: dict[str, Any]) -> dict[str, Any]:
@@ -21,13 +22,25 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
     if spec["readiness"] not in engine.PATHS:
         now = engine.state(spec)
         ready = now["state"] == "ready"
-        return {"seconds": [], "errors": [] if ready else [now["detail"]], "texts": [], "tokens_per_s": 0.0}
+        errors = [] if ready else [now["detail"]]
+        return {"seconds": [], "errors": errors, "texts": [], "tokens_per_s": 0.0, "golden": []}
     for _ in range(int(request.get("warm_up", 0))):
         try:
             engine.completion(spec, TOKENS, timeout=request["timeout_s"])
         except NoAnswer:
             break
-    return _load(spec, int(request["requests"]), int(request["concurrent"]), float(request["timeout_s"]))
+    found = _load(spec, int(request["requests"]), int(request["concurrent"]), float(request["timeout_s"]))
+    golden = request.get("golden")
+    if golden:
+        try:
+            found["golden"] = [_greedy(spec, golden, prompt) for prompt in golden["prompts"]]
+        except NoAnswer as error:
+            found["errors"].append(str(error))
+    return found
+
+
+def _greedy(spec: dict[str, Any], golden: dict[str, Any], prompt: str) -> str:
+    return str(engine.completion(spec, int(golden["tokens"]), GOLDEN_TIMEOUT_S, prompt)["text"])
 
 
 def _load(spec: dict[str, Any], requests: int, concurrent: int, timeout_s: float) -> dict[str, Any]:
@@ -65,4 +78,5 @@ def _load(spec: dict[str, Any], requests: int, concurrent: int, timeout_s: float
         "errors": errors,
         "texts": [texts[number] for number in sorted(texts)],
         "tokens_per_s": round(len(seconds) * TOKENS / took, 3),
+        "golden": [],
     }

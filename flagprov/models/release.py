@@ -70,6 +70,14 @@ class Readiness(Strict):
         return self
 
 
+class Golden(Strict):
+    """Prompts whose greedy answers a change must not alter."""
+
+    prompts: tuple[str, ...] = Field(min_length=1, description="each answered greedily")
+    tokens: int = Field(32, ge=1, description="of each answer")
+    tolerance: float = Field(0.0, ge=0, le=1, description="share of the words that may differ")
+
+
 class Image(Strict):
     reference: str = Field(pattern=r"^[^\s]+$", description="registry/name:tag that is served")
     digests: tuple[Digest, ...] = Field((), description="config, manifest or index digests; any of them")
@@ -173,6 +181,7 @@ class Release(Strict):
     model: Model
     weights: Weights
     readiness: Readiness = Readiness()
+    golden: Golden | None = Field(None, description="what a rollout compares with the answers from before")
     variants: dict[Name, Variant] = Field(min_length=1, description="by chip")
     warnings: tuple[str, ...] = ()
     provenance: dict[str, str] = Field({}, description="dotted key -> where the fact came from")

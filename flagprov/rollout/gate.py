@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
 from flagprov.errors import HostError
+from flagprov.models.release import Golden
 from flagprov.rollout.options import Options
 from flagprov.transport import Session
 
@@ -21,6 +22,7 @@ class Figures:
     errors: tuple[str, ...]
     texts: tuple[str, ...]
     tokens_per_s: float
+    golden: tuple[str, ...] = ()  # answers to the release's golden prompts
 
 
 def measure(session: Session, probe: Mapping[str, Any], options: Options, warm_up: int) -> Figures:
@@ -32,11 +34,16 @@ def measure(session: Session, probe: Mapping[str, Any], options: Options, warm_u
             "concurrent": options.concurrent,
             "timeout_s": options.latency_s or TIMEOUT_S,
             "warm_up": warm_up,
+            "golden": options.golden.model_dump(mode="json") if options.golden else None,
         }
     )
     try:
         return Figures(
-            tuple(answer["seconds"]), tuple(answer["errors"]), tuple(answer["texts"]), answer["tokens_per_s"]
+            tuple(answer["seconds"]),
+            tuple(answer["errors"]),
+            tuple(answer["texts"]),
+            answer["tokens_per_s"],
+            tuple(answer.get("golden", ())),
         )
     except (KeyError, TypeError) as error:
         raise HostError(session.host.name, "gate", f"its answer is not understood: {error!r}") from None
@@ -58,4 +65,26 @@ def judge(before: Figures | None, after: Figures, options: Options) -> str:
             return f"a completion takes {slow:.2f} s, it took {median(before.seconds):.2f} s before"
     if not any(after.texts):
         return "its completions are empty"
-    return ""
+    return _golden(before.golden, after.golden, options.golden) if before and options.golden else ""
+
+
+def _golden(before: Sequence[str], after: Sequence[str], golden: Golden) -> str:
+    """Greedy answers against those from before: what follows the first other word is another answer."""
+    if not before or len(before) != len(after):
+        return ""
+    words = [text.split() for text in before]
+    same = [_in_common(one, text.split()) for one, text in zip(words, after, strict=True)]
+    total = sum(len(one) for one in words)
+    differing = 1 - sum(same) / total if total else float(list(before) != list(after))
+    if differing <= golden.tolerance:
+        return ""
+    worst = min(range(len(words)), key=lambda i: same[i] / max(1, len(words[i])))
+    return (
+        f"{differing:.0%} of its golden answers differ from before, {golden.tolerance:.0%} may: "
+        f"{golden.prompts[worst]!r} was {before[worst][:80]!r}, is {after[worst][:80]!r}"
+    )
+
+
+def _in_common(one: Sequence[str], other: Sequence[str]) -> int:
+    pairs = zip(one, other, strict=False)
+    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from flagprov.models.release import Golden
 from flagprov.rollout.order import Size
 
 QUARTER = Size(percent=25)
@@ -24,3 +25,4 @@ class Options:
     latency_s: float | None = None  # of one completion; None: against the replica's own figures from before
     slowdown: float = 3.0  # how much slower than before is still good
     allow_downtime: bool = False
+    golden: Golden | None = None  # the release's

@@ -60,8 +60,9 @@ def test_a_change_goes_batch_after_batch_and_back(serving: Lab) -> None:
     [
         ("env.STANDIN_FAIL_AT_START=on order", "on order"),
         ('env.STANDIN_ORDERS={"hang": true}', "did not answer"),
+        ('env.STANDIN_ORDERS={"nonsense": true}', "golden answers differ"),
     ],
-    ids=["dies at start", "hangs while /health says 200"],
+    ids=["dies at start", "hangs while /health says 200", "answers nonsense"],
 )
 def test_a_failed_canary_is_put_back_and_the_rest_is_not_touched(
     serving: Lab, order: str, reason: str

@@ -2,6 +2,7 @@
 
 import pytest
 
+from flagprov.models.release import Golden
 from flagprov.rollout.gate import Figures, judge
 from flagprov.rollout.options import Options
 
@@ -27,5 +28,31 @@ def figures(*seconds: float, errors: tuple[str, ...] = (), text: str = "hello") 
 )
 def test_judge(before: Figures | None, after: Figures, options: Options, reason: str) -> None:
     found = judge(before, after, options)
+    assert reason in found
+    assert bool(reason) == bool(found)
+
+
+def golden(*answers: str) -> Figures:
+    return Figures((0.1,), (), ("hello",), 10.0, answers)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "tolerance", "reason"),
+    [
+        (("a b c d", "e f"), ("a b c d", "e f"), 0.0, ""),
+        (("a b c d", "e f"), ("a b x d", "e f"), 0.0, "33% of its golden answers differ"),
+        (("a b c d", "e f"), ("a b x d", "e f"), 0.4, ""),
+        (("a b c d", "e f"), ("a b c d e", "e f"), 0.0, ""),
+        (("a b c d", "e f"), ("!!!!", "!!"), 0.5, "'one' was 'a b c d', is '!!!!'"),
+        (("", ""), ("", ""), 0.0, ""),
+        (("", ""), ("x", ""), 0.0, "differ"),
+        ((), ("x", "y"), 0.0, ""),
+    ],
+)
+def test_golden_answers(
+    before: tuple[str, ...], after: tuple[str, ...], tolerance: float, reason: str
+) -> None:
+    options = Options(golden=Golden(prompts=("one", "two"), tolerance=tolerance))
+    found = judge(golden(*before), golden(*after), options)
     assert reason in found
     assert bool(reason) == bool(found)
