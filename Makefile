@@ -1,11 +1,11 @@
 # The two commands that matter: make demo, make test. Both do all the set-up themselves.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-multinode check test test-all molecule benchmark-distribution clean
+.PHONY: help setup demo demo-multinode check test test-all molecule benchmark benchmark-distribution clean
 SHELL := /bin/bash
 FLAGPROV := .venv/bin/python -m flagprov
 
 help: ## what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-24s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## virtual environment with all that development needs
 	@scripts/bootstrap.sh
@@ -36,6 +36,10 @@ test-all: ## all tests, also those that take longer than an hour
 molecule: ## the roles' own tests: make molecule ROLE=container_engine
 	@scripts/bootstrap.sh lab
 	@scripts/molecule.sh $(ROLE)
+
+benchmark: ## a rollout beside pyinfra, Mitogen and Ansible on the same hosts: make benchmark N=4
+	@scripts/bootstrap.sh lab
+	@benchmarks/rollout/run.sh $(if $(N),--hosts $(N))
 
 benchmark-distribution: ## files to many hosts behind narrow links, beside scp, rsync and Ansible's copy
 	@scripts/bootstrap.sh lab
