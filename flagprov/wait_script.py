@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 
 from flagprov.access import chip_mounts, own_nodes
@@ -32,10 +33,19 @@ wait_for() {{
         waited=$((waited + 1))
     done
 }}
-while read -r point; do
+{tools}while read -r point; do
     wait_for mountpoint -q "$point"
 done < {mounts}
 {paths}"""
+
+
+# A GPU's device node has the number that the kernel gave it; nvidia-smi counts along the bus.
+GPU = """gpu() {
+    minor=$(ls -d /proc/driver/nvidia/gpus/* 2>/dev/null | sed -n "$(($1 + 1))p" |
+        xargs -r -I {} sed -n 's/^Device Minor:[[:space:]]*//p' {}/information)
+    test -e "/dev/nvidia${minor:-$1}"
+}
+"""
 
 
 def wait_script(serving: Serving) -> str:
@@ -49,10 +59,17 @@ def wait_script(serving: Serving) -> str:
     needed = [site_path(mount.source, serving) for mount in mounts if not mount.optional]
     needed += [device.source for device in container.devices if not device.optional]
     needed += own_nodes(serving.chip, serving.replica.devices)
+    tests = [_test(path) for path in dict.fromkeys(needed)]
     return SCRIPT.format(
         replica=replica,
         unit=shlex.quote(unit_name(replica)),
         patience=PATIENCE_S,
         mounts=shlex.quote(f"{replica_path(replica)}/mounts"),
-        paths="".join(f"wait_for test -e {shlex.quote(path)}\n" for path in dict.fromkeys(needed)),
+        tools=GPU if any(test.startswith("gpu ") for test in tests) else "",
+        paths="".join(f"wait_for {test}\n" for test in tests),
     )
+
+
+def _test(path: str) -> str:
+    gpu = re.fullmatch("/dev/nvidia([0-9]+)", path)
+    return f"gpu {gpu[1]}" if gpu else f"test -e {shlex.quote(path)}"
