@@ -29,6 +29,7 @@ $1
 cp -a /root/build/tree/. %{buildroot}/
 %post
 systemd-sysusers >/dev/null 2>&1 || :
+[ ! -e /usr/lib/systemd/system/docker.socket ] || getent group docker >/dev/null || groupadd --system docker
 if [ -d /run/systemd/system ]; then systemctl daemon-reload; systemctl reload dbus.service || :; fi
 %files
 $(cd /root/build/tree && find . \( -type f -o -type l \) -printf '"/%P"\n')
