@@ -156,7 +156,12 @@ class Gateways:
         if not names:
             return
         payload = {"do": "drain", "release": release, "replicas": names, "deadline_s": deadline_s}
-        self._raise(self._ask(self._answering(), payload))
+        answers = self._ask(self._answering(), payload)
+        if any(isinstance(answer, HostError) for answer in answers.values()):
+            fine = [h for h in self._answering() if not isinstance(answers[h.name], HostError)]
+            for name in names:  # nothing was changed yet, and nothing will be
+                self._ask(fine, {"do": "admit", "release": release, "replica": name, "deadline_s": ADMIT_S})
+        self._raise(answers)
         self._moved |= set(names)
 
     def admit(self, release: str, probes: Iterable[Mapping[str, Any]]) -> None:

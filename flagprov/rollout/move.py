@@ -110,6 +110,8 @@ class Rolling:
         try:
             self.gateways.drain(self.release, replicas)
         except HostError as error:
+            for name in names:
+                self.good.pop(name, None)  # nothing is to be put back: it serves as before
             return {name: _of_gateway(name, error) for name in names}
         return {}
 
