@@ -31,7 +31,7 @@ from flagprov.host.launcher_processes import (
     processes,
     send,
 )
-from flagprov.host.launcher_ray import DAEMONS, Ray, join, span
+from flagprov.host.launcher_ray import DAEMONS, Ray, count, join, span
 from flagprov.host.launcher_ssh import NoRunner, Runner
 from flagprov.host.launcher_start import (
     NotStarted,
@@ -236,6 +236,8 @@ class Launcher:
         """Returns when the engine ended, another rank is gone, or a stop was asked for."""
         while self.alive() and not self.stopping and not (self.peers and self.peers.lost):
             if self.phase == "starting" and self.serves():
+                if self.ray and not self.rank and self.launch["kind"] == "flagscale":
+                    count(self, self.ray)  # its script goes on whatever becomes of Ray
                 self.enter("running")
                 if self.peers:
                     self.peers.tell("running")

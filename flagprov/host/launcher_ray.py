@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from flagprov.host.launcher import Launcher
 
 START_S = 120.0  # what Ray gets to start on a node, and the nodes to join
-ASK_S = 30.0
+ASK_S = 60.0
 HEAD_ONLY = ("port", "ray-client-server-port", "dashboard-port")
 FIRST = "first"  # below the experiment's directory; before everything else on the PATH
 DAEMONS = ("raylet", "gcs_server")  # as the kernel names them
@@ -110,15 +110,22 @@ def span(launcher: Launcher, ray: Ray) -> int:
         raise NotStarted("Ray's head does not listen on %s port %d" % (ray.head, ray.port()))
     _check(launcher, head)
     peers.tell("ray")
-    seen, deadline = 0, time.monotonic() + START_S
-    while seen < ray.nodes and not launcher.stopping and not peers.lost:
-        _check(launcher, head)
-        if time.monotonic() > deadline:
-            raise NotStarted("Ray has %d of %d nodes after %d s" % (seen, ray.nodes, START_S))
-        seen = nodes_in(ask(launcher, ray.asked()))
-    if seen >= ray.nodes:
-        say("Ray has all %d nodes" % seen)
+    count(launcher, ray, head)
     return head
+
+
+def count(launcher: Launcher, ray: Ray, head: Optional[int] = None) -> None:
+    """Returns when Ray has all nodes; an engine beside half of a Ray is no replica."""
+    seen, deadline = 0, time.monotonic() + START_S
+    while not launcher.stopping and not (launcher.peers and launcher.peers.lost):
+        if head is not None:
+            _check(launcher, head)
+        seen = nodes_in(ask(launcher, ray.asked()))
+        if seen >= ray.nodes:
+            say("Ray has all %d nodes" % seen)
+            return
+        if time.monotonic() > deadline:
+            raise NotStarted("Ray has %d of %d nodes; why is in /tmp/ray of a node" % (seen, ray.nodes))
 
 
 def join(launcher: Launcher, ray: Ray) -> Optional[int]:

@@ -33,6 +33,12 @@ echo $! > $FLAGPROV_EXP_DIR/serve_logs/pids/host_0_localhost.pid
 """  # noqa: E501
 
 
+RAY = """#!/bin/sh
+case "$*" in *status*) printf "Active:\\n 1 node_a\\n 1 node_b\\nPending:\\n" ;; esac
+echo "ray $*"
+"""
+
+
 @pytest.fixture
 def ports() -> Iterator[list[int]]:
     with ExitStack() as stack:
@@ -44,7 +50,7 @@ def ports() -> Iterator[list[int]]:
 def replica(tmp_path: Path, ports: list[int], stack: ExitStack, keys: list[RunnerKeys]) -> list[Running]:
     """Head and worker; `keys` has one for each, the same where all is well."""
     meeting, gcs, ssh = ports
-    tools = {"bin/flagscale": FLAGSCALE.replace("PORT", str(ssh)), "bin/ray": '#!/bin/sh\necho "ray $*"\n'}
+    tools = {"bin/flagscale": FLAGSCALE.replace("PORT", str(ssh)), "bin/ray": RAY}
     write(tmp_path, tools)
     for name in tools:
         (tmp_path / name).chmod(0o755)
