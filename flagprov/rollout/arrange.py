@@ -34,11 +34,11 @@ def arrange(
 
     `drained`: hosts where all that serves is stopped before they are provisioned.
     """
+    stopping = {h for h in drained if h in plans and any(r.state == "running" for r in _running(h, surveys))}
     interrupted = [
         replica
         for replica in placement.replicas
-        if any(host in plans and host in drained for host in replica.hosts)
-        or _interrupts(replica, plans, surveys)
+        if stopping.intersection(replica.hosts) or _interrupts(replica, plans, surveys)
     ]
     if not interrupted or options.at_once:
         return Arrangement()

@@ -104,9 +104,11 @@ def test_drained_hosts_go_one_batch_at_a_time(tmp_path: Path) -> None:
         for host in this.fleet.hosts
     }
     placement = Placement(replicas)
-    calm = arrange(placement, plans, {}, (), ONE_BY_ONE)
-    assert not calm.gated
-    arranged = arrange(placement, plans, {}, (), ONE_BY_ONE, names)
+    serving = {name: seen(running()) for name in names}
+    assert not arrange(placement, plans, serving, (), ONE_BY_ONE).gated
+    foreign = {name: seen(foreign=["database"]) for name in names}
+    assert not arrange(placement, plans, foreign, (), ONE_BY_ONE, names).gated
+    arranged = arrange(placement, plans, serving, (), ONE_BY_ONE, names)
     assert arranged.gated
     plan = build("deploy", RELEASE, placement, plans, (), groups=arranged.groups)
     assert [[r.replica for r in batch.replicas] for batch in plan.batches] == [["m-a"], ["m-b"], ["m-c"]]
