@@ -25,7 +25,7 @@ _COMPUTED = re.compile(
     re.MULTILINE,
 )
 _SECRET = re.compile(r"://[^/\s:@]+:[^/\s@]+@")
-_SECRET_NAME = re.compile(r"passw|secret|token|api_?key|credential", re.IGNORECASE)
+_SECRET_NAME = re.compile(r"passw|secret|token|api_?key|credential|webhook", re.IGNORECASE)
 _SECRET_OPTIONS = ("password", "private_key", "private_key_passphrase")
 
 

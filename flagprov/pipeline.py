@@ -287,7 +287,11 @@ def _apply(
         return errors
 
     hosts = {host.name: host for host in job.fleet.hosts}
-    rolling = Rolling(connections, hosts, surveys, options, lease, record, bring, prepare, gateways=gateways)
+    rolling = Rolling(
+        *(connections, hosts, surveys, options, lease, record, bring, prepare),
+        gateways=gateways,
+        hooks=job.hooks,
+    )
     brought = rolling.roll(picture.plan, brought, picture.gated)
     gateways.settle(job, roles.placement, brought)
     return replace(picture, placement=roles.placement), brought

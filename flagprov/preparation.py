@@ -20,6 +20,7 @@ from flagprov.models.fleet import Fleet, Host
 from flagprov.models.observed import Survey
 from flagprov.models.release import Release, Variant
 from flagprov.placement import Wish
+from flagprov.rollout.hooks import NO_HOOKS, Hooks, hooks_of
 from flagprov.serving import Serving, image_key
 from flagprov.site import Site
 
@@ -56,6 +57,7 @@ class Job:
     allow_disruption: bool = False
     allow_reboot: bool = False
     files: tuple[tuple[str, int, str], ...] = ()  # of the weights, where the site has locked them
+    hooks: Hooks = NO_HOOKS
     bundle: Bundle | None = None  # where images and weights come from, and nothing else
     unprivileged: tuple[str, ...] = ()  # hosts whose containers get no more than they need
 
@@ -180,6 +182,7 @@ def prepare(request: Request) -> Job:
         allow_disruption=request.allow_disruption,
         allow_reboot=request.allow_reboot,
         unprivileged=tuple(unprivileged),
+        hooks=hooks_of(fleet),
         bundle=bundle,
     )
 

@@ -21,6 +21,7 @@ from flagprov.observe import read_look, survey
 from flagprov.plan import build, host_plan
 from flagprov.preparation import Request, hosts_of
 from flagprov.rollout.arrange import arrange
+from flagprov.rollout.hooks import hooks_of
 from flagprov.rollout.move import Rolling
 from flagprov.rollout.options import Options
 from flagprov.scope import Scope, left_out, scope_of
@@ -75,6 +76,7 @@ def rollback(
     scope = scope_of(request)
     if not scope.release:
         raise UsageError("rollback needs a release", remedy="flagprov rollback INVENTORY RELEASE")
+    hooks = hooks_of(scope.fleet)
     brought: dict[str, Brought] = {}
     run = ""
     with Connections(scope.fleet) as connections, Gateways(scope.fleet) as gateways:
@@ -103,7 +105,9 @@ def rollback(
                 by_name = {host.name: host for host in scope.fleet.hosts}
                 gateways.on_event = record
                 rolling = Rolling(
-                    connections, by_name, picture.surveys, options, lease, record, bring, gateways=gateways
+                    *(connections, by_name, picture.surveys, options, lease, record, bring),
+                    gateways=gateways,
+                    hooks=hooks,
                 )
                 brought = rolling.roll(plan, {}, arranged.gated)
     return _outcome(scope, picture, brought, plan, begun, run)

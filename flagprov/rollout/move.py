@@ -18,6 +18,7 @@ from flagprov.models.observed import Survey
 from flagprov.models.outcome import HostOutcome
 from flagprov.models.plan import Batch, HostPlan, Plan
 from flagprov.rollout.gate import Figures, judge, measure
+from flagprov.rollout.hooks import NO_HOOKS, Hooks, Phase, Refused
 from flagprov.rollout.options import Options
 from flagprov.rollout.whole import group_of, halt, partners, replicas_on
 from flagprov.transport import Connections, Session
@@ -38,6 +39,7 @@ class Rolling:
     prepare: Callable[[Sequence[str]], Mapping[str, HostError]] = lambda names: {}
     good: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # host -> what to put back
     gateways: Gateways | None = None
+    hooks: Hooks = NO_HOOKS
     release: str = ""  # a host may serve others too: they are neither measured nor judged
 
     def roll(self, plan: Plan, brought: dict[str, Brought], gated: bool) -> dict[str, Brought]:
@@ -48,10 +50,16 @@ class Rolling:
             moving = [self.hosts[name] for name in names if name not in brought]
             if gated and len(plan.batches) > 1:
                 self._say(moving, f"batch {number} of {len(plan.batches)}")
+            refused = self._tell("pre-batch", plan, number, moving)
+            if refused:
+                brought.update({h.name: _failure(HostError(h.name, "hook", refused)) for h in moving})
+                brought.update(self._left_alone(plan, brought, number))
+                return brought
             results = self._change(moving, batch, gated)
             broken = {name: error for name, error in results.items() if isinstance(error, HostError)}
             brought.update({name: found for name, found in results.items() if isinstance(found, Brought)})
             rest = partners(batch, broken)
+            self._tell("on-failure" if broken else "post-batch", plan, number, moving, broken)
             if broken and gated:
                 brought.update(self._put_back(broken | rest, batch))
                 brought.update(self._left_alone(plan, brought, number))
@@ -61,6 +69,25 @@ class Rolling:
             if gated and self.options.pause_s and number < len(plan.batches):
                 time.sleep(self.options.pause_s)
         return brought
+
+    def _tell(
+        self,
+        phase: Phase,
+        plan: Plan,
+        number: int,
+        moving: Sequence[Host],
+        failures: Mapping[str, HostError] | None = None,
+    ) -> str:
+        """What a site's program has against it."""
+        batch, of = plan.batches[number - 1], len(plan.batches)
+        try:
+            trouble = self.hooks.tell(phase, plan.release, batch, number, of, failures)
+        except Refused as no:
+            self._say(moving, f"{phase}: {no}")
+            return str(no)
+        if trouble:
+            self._say(moving, trouble)
+        return ""
 
     def _say(self, hosts: Sequence[Host], text: str) -> None:
         for host in hosts:
