@@ -1,0 +1,56 @@
+"""A lease is renewed while its run lives, also while one of its hosts is away for a reboot."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from flagprov.apply import lease
+from flagprov.errors import HostError, UnreachableError
+
+
+class Connections:
+    """Host b does not answer, and host c is at work."""
+
+    def __init__(self, enough: int) -> None:
+        self.enough = enough
+        self.renewed: list[str] = []
+        self.often = threading.Event()
+
+    def each(self, hosts: Sequence[Any], function: Callable[[Any], Any]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for host in hosts:
+            try:
+                found[host.name] = function(
+                    SimpleNamespace(host=host, busy=host.name == "c", ask=self.ask(host.name))
+                )
+            except HostError as error:
+                found[host.name] = error
+        return found
+
+    def ask(self, name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+        def answer(payload: dict[str, Any]) -> dict[str, Any]:
+            taken = len(self.renewed) >= 3  # all three were asked to begin with
+            if name == "b" and taken:
+                raise UnreachableError(name, "lease", "the connection was lost")
+            if payload["do"] == "take":
+                self.renewed.append(name)
+                if self.renewed.count("a") > self.enough:
+                    self.often.set()
+            return {}
+
+        return answer
+
+
+def test_a_host_that_is_away_does_not_end_the_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "TTL_S", 0.03)
+    connections = Connections(enough=3)
+    hosts = [SimpleNamespace(name=name) for name in ("a", "b", "c")]
+    with lease.Lease(cast(Any, connections), cast(Any, hosts), "deploy m") as held:
+        assert connections.often.wait(10)
+        assert held.refused == {}
+    assert connections.renewed.count("c") == 1  # it renews by itself
