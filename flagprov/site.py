@@ -79,8 +79,9 @@ class Site:
             for name, replica in self.deployed().items()
             if release not in (None, replica["release"]) or not set(replica["hosts"]) <= set(hosts)
         }
-        for name in self.deployed().keys() - kept.keys():
-            (self.root / "runner" / f"{name}.json").unlink(missing_ok=True)
+        for path in (self.root / "runner").glob("*.json"):  # also of what never came up
+            if path.stem not in kept and (release is None or path.stem.startswith(f"{release}-")):
+                path.unlink(missing_ok=True)
         self.save_deployed(kept)
 
     def runner_keys(self, replica: str) -> RunnerKeys:

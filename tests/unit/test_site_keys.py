@@ -1,0 +1,25 @@
+"""A replica's keys beside the inventory: made once, private, gone with the replica."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flagprov.site import Site
+
+
+def test_keys_are_made_once_and_go_with_the_replica(tmp_path: Path) -> None:
+    site = Site(tmp_path / ".flagprov")
+    keys = site.runner_keys("m-0")
+    assert site.runner_keys("m-0") == keys
+    assert site.runner_keys("m-1") != keys
+    path = site.root / "runner" / "m-0.json"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert site.root.stat().st_mode & 0o777 == 0o700
+    site.save_deployed({"m-1": {"release": "m", "hosts": ["b"]}})
+    site.forget("other", ["a", "b"])
+    assert site.runner_keys("m-0") == keys
+    site.forget("m", ["a"])  # never came up, so nobody knows where it was to be
+    assert not path.exists()
+    assert (site.root / "runner" / "m-1.json").exists()
+    site.forget(None, ["b"])
+    assert not (site.root / "runner" / "m-1.json").exists()
