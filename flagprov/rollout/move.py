@@ -14,7 +14,7 @@ from flagprov.errors import HostError, UnreachableError
 from flagprov.gateway.gateways import Gateways
 from flagprov.models.event import Event
 from flagprov.models.fleet import Host
-from flagprov.models.observed import Survey
+from flagprov.models.observed import Running, Survey
 from flagprov.models.outcome import HostOutcome
 from flagprov.models.plan import Batch, HostPlan, Plan
 from flagprov.rollout.gate import Figures, judge, measure
@@ -100,7 +100,9 @@ class Rolling:
         fine = [host for host in moving if host.name not in broken]
         broken.update(self._drain(fine, batch))
         fine = [host for host in fine if host.name not in broken]
+        provisioned = [host for host in fine if provisions(batch, host.name)]
         broken.update(self.prepare([host.name for host in fine]))
+        self._return_others(provisioned)
         alone = partners(batch, broken)
         fine = [host for host in fine if host.name not in broken and host.name not in alone]
         figures = {name: found for name, found in taken.items() if not isinstance(found, HostError)}
@@ -130,17 +132,37 @@ class Rolling:
         """Out of the gateways before anything stops; requests at work may end first."""
         steps = {plan.host: plan for replica in batch.replicas for plan in replica.hosts if disturbs(plan)}
         names = [host.name for host in hosts if host.name in steps]
-        mine = [r for name in names for r in self.surveys[name].running if r.release == self.release]
-        replicas = sorted({running.replica for running in mine})
-        if self.gateways is None or not replicas:
+        again = [name for name in names if provisions(batch, name)]
+        replicas = {r.replica for name in names for r in self._running(name, self.release)}
+        others = {r.replica for name in again for r in self._running(name)}
+        if self.gateways is None or not (replicas or others):
             return {}
         try:
-            self.gateways.drain(self.release, replicas)
+            self.gateways.drain(self.release, sorted(replicas))
+            if others - replicas:
+                self.gateways.leave(sorted(others - replicas))
         except HostError as error:
             for name in names:
                 self.good.pop(name, None)  # nothing is to be put back: it serves as before
             return {name: _of_gateway(name, error) for name in names}
         return {}
+
+    def _running(self, host: str, release: str = "") -> list[Running]:
+        return [running for running in self.surveys[host].running if release in ("", running.release)]
+
+    def _return_others(self, hosts: Sequence[Host]) -> None:
+        """Replicas of other releases, which a provisioning drained and started again as they were."""
+        for host in hosts if self.gateways is not None else ():
+            records = self.surveys[host.name].records
+            for running in self._running(host.name):
+                probe = (records.get(running.replica) or {}).get("probe")
+                if running.release == self.release or not probe or probe["readiness"] == "rank":
+                    continue
+                assert self.gateways
+                try:
+                    self.gateways.admit(running.release, [probe])
+                except HostError as error:
+                    self._say([host], f"{running.replica} gets no requests: {error.host}: {error.message}")
 
     def _admit(self, host: str, notes: Mapping[str, Any]) -> None:
         """What serves again gets requests again; of a replica over several hosts its head says so."""
@@ -235,6 +257,12 @@ class Rolling:
         names = {host.host for host in plan.hosts()} - set(brought)
         self._say([self.hosts[name] for name in sorted(names)], f"not touched: batch {stopped} failed")
         return {name: Brought(HostOutcome(name, "unchanged")) for name in names}
+
+
+def provisions(batch: Batch, host: str) -> bool:
+    """Whether roles run there, which may stop all that serves."""
+    plans = [plan for replica in batch.replicas for plan in replica.hosts if plan.host == host]
+    return any(step.action == "provision" for plan in plans for step in plan.steps)
 
 
 def disturbs(plan: HostPlan) -> bool:
