@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from flagprov import saved
 from flagprov.apply.bring import Bringing, Brought
 from flagprov.apply.converge import OnEvent, failed
 from flagprov.apply.lease import Lease
@@ -102,6 +103,7 @@ def deploy(
             RunRecord(job.site, verb, picture.plan, on_event) as record,
             Lease(connections, changing, command) as lease,
         ):
+            saved.save(record.directory / saved.REQUEST, verb, request, options, picture.plan)
             picture, brought = _apply(job, picture, connections, gateways, lease, record, options)
             outcome = replace(
                 _finish(job, picture, brought, begun),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flagprov.errors import FlagprovError, UsageError, VersionError
+from flagprov.models.fleet import Fleet
 from flagprov.models.plan import Plan
 from flagprov.preparation import Request
 from flagprov.rollout.options import Options
@@ -17,6 +18,7 @@ from flagprov.rollout.order import Size
 
 SCHEMA_VERSION = 1
 KIND = "flagprov plan"
+REQUEST = "request.json"  # in the directory of a run
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ def save(path: Path, verb: str, request: Request, options: Options, plan: Plan) 
         "schema_version": SCHEMA_VERSION,
         "verb": verb,
         "request": {**wanted, "inventory": str(request.inventory.absolute())},
-        "options": dataclasses.asdict(options),
+        "options": dataclasses.asdict(dataclasses.replace(options, golden=None)),  # the release has it
         "batches": _batches(plan),
         "hosts": _hosts(plan),
     }
@@ -87,6 +89,19 @@ def load(path: Path) -> SavedPlan:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{path}: not a whole plan: {error}", remedy="plan again, and save it") from None
+
+
+def unfinished(fleet: Fleet, verb: str) -> SavedPlan:
+    """The newest run of this verb that has not come to its end: its controller was killed, or still works."""
+    runs = sorted((fleet.site / "runs").glob(f"*-{verb}*"), reverse=True)
+    for run in runs:
+        if (run / REQUEST).is_file():
+            if (run / "outcome.json").exists():
+                break
+            return load(run / REQUEST)
+    raise UsageError(
+        f"{fleet.inventory}: its last {verb} came to an end", remedy="there is nothing to take up again"
+    )
 
 
 def _request(stored: Mapping[str, Any]) -> Request:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from flagprov.models.outcome import Outcome
     from flagprov.models.plan import Plan
     from flagprov.pipeline import Request
+    from flagprov.rollout.options import Options
 
     Act = Callable[[Callable[[Plan], bool], Callable[[Event], None]], Outcome | None]
 
@@ -29,6 +30,16 @@ def request(
     from flagprov import pipeline
 
     return pipeline.Request(Path(inventory), release, limit, sets, force, allow_disruption, allow_reboot)
+
+
+def taken_up(wanted: Request, verb: str) -> tuple[Request, Options]:
+    """What the last run asked for that did not come to its end; what it has done is not done again."""
+    from flagprov import saved
+    from flagprov.models.fleet import Fleet
+
+    run = saved.unfinished(Fleet(wanted.inventory, ()), verb)
+    complain(f"taking up {run.path.parent.name}", style="")
+    return run.request, run.options
 
 
 def change(run: Run, act: Act, *, yes: bool, quiet: bool) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from flagprov.cli import options
-from flagprov.cli.changing import change, request
+from flagprov.cli.changing import change, request, taken_up
 from flagprov.cli.screen import Run, require_consent
 
 
@@ -18,6 +18,7 @@ from flagprov.cli.screen import Run, require_consent
 @options.allow_disruption
 @options.allow_reboot
 @click.option("--bundle", metavar="FILE", help="All there is of the release: nothing is pulled or fetched.")
+@options.resume
 @options.yes
 @options.output()
 @options.quiet
@@ -32,6 +33,7 @@ def command(
     allow_disruption: bool,
     allow_reboot: bool,
     bundle: str | None,
+    resume: bool,
     yes: bool,
     quiet: bool,
 ) -> int:
@@ -43,11 +45,16 @@ def command(
     from flagprov import pipeline
     from flagprov.preparation import prepare
 
-    if (release is None) == (bundle is None):
-        raise click.UsageError("a release is to be named, or a bundle with --bundle FILE")
+    if sum((release is not None, bundle is not None, resume)) != 1:
+        raise click.UsageError("a release is to be named, or a bundle with --bundle FILE, or --resume given")
     wanted = request(inventory, bundle or release, limit, sets, force, allow_disruption, allow_reboot)
+    how = pipeline.DEFAULT
+    if resume:
+        wanted, how = taken_up(wanted, "deploy")
     require_consent(run, yes, lambda: prepare(wanted))
     return change(
-        run, lambda approve, on_event: pipeline.deploy(wanted, approve=approve, on_event=on_event),
-        yes=yes, quiet=quiet,
-    )  # fmt: skip
+        run,
+        lambda approve, on_event: pipeline.deploy(wanted, approve=approve, on_event=on_event, options=how),
+        yes=yes,
+        quiet=quiet,
+    )

@@ -68,6 +68,9 @@ save = click.option(
     "--save", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False),
     help="Write the plan to FILE and change nothing; `flagprov apply FILE` does it.",
 )  # fmt: skip
+resume = click.option(
+    "--resume", is_flag=True, help="Take up the last run that was killed: its release, settings and options."
+)
 yes = click.option("--yes", "-y", is_flag=True, help="Do it without asking.")
 quiet = click.option("--quiet", "-q", is_flag=True, help="No progress.")
 

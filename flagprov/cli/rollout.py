@@ -8,14 +8,14 @@ from typing import Any
 import click
 
 from flagprov.cli import options, rolling
-from flagprov.cli.changing import change, request
+from flagprov.cli.changing import change, request, taken_up
 from flagprov.cli.plan import show
 from flagprov.cli.screen import Run, Screen, require_consent
 
 
 @click.command("rollout")
 @options.inventory
-@options.release
+@options.maybe_release
 @options.limit
 @options.sets
 @options.force
@@ -23,6 +23,7 @@ from flagprov.cli.screen import Run, Screen, require_consent
 @options.allow_reboot
 @rolling.options
 @options.save
+@options.resume
 @options.yes
 @options.output()
 @options.quiet
@@ -31,13 +32,14 @@ def command(
     run: Run,
     /,
     inventory: str,
-    release: str,
+    release: str | None,
     limit: str | None,
     sets: tuple[str, ...],
     force: tuple[str, ...],
     allow_disruption: bool,
     allow_reboot: bool,
     save: Path | None,
+    resume: bool,
     yes: bool,
     quiet: bool,
     **rest: Any,
@@ -52,6 +54,10 @@ def command(
 
     wanted = request(inventory, release, limit, sets, force, allow_disruption, allow_reboot)
     how = rolling.chosen(**rest)
+    if (release is None) != resume:
+        raise click.UsageError("a release is to be named, or --resume given")
+    if resume:
+        wanted, how = taken_up(wanted, "rollout")
     if save:
         return show(Screen(run, quiet=quiet), "rollout", wanted, how, save)
     require_consent(run, yes, lambda: prepare(wanted))

@@ -10,6 +10,7 @@ import pytest
 
 from flagprov import saved
 from flagprov.errors import FlagprovError, UsageError, VersionError
+from flagprov.models.fleet import Fleet
 from flagprov.models.observed import Change, Problem
 from flagprov.models.plan import Batch, HostPlan, LeftOut, Plan, ReplicaPlan
 from flagprov.preparation import Request
@@ -82,3 +83,21 @@ def test_a_newer_schema_is_refused(file: Path) -> None:
     file.write_text(json.dumps({**json.loads(file.read_text()), "schema_version": 2}))
     with pytest.raises(VersionError):
         saved.load(file)
+
+
+def test_the_last_run_that_was_killed_is_taken_up(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path / "hosts.ini", ())
+    for number, ended in ((1, True), (2, False)):
+        run = fleet.site / "runs" / f"20260102T03040{number}Z-rollout"
+        run.mkdir(parents=True)
+        request = replace(REQUEST, release=f"m{number}")
+        saved.save(run / saved.REQUEST, "rollout", request, OPTIONS, plan("a"))
+        if ended:
+            (run / "outcome.json").write_text("{}")
+    found = saved.unfinished(fleet, "rollout")
+    assert (found.request.release, found.options) == ("m2", OPTIONS)
+    with pytest.raises(UsageError, match="its last deploy came to an end"):
+        saved.unfinished(fleet, "deploy")
+    (run / "outcome.json").write_text("{}")
+    with pytest.raises(UsageError, match="its last rollout came to an end"):
+        saved.unfinished(fleet, "rollout")
