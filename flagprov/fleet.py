@@ -30,13 +30,16 @@ _CHOICES = {"flagprov_ascend_access": ("mounts", "runtime"), "flagprov_cann": ("
 _CHOICES |= {"flagprov_images": ("registry", "fan-out")}
 
 
-def load_fleet(inventory: Path, limit: str | None = None) -> Fleet:
+def load_fleet(inventory: Path, limit: str | None = None, *, reach: bool = True) -> Fleet:
     """The hosts of an inventory that a command acts on."""
-    return start_loading(inventory, limit).result()
+    return start_loading(inventory, limit, reach=reach).result()
 
 
-def start_loading(inventory: Path, limit: str | None = None) -> Loading:
-    """Starts the child that reads the inventory, so that the caller can import the rest meanwhile."""
+def start_loading(inventory: Path, limit: str | None = None, *, reach: bool = True) -> Loading:
+    """Starts the child that reads the inventory, so that the caller can import the rest meanwhile.
+
+    Without `reach` somebody else connects: options of the connection that we refuse do not matter.
+    """
     if not inventory.exists():
         return Loading(inventory, limit, None)
     request = json.dumps(
@@ -45,7 +48,7 @@ def start_loading(inventory: Path, limit: str | None = None) -> Loading:
     place = kept(inventory, limit, request)
     known = place.read() if place else None
     if known is not None:
-        return Loading(inventory, limit, None, known)
+        return Loading(inventory, limit, None, known, reach=reach)
     settings = {
         "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "true",  # a skipped file is a missing host
         "ANSIBLE_HOST_PATTERN_MISMATCH": "error",
@@ -58,7 +61,7 @@ def start_loading(inventory: Path, limit: str | None = None) -> Loading:
         stderr=subprocess.PIPE,
         env=os.environ | settings,
     )
-    return Loading(inventory, limit, child, place=place)
+    return Loading(inventory, limit, child, place=place, reach=reach)
 
 
 @dataclass
@@ -70,15 +73,16 @@ class Loading:
     _child: subprocess.Popen[bytes] | None
     _known: Mapping[str, Any] | None = None  # from last time
     place: Kept | None = None  # for the next time
+    reach: bool = True
 
     def result(self) -> Fleet:
         """Waits for the child and resolves how each host is reached."""
         if self._known is not None:
-            return fleet_of(self.inventory, self.limit, self._known)
+            return fleet_of(self.inventory, self.limit, self._known, reach=self.reach)
         if self._child is None:
             raise _missing(self.inventory)
         answer = self._answer(self._child)
-        fleet = fleet_of(self.inventory, self.limit, answer)
+        fleet = fleet_of(self.inventory, self.limit, answer, reach=self.reach)
         if self.place:
             self.place.write(answer)
         return fleet
@@ -106,7 +110,7 @@ class Loading:
         return answer
 
 
-def fleet_of(inventory: Path, limit: str | None, answer: Mapping[str, Any]) -> Fleet:
+def fleet_of(inventory: Path, limit: str | None, answer: Mapping[str, Any], *, reach: bool = True) -> Fleet:
     """The Fleet of what the reader answered."""
     if "error" in answer:
         raise _refusal(inventory, limit, answer["error"])
@@ -117,19 +121,25 @@ def fleet_of(inventory: Path, limit: str | None, answer: Mapping[str, Any]) -> F
     gateways: Sequence[Mapping[str, Any]] = answer.get("gateways", ())
     for record in records:
         _check_variables(record)
-    for record in (*records, *gateways):
-        _check_plugins(record)
-    resolver.prepare([*records, *gateways])
-    hosts = tuple(_host(resolver, record) for record in records)
+    if reach:
+        for record in (*records, *gateways):
+            _check_plugins(record)
+        resolver.prepare([*records, *gateways])
+    hosts = tuple(_host(resolver, record, reach) for record in records)
     known = {host.name: host for host in hosts}
-    before = tuple(known.get(record["name"]) or _host(resolver, record) for record in gateways)
+    before = tuple(known.get(record["name"]) or _host(resolver, record, reach) for record in gateways)
     return Fleet(inventory, hosts, before)
 
 
-def _host(resolver: Resolver, record: Mapping[str, Any]) -> Host:
+def _host(resolver: Resolver, record: Mapping[str, Any], reach: bool) -> Host:
     variables = dict(record["variables"])
     chip, settings, weights, registries, site = (variables.pop(name, None) for name in _OURS)
-    connection = _with_sudo(record, resolver.connection(record))
+    try:
+        connection = _with_sudo(record, resolver.connection(record))
+    except InventoryError:
+        if reach:
+            raise
+        connection = Connection(str(record["ssh"].get("host") or record["name"]).strip("[]"))
     return Host(
         name=record["name"],
         connection=connection,

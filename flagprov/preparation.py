@@ -39,6 +39,7 @@ class Request:
     force: tuple[str, ...] = ()  # checks whose failures do not leave a host out
     allow_disruption: bool = False  # provisioning may restart docker under running containers
     allow_reboot: bool = False  # and reboot hosts
+    reach: bool = True  # False: somebody else connects to the hosts
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,8 @@ def prepare(request: Request) -> Job:
         from flagprov.doctor.examine import check_forced
 
         check_forced(request.force)
-    loading = start_loading(request.inventory, request.limit)  # a child process: it works while we import
+    # A child process: it works while we import.
+    loading = start_loading(request.inventory, request.limit, reach=request.reach)
     from flagprov.catalog import load_release, locked_files, variant_for, with_lock
     from flagprov.chips import load_chips
     from flagprov.settings import apply_settings, merge_settings, parse_sets

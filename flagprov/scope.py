@@ -22,7 +22,7 @@ class Scope:
 def scope_of(request: Request) -> Scope:
     from flagprov.fleet import load_fleet
 
-    fleet = load_fleet(request.inventory, request.limit)
+    fleet = load_fleet(request.inventory, request.limit, reach=request.reach)
     release = request.release
     if release and ("/" in release or release.endswith((".yaml", ".yml"))):
         from flagprov.catalog import load_release

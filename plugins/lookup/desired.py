@@ -102,7 +102,7 @@ class LookupModule(LookupBase):
             ) from error
         sets = tuple(str(text) for text in self.get_option("set"))
         force = tuple(str(text) for text in self.get_option("force"))
-        request = Request(inventory, release or None, limit, sets, force)
+        request = Request(inventory, release or None, limit, sets, force, reach=False)
         surveys, facts, notes = (_plain(self.get_option(name)) for name in ("surveys", "facts", "notes"))
         try:
             if absent:

@@ -68,7 +68,7 @@ def _all(inventory: Path, extra: dict[str, Any]) -> dict[str, str]:
             f"flagprov's Python package is not complete: {error}\nremedy: install it again (docs/ansible.md)"
         ) from error
     try:
-        hosts = load_fleet(inventory).hosts
+        hosts = load_fleet(inventory, reach=False).hosts
     except FlagprovError as error:
         Display().warning(f"flagprov will provision these hosts again: {error.message}")
         return {}

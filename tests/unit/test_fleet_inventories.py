@@ -56,3 +56,13 @@ def _value(host: Host, field: str, wanted: object) -> object:
         assert isinstance(wanted, dict)
         return {name: value.get(name) for name in wanted}
     return list(value) if isinstance(value, tuple) else value
+
+
+def test_how_hosts_are_reached_does_not_matter_where_somebody_else_connects(tmp_path: Path) -> None:
+    inventory = tmp_path / "hosts.ini"
+    careless = "ansible_ssh_common_args='-o StrictHostKeyChecking=no' ansible_become_method=doas"
+    inventory.write_text(f"h1 ansible_host=192.0.2.1 flagprov_chip=graviton4 ansible_user=x {careless}\n")
+    with pytest.raises(InventoryError):
+        load_fleet(inventory)
+    (host,) = load_fleet(inventory, reach=False).hosts
+    assert (host.chip, host.connection.address) == ("graviton4", "192.0.2.1")
