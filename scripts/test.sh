@@ -5,14 +5,31 @@
 # name | minutes | runs in `make test`? | needs the lab? | command
 set -uo pipefail
 cd "$(dirname "$0")/.."
-GROUPS_TABLE='
-static      |  3 | yes | no  | scripts/check.sh
-unit        |  5 | yes | no  | python -m pytest tests/unit
-lab         |  7 | yes | no  | python -m flagprov lab up --hosts 2
-integration | 10 | yes | yes | python -m pytest tests/integration
-e2e         | 18 | yes | yes | python -m pytest tests/e2e
-roles       | 15 | yes | no  | scripts/molecule.sh
-'
+CHIPS=nvidia-h100,ascend-a3,ascend-a2
+GROUPS_TABLE="
+static       |  3 | yes | no  | scripts/check.sh
+unit         |  5 | yes | no  | python -m pytest tests/unit
+lab          |  8 | yes | no  | python -m flagprov lab up --hosts 2 --chips $CHIPS
+integration  |  6 | yes | yes | python -m pytest tests/integration
+main         | 12 | yes | yes | e2e main_job bad_hosts comes_back installed
+releases     |  8 | yes | yes | e2e chips
+ansible      |  8 | yes | yes | e2e plain_ansible reprovision least
+multinode    | 10 | yes | yes | e2e multinode ray flaggems
+rollouts     | 10 | yes | yes | e2e rollout gateway
+distribution |  4 | yes | yes | e2e images
+roles        | 12 | yes | no  | scripts/molecule.sh --defaults
+arm64        | 40 | no  | no  | python -m flagprov lab up --hosts 2 --chips $CHIPS,graviton4 && e2e chips
+scenarios    | 60 | no  | no  | scripts/molecule.sh
+"
+for file in tests/e2e/test_*.py; do
+    name=$(basename "$file" .py)
+    [[ $GROUPS_TABLE =~ [\ ]${name#test_}([\ ]|$'\n') ]] || { echo "no group has $file" >&2; exit 1; }
+done
+e2e() {
+    local files=("${@/#/tests/e2e/test_}")
+    python -m pytest "${files[@]/%/.py}"
+}
+export -f e2e
 export PATH=$PWD/.venv/bin:$PATH PYTHONUNBUFFERED=1
 
 all=no
@@ -31,7 +48,7 @@ leave() {
     local scenario
     for scenario in build/molecule/*/; do
         [ -d "$scenario" ] && [ "$used" = yes ] || continue
-        python molecule/instances.py destroy "$(basename "$scenario")" >/dev/null
+        python molecule/instances.py destroy "[{\"name\": \"$(basename "$scenario")\"}]" >/dev/null
     done
     if [ "$kept" = no ] && [ "$used" = yes ]; then
         python -m flagprov lab down >/dev/null || results="$results|lab down;failed;0;1"
@@ -67,7 +84,7 @@ while IFS='|' read -r name minutes listed needs command <&3; do
     if [ "$needs" = yes ] && [ "$lab" = missing ]; then
         used=yes
         echo "--- lab, which $name needs"
-        python -m flagprov lab up --hosts 2 </dev/null || { results="$results|$name;failed;0;$minutes"; lab=failed; continue; }
+        python -m flagprov lab up --hosts 2 --chips "$CHIPS" </dev/null || { results="$results|$name;failed;0;$minutes"; lab=failed; continue; }
         lab=there
     fi
     case $name in static | unit) ;; *) used=yes ;; esac
