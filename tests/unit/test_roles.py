@@ -123,3 +123,9 @@ def test_playbooks_are_short_and_of_roles_only() -> None:
             assert all(
                 {"ansible.builtin.import_role", "ansible.builtin.include_role"} & set(t) for t in tasks
             )
+
+
+def test_handlers_of_different_roles_have_different_names() -> None:
+    """Their names are one space in a play, where the last role's would be run for all."""
+    names = [task["name"] for role in ROLES for task in read(role, "handlers/main.yml") or []]
+    assert sorted(set(names)) == sorted(names)
