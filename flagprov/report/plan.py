@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import groupby
 
 from flagprov.models.observed import Change
 from flagprov.models.plan import HostPlan, LeftOut, Plan, ReplicaPlan
@@ -114,10 +116,20 @@ def _replica(group: Sequence[ReplicaPlan], width: int | None) -> list[Line]:
 def _steps(host: HostPlan, indent: int, width: int | None) -> Iterable[Line]:
     if not host.steps and not host.pending:
         return [line(Span("no change", "good"), indent=indent)]
-    lines = table([_step(step) for step in host.steps], indent=indent, width=width)
+    lines = table([_step(step) for step in _folded(host.steps)], indent=indent, width=width)
     if host.pending:
         lines.append(line(Span(f"later: {host.pending}", "faint"), indent=indent))
     return lines
+
+
+def _folded(steps: Sequence[Change]) -> Iterable[Change]:
+    """Directories side by side that have the same done to them are one line."""
+    for (kind, *_), group in groupby(steps, key=lambda s: (s.kind, s.stage, s.action, s.reason, s.cost)):
+        alike = list(group)
+        if kind == "directory" and len(alike) > 1:
+            yield replace(alike[0], kind="", name=f"{len(alike)} directories")
+        else:
+            yield from alike
 
 
 def _step(step: Change) -> list[str | Span]:
