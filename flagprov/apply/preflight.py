@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from flagprov.cluster import meeting_port, rendezvous_port
+from flagprov.cluster import RAY_HEAD_ONLY, meeting_port, ray_ports, rendezvous_port, ssh_port
 from flagprov.errors import HostError
 from flagprov.models.desired import Replica
 from flagprov.models.fleet import Host
 from flagprov.models.observed import Survey
+from flagprov.models.release import Variant
 from flagprov.transport import Connections, Session
 
 REMEDY = (
@@ -17,9 +18,16 @@ REMEDY = (
 )
 
 
-def ports_of(replica: Replica, more: Collection[int] = ()) -> list[int]:
-    """Where every rank is tried: the ports that the head has, and what the launch needs beside them."""
-    return sorted({rendezvous_port(replica.port), meeting_port(replica.port), *more})
+def ports_of(replica: Replica, rank: int, variant: Variant) -> list[int]:
+    """Where a rank is tried: the ports of every head, and what its launch needs beside them."""
+    ports = {rendezvous_port(replica.port), meeting_port(replica.port)}
+    if variant.launch.kind in ("ray", "flagscale"):
+        left_out = RAY_HEAD_ONLY if rank else ()
+        named = ray_ports(replica.port).items()
+        ports |= {port for name, port in named if "worker" not in name and name not in left_out}
+        if rank and variant.launch.kind == "flagscale":
+            ports.add(ssh_port(replica.port, variant))
+    return sorted(ports)
 
 
 def new_groups(
@@ -35,10 +43,17 @@ def new_groups(
 
 
 def preflight(
-    connections: Connections, hosts: Sequence[Host], groups: Sequence[Replica]
+    connections: Connections,
+    hosts: Sequence[Host],
+    groups: Sequence[Replica],
+    variants: Mapping[str, Variant],
 ) -> dict[str, HostError]:
     """Host -> what is wrong with it; empty where every pair meets."""
-    requests = {node.host: _request(replica, node.host) for replica in groups for node in replica.nodes}
+    requests = {
+        node.host: request_of(replica, rank, variants[node.host])
+        for replica in groups
+        for rank, node in enumerate(replica.nodes)
+    }
     asked = [host for host in hosts if host.name in requests]
 
     def ask(session: Session) -> list[Mapping[str, Any]]:
@@ -66,12 +81,12 @@ def verdicts(said: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, HostE
     return found
 
 
-def _request(replica: Replica, host: str) -> dict[str, Any]:
-    ports = ports_of(replica)
-    own = next(node for node in replica.nodes if node.host == host)
+def request_of(replica: Replica, rank: int, variant: Variant) -> dict[str, Any]:
+    """What one host is asked: to listen as its rank will, and to reach every other."""
     peers = [
-        {"host": node.host, "address": node.address, "ports": ports}
-        for node in replica.nodes
-        if node.host != host
+        {"host": node.host, "address": node.address, "ports": ports_of(replica, other, variant)}
+        for other, node in enumerate(replica.nodes)
+        if other != rank
     ]
-    return {"op": "preflight", "address": own.address, "ports": ports, "peers": peers}
+    address, ports = replica.nodes[rank].address, ports_of(replica, rank, variant)
+    return {"op": "preflight", "address": address, "ports": ports, "peers": peers}

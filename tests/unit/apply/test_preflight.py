@@ -1,0 +1,62 @@
+"""Which hosts are asked before a replica over several hosts starts, and what each is asked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from flagprov.apply.preflight import new_groups, request_of, verdicts
+from flagprov.catalog import load_release, variant_for
+from flagprov.models.desired import Node, Replica
+from flagprov.models.observed import Running, Survey
+from flagprov.models.release import Variant
+
+NODES = (Node("a", "192.0.2.1", "eth0"), Node("b", "192.0.2.2", "eth0"))
+TWO = Replica("m-0", "m", "c", ("a", "b"), (0,), 9010, NODES)
+ONE = Replica("m-1", "m", "c", ("c",), (0,), 9010)
+
+
+def survey(host: str, *running: str) -> Survey:
+    known = tuple(Running(name, "m", "c", (host,), (0,), 9010, "exited") for name in running)
+    return Survey(host, "x86_64", "Debian", "6", 8, 1024, "20.10", None, {}, known, {})
+
+
+def variant(kind: str) -> Variant:
+    base = variant_for(load_release("qwen3-tiny"), "cpu-x86")
+    return base.model_copy(update={"launch": base.launch.model_copy(update={"kind": kind})})
+
+
+@pytest.mark.parametrize(
+    ("running", "going", "names"),
+    [
+        ((), {"a", "b", "c"}, ["m-0"]),
+        (("m-0",), {"a", "b", "c"}, []),  # its ports are in use, by itself
+        ((), {"a", "c"}, []),  # it is refused as a whole anyway
+    ],
+)
+def test_only_a_new_replica_over_several_hosts_is_tried(
+    running: Any, going: set[str], names: list[str]
+) -> None:
+    surveys = {"a": survey("a"), "b": survey("b", *running)}
+    assert [each.name for each in new_groups((TWO, ONE), surveys, going)] == names
+
+
+@pytest.mark.parametrize(
+    ("kind", "head_only", "worker_only"), [("nodes", set(), set()), ("ray", {10012, 10020, 10021}, set()),
+                                           ("flagscale", {10012, 10020, 10021}, {10019})],
+)  # fmt: skip
+def test_each_rank_listens_where_it_will(kind: str, head_only: set[int], worker_only: set[int]) -> None:
+    head, worker = (request_of(TWO, rank, variant(kind)) for rank in (0, 1))
+    assert set(head["ports"]) - set(worker["ports"]) == head_only
+    assert set(worker["ports"]) - set(head["ports"]) == worker_only
+    assert {10010, 10011} <= set(head["ports"]) & set(worker["ports"])
+    assert head["peers"] == [{"host": "b", "address": "192.0.2.2", "ports": worker["ports"]}]
+
+
+def test_one_message_names_the_host_and_all_its_ports() -> None:
+    failures = [{"host": "b", "port": port, "why": "No route to host"} for port in (1, 2)]
+    found = verdicts({"a": failures, "b": []})
+    assert {name: error.message for name, error in found.items()} == {
+        "a": "it does not reach b (No route to host) at port 1, 2"
+    }
