@@ -10,6 +10,7 @@ from flagprov.models.release import LaunchKind
 from flagprov.runner.inputs import LaunchInputs
 
 HOSTFILE = "conf/hostfile"
+ROOT = ("", "root", "0", "0:0", "root:root")  # others cannot read the keys
 
 
 def spans(launch: LaunchInputs) -> bool:
@@ -17,11 +18,12 @@ def spans(launch: LaunchInputs) -> bool:
 
 
 def effective_kind(launch: LaunchInputs) -> LaunchKind:
-    """The release's kind; over several hosts FlagScale needs an sshd in the image, and Ray alone does not."""
+    """The release's kind; over several hosts FlagScale needs an sshd of root's, Ray alone does not."""
     kind = launch.variant.launch.kind
-    if kind == "flagscale" and spans(launch) and launch.facts is not None and not launch.facts.sshd:
-        return "ray"
-    return kind
+    if kind != "flagscale" or not spans(launch):
+        return kind
+    no_sshd = launch.facts is not None and not launch.facts.sshd
+    return "ray" if no_sshd or launch.variant.container.user not in ROOT else kind
 
 
 def check_image(launch: LaunchInputs) -> None:

@@ -62,6 +62,11 @@ def test_without_sshd_in_the_image_ray_is_started_by_the_launchers() -> None:
     assert "--nnodes" not in said["argv"]
 
 
+def test_a_container_of_another_user_cannot_read_the_keys() -> None:
+    assert document(spanning(0, container={"user": "1000"}))["kind"] == "ray"
+    assert document(spanning(0, container={"user": "root"}))["kind"] == "flagscale"
+
+
 def test_vllm_refuses_ray_on_processors() -> None:
     cpu = chip(name="cpu-x86", resource_type="cpu")
     assert "--distributed-executor-backend" not in document(spanning(0, "ray", chip=cpu))["argv"]
