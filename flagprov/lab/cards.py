@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flagprov.catalog.loader import list_releases
+from flagprov.doctor.tags import parse
 from flagprov.errors import LabError
 from flagprov.lab.chips import FILES, KINDS
 from flagprov.models.release import Release
@@ -54,24 +55,38 @@ def releases_of(chips: Sequence[str]) -> tuple[Release, ...]:
 
 
 def card_images(chips: Sequence[str]) -> tuple[CardImage, ...]:
-    """The images of all cards for these chips, under their own names less the registry."""
+    """The images of all cards for these chips, under all of their own names less the registry."""
     arches = {kind.chip: kind.arch for kind in KINDS}
     return tuple(
-        CardImage(release.name, chip, *split(release.variants[chip].image.reference)[1:], arches[chip])
-        for release in releases_of(chips)
-        for chip in dict.fromkeys(chips)
-        if chip in release.variants
+        CardImage(release.name, chip, *split(name)[1:], arches[chip]) for release, chip, name in _names(chips)
     )
+
+
+def fitting_images(chip: str) -> dict[str, str]:
+    """Release -> another name of its image, where the first is that of another architecture."""
+    wanted = next({"amd64": "x86_64", "arm64": "aarch64"}[kind.arch] for kind in KINDS if kind.chip == chip)
+    found = {}
+    for release in releases_of([chip]):
+        image = release.variants[chip].image
+        if parse(image.reference).arch not in (None, wanted):
+            fitting = [name for name in image.alternatives if parse(name).arch in (None, wanted)]
+            if fitting:
+                found[release.name] = fitting[0]
+    return found
+
+
+def _names(chips: Sequence[str]) -> Iterator[tuple[Release, str, str]]:
+    for release in releases_of(chips):
+        for chip in dict.fromkeys(chips):
+            if chip in release.variants:
+                image = release.variants[chip].image
+                for name in (image.reference, *image.alternatives):
+                    yield release, chip, name
 
 
 def registries(chips: Sequence[str]) -> tuple[str, ...]:
     """The registries that the cards for these chips name."""
-    named = {
-        split(release.variants[chip].image.reference)[0]
-        for release in releases_of(chips)
-        for chip in chips
-        if chip in release.variants
-    }
+    named = {split(name)[0] for _, _, name in _names(chips)}
     return tuple(sorted(named))
 
 

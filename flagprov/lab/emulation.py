@@ -48,7 +48,7 @@ def offer(
     if found:
         sums = ascend.build(layout.mirror / "ascend", "x86_64")
         offered = {"ascend_driver_source": f"{url}/ascend", "ascend_driver_checksums": repr(sums)}
-        variables |= dict.fromkeys(found, offered)
+        variables |= {chip: {**offered, **_image(chip)} for chip in found}
     if "nvidia-h100" in chips:
         nvidia.build_apt(layout.mirror / "nvidia")
         variables["nvidia-h100"] = {
@@ -59,3 +59,9 @@ def offer(
     if variables:
         network.ensure_mirror(layout, subnet, image)
     return variables
+
+
+def _image(chip: str) -> dict[str, str]:
+    """The lab's hosts are x86-64, and the long names of images say that they are not."""
+    image = next(iter(cards.fitting_images(chip).values()), "")
+    return {"flagprov_settings": repr({"image": image})} if image else {}

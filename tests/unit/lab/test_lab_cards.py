@@ -35,6 +35,14 @@ def test_every_card_has_its_image_under_its_own_name() -> None:
     assert (graviton.repository, graviton.tag) == ("flagrelease/flagrelease", "flagrelease-arm")
     assert graviton.arch == "arm64"
     assert "harbor.baai.ac.cn" in cards.registries(["ascend-a3"])
+    names = [image.tag for image in cards.card_images(["ascend-a3"])]
+    assert names == ["2512101714", "flagrelease_ascend_qwen3_4b"]
+
+
+def test_a_name_that_says_another_architecture_is_not_used_where_there_is_another() -> None:
+    (name,) = cards.fitting_images("ascend-a3").values()
+    assert name.endswith(":flagrelease_ascend_qwen3_4b")
+    assert cards.fitting_images("ascend-a2") == cards.fitting_images("graviton4") == {}
 
 
 @pytest.mark.parametrize("name", ["qwq-32b", "qwen3-4b", "qwen2-7b"])
