@@ -157,3 +157,23 @@ def test_options_in_the_text_of_help() -> None:
     assert image_probe.options_in(text) == [
         "enforce-eager", "host", "no-enforce-eager", "port", "tensor-parallel-size",
     ]  # fmt: skip
+
+
+PATCHED = "import os\nif os.getenv('USE_FLAGGEMS'):\n    import flag_gems\n    flag_gems.enable()\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "by"),
+    [
+        ({}, None),
+        ({"vllm/v1/worker/gpu_model_runner.py": PATCHED}, "vllm"),
+        ({"vllm/worker/model_runner.py": PATCHED}, "vllm"),
+        ({"vllm/v1/worker/gpu_model_runner.py": "# flag_gems is not imported here\n"}, None),
+        ({"vllm_ascend/__init__.py": "", "vllm_ascend/worker/model_runner_v1.py": PATCHED}, "vllm"),
+        (package("vllm_fl", "0.2.0"), "vllm_fl"),
+    ],
+)
+def test_who_of_the_image_enables_flaggems(probe: Probe, files: dict[str, str], by: str | None) -> None:
+    facts = probe(vllm() | files)
+    assert facts["flaggems_by"] == by
+    assert parse_facts("sha256:0", facts).flaggems_by == by
