@@ -30,6 +30,10 @@ from flagprov.models.outcome import HostOutcome
 
 _FORKS = 32
 _LARGEST_FILE = 1 << 20  # of those that a role's variable may name
+_SHARED = (
+    "flagprov_ascend_access",
+    "flagprov_cann",
+)  # beginnings of variables of no role alone
 
 
 def fingerprint(host: Host) -> str:
@@ -41,7 +45,7 @@ def fingerprint(host: Host) -> str:
 
 def roles_digest(host: Host, roles: tuple[str, ...]) -> str:
     """Roles, a host's variables for them, and the files that these name."""
-    prefixes = tuple(f"{role}_" for role in roles)
+    prefixes = (*(f"{role}_" for role in roles), *_SHARED)
     variables = {name: value for name, value in host.variables.items() if name.startswith(prefixes)}
     files = {path: _digest(Path(path)) for path in sorted(set(_paths(variables)))}
     tree = _tree_digest(ansible_root(), roles)

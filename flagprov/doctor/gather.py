@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from flagprov.access import fit_chip
@@ -151,13 +152,16 @@ class Examination:
         starting = [replica for replica in serving.replicas if replica.name not in running]
         tool = self.job.chips[str(host.chip)].detection.tool
         devices = sorted({index for replica in starting for index in replica.devices})
-        chip = fit_chip(self.job.chips[str(host.chip)], host)
+        # A trial gets its devices by mounts, whatever brings them to replicas.
+        chip = fit_chip(self.job.chips[str(host.chip)], replace(host, ascend_access="mounts"))
         asked: dict[str, Any] = {
             "paths": [*serving.sources, serving.weights, *serving.optional],
             "ports": [replica.port for replica in starting],
             "image": {"reference": serving.reference, "digests": list(serving.variant.image.digests)},
             "use": {tool: devices} if devices and tool != "cpuinfo" else {},
         }
+        if host.cann_path:
+            asked["cann"] = host.cann_path.rstrip("/")
         if asked["use"] and tool == "npu-smi":
             mounts = [[m.source, m.target] for m in chip.mounts if not m.several_nodes]
             asked["npu"] = {

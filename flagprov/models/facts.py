@@ -193,6 +193,7 @@ class Ascend:
     install: Mapping[str, str] | None
     mapping: tuple[LogicalNumber, ...] | None
     network: tuple[NpuPort, ...] | None
+    cann: str | None = None  # of the host itself
     errors: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -72,15 +72,24 @@ def sdk(subject: Subject) -> Verdict | None:
     if serving is None or chip is None or chip.health.sdk is None:
         return None
     version = _sdk_version(subject, serving)
+    if version is None and _of_host(subject):
+        way = "install CANN there, correct flagprov_cann_path, or set flagprov_cann: image"
+        return failed("containers are to use the host's CANN, and there is none", way)
     if version is None:
         return unknown(f"what {chip.health.sdk.upper()} the image has is known once it was looked into")
     return _cuda(subject, version) if chip.health.sdk == "cuda" else _cann(subject, version)
+
+
+def _of_host(subject: Subject) -> bool:
+    return bool(subject.chip and subject.chip.host_sdk) and subject.host.cann == "host"
 
 
 def _sdk_version(subject: Subject, serving: Serving) -> str | None:
     """From the image itself, else its configuration, else its name."""
     assert subject.chip is not None
     kind = subject.chip.health.sdk
+    if _of_host(subject):
+        return subject.facts.ascend.cann if subject.facts.ascend else None
     probed = serving.image and (serving.image.cuda if kind == "cuda" else serving.image.cann)
     if probed:
         return probed
@@ -112,7 +121,7 @@ def _cann(subject: Subject, version: str) -> Verdict:
     ascend = subject.facts.ascend
     driver = ascend.driver if ascend else None
     if driver is None or subject.chip is None:
-        return unknown(f"the image has CANN {version}; the driver's version is not known")
+        return unknown(f"CANN is {version}; the driver's version is not known")
     table = subject.chip.health.sdk_drivers
     least = next((oldest for start, oldest in table.items() if begins_with(version, start)), None)
     if least is None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 ASCEND = "/usr/local/Ascend"
+CANN = ASCEND + "/ascend-toolkit"
 HCCN = ("hccn_tool", ASCEND + "/driver/tools/hccn_tool")
 PROBE = "flagprov-probe-npu"
 TRIAL = 'for file in $SCRIPTS; do [ ! -f "$file" ] || . "$file"; done; exec python3 /flagprov_probe.py "$@"'
@@ -96,8 +97,8 @@ def _fabric_manager() -> dict[str, Any] | None:
     }
 
 
-def ascend() -> dict[str, Any] | None:
-    """None where nothing of Huawei's driver is here."""
+def ascend(cann: str = CANN) -> dict[str, Any] | None:
+    """None where nothing of Huawei's driver is here; `cann` is where the host's own toolkit would be."""
     driver = read(ASCEND + "/driver/version.info")
     install = read("/etc/ascend_install.info")
     found: dict[str, Any] = {"errors": {}}
@@ -107,9 +108,21 @@ def ascend() -> dict[str, Any] | None:
     _attempt(found, "driver", lambda: _pair(driver, "Version"))
     _attempt(found, "firmware", lambda: _pair(read(ASCEND + "/firmware/version.info"), "Version"))
     _attempt(found, "install", lambda: parse_ascend.pairs(install) if install else None)
+    _attempt(found, "cann", lambda: _cann(cann))
     _attempt(found, "mapping", lambda: _mapping() if found["table"] else None)
     _attempt(found, "network", lambda: _network(found["table"]["devices"]) if found["table"] else None)
     return found
+
+
+def _cann(path: str) -> str | None:
+    """The version of CANN on the host itself, where there is one."""
+    name = "ascend_toolkit_install.info"
+    for folder in (path + "/latest", path):
+        for part in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
+            text = read("%s/%s/%s" % (folder, part, name))
+            if text:
+                return _pair(text, "version")
+    return None
 
 
 def _pair(text: str, key: str) -> str | None:

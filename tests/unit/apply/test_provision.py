@@ -65,6 +65,12 @@ def test_fingerprint_follows_role_variables_only() -> None:
     )
 
 
+def test_fingerprint_follows_how_containers_get_at_npus() -> None:
+    host = replace(HOST, chip="ascend-a2")
+    kinds = ({}, {"flagprov_ascend_access": "runtime"}, {"flagprov_cann": "host"})
+    assert len({fingerprint(replace(host, variables=variables)) for variables in kinds}) == 3
+
+
 def test_fingerprint_follows_the_files_that_variables_name(tmp_path: Path) -> None:
     authority = tmp_path / "ca.pem"
     host = replace(HOST, variables={"container_engine_registry_cas": {"registry:5000": str(authority)}})

@@ -202,7 +202,8 @@ def test_one_dead_npu_of_eight() -> None:
 
 def test_npu_numbers() -> None:
     gap = check("npu-numbers", subject(ascend("a2-gap"), A2))
-    assert gap.message == "devices 0-2, 4-7 have the logical numbers 0, 1, 2, 3, 4, 5, 6"
+    said = "devices 0-2, 4-7 have the logical numbers 0, 1, 2, 3, 4, 5, 6, which engines are given"
+    assert (gap.state, gap.message) == ("ok", said)
     unread = ascend("a2-idle", ascend={"mapping": None, "errors": {"mapping": "npu-smi info -m: ?"}})
     assert state("npu-numbers", subject(unread, A2)) == "unknown"
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from doctor_values import ALL, answer, ascend, case, check, device, h100, path, state, subject
 
+from flagprov.doctor.subject import Verdict
 from flagprov.models.image import ImageFacts
 from flagprov.models.release import Container, Image
 
@@ -139,6 +140,16 @@ def test_cann(driver: str, cann: str, expected: str) -> None:
     facts = ascend("a3-idle", ascend={"driver": driver, "table": table})
     image = named(v="ascend", sdk=cann, code="ascend001", arch="arm64", driver="25.2.0")
     assert state("sdk", with_image(facts, A3, "qwen3-4b", image)) == expected
+
+
+def test_the_hosts_own_cann() -> None:
+    def found(cann: str | None) -> Verdict | None:
+        made = subject(ascend("a3-idle", ascend={"cann": cann}), A3, "qwen3-4b")
+        return ALL["sdk"](replace(made, host=replace(made.host, cann="host")))
+
+    told = [found(cann) for cann in ("8.2.RC1", "9.0.0", None)]
+    assert [verdict and verdict.state for verdict in told] == ["ok", "unknown", "failed"]
+    assert told[2] and "flagprov_cann" in told[2].remedy
 
 
 def test_the_driver_in_a_name_is_a_hint() -> None:

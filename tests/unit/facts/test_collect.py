@@ -79,8 +79,12 @@ def test_ascend(tool: Any, tmp_path: Path) -> None:
     version.write_text(case("key_value/ascend-driver-version.info"))
     tool("npu-smi", {"-m": case("npu_mapping/a2-with-mcu"), "info": case("npu_smi/a2-idle")})
     tool("hccn_tool", {"-link": case("hccn/link-up"), "-net_health": case("hccn/no-address")})
-    found = read_facts("h1", facts({})).ascend
+    toolkit = tmp_path / "toolkit" / "latest" / "aarch64-linux"
+    toolkit.mkdir(parents=True)
+    (toolkit / "ascend_toolkit_install.info").write_text(case("key_value/cann-toolkit"))
+    found = read_facts("h1", facts({"cann": str(tmp_path / "toolkit")})).ascend
     assert found is not None
+    assert found.cann == "8.3.RC2"
     assert (found.driver, found.firmware) == ("25.2.0", None)
     assert found.table is not None and len(found.table.devices) == 8
     assert found.mapping is not None and [each.logic_id for each in found.mapping] == [0, 1]
