@@ -17,6 +17,9 @@ from . import switch
 # Where vLLM keeps the class through which every executor drives a worker: now, and before 0.11.
 TARGETS = ("vllm.v1.worker.worker_base", "vllm.worker.worker_base")
 CLASS = "WorkerWrapperBase"
+# vllm-plugin-FL enables FlagGems itself, and asks this function which operators to leave out.
+FL = ("vllm_fl.utils", "vllm_fl.worker.worker")
+FL_LISTS = "get_flag_gems_whitelist_blacklist"
 MARK = "_flagprov_hooked"
 
 
@@ -24,7 +27,7 @@ def register() -> None:
     """The entry point; without a configuration of ours it does nothing."""
     if not os.environ.get(switch.CONFIG):
         return
-    for name in TARGETS:
+    for name in (*TARGETS, *FL):
         if name in sys.modules:
             hook(sys.modules[name])
     if not any(isinstance(finder, Finder) for finder in sys.meta_path):
@@ -32,10 +35,10 @@ def register() -> None:
 
 
 class Finder:
-    """Hooks vLLM's worker module at the moment when somebody imports it."""
+    """Hooks modules at the moment when somebody imports them."""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        if name not in TARGETS:
+        if name not in TARGETS and name not in FL:
             return None
         for other in sys.meta_path:
             find = None if other is self else getattr(other, "find_spec", None)
@@ -60,6 +63,9 @@ def _hook_when_executed(loader: Any) -> None:
 
 def hook(module: Any) -> None:
     """Wrap what sets a worker's device up; a second time changes nothing."""
+    lists = getattr(module, FL_LISTS, None)
+    if lists is not None and not hasattr(lists, MARK):
+        setattr(module, FL_LISTS, _with_ours(lists))
     wrapper = getattr(module, CLASS, None)
     if wrapper is None or MARK in vars(wrapper):
         return
@@ -70,6 +76,21 @@ def hook(module: Any) -> None:
     else:
         return
     setattr(wrapper, MARK, True)
+
+
+def _with_ours(lists: Callable[[], Any]) -> Callable[[], Any]:
+    """Our operators beside those that the plugin leaves out by itself; a variable would replace its list."""
+
+    @functools.wraps(lists)
+    def both() -> Any:
+        only, without = lists()
+        ours = [str(name) for name in switch.read_config().get("leave_out", ())]
+        if only:
+            return [name for name in only if name not in ours], without
+        return only, sorted({*(without or ()), *ours}) or None
+
+    setattr(both, MARK, True)
+    return both
 
 
 def _after(function: Callable[..., Any], only: Optional[str] = None) -> Callable[..., Any]:

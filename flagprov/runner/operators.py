@@ -71,16 +71,9 @@ def operator_environment(launch: LaunchInputs) -> dict[str, str]:
 
 
 def _told(launch: LaunchInputs) -> dict[str, str]:
-    """vllm-plugin-FL is told by variables, and is on where nobody says so."""
-    if launch.facts is None or launch.facts.flaggems_by != "vllm_fl":
-        return {}
-    if not flaggems_on(launch):
-        return {"USE_FLAGGEMS": "0"}
-    names = sorted({name for each in exclusions_held(launch) for name in each.leave_out})
-    if "VLLM_FL_FLAGOS_WHITELIST" in launch.env or not names:
-        return {}
-    own = [name for name in launch.env.get("VLLM_FL_FLAGOS_BLACKLIST", "").split(",") if name]
-    return {"VLLM_FL_FLAGOS_BLACKLIST": ",".join(sorted({*own, *names}))}
+    """vllm-plugin-FL is on where nobody says that it is not."""
+    off = launch.facts is not None and launch.facts.flaggems_by == "vllm_fl" and not flaggems_on(launch)
+    return {"USE_FLAGGEMS": "0"} if off else {}
 
 
 def workers_per_node(launch: LaunchInputs) -> int | None:

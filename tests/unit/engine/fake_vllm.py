@@ -111,14 +111,38 @@ if os.environ.get("USE_FLAGGEMS") == "1":
 METADATA = "Metadata-Version: 2.1\nName: flag_gems\nVersion: 5.0.2\n"
 
 
-def packages(*, old: bool = False, patched: bool = False, gems: str | None = GEMS) -> Mapping[str, str]:
-    """Files below a directory of site packages; `old` is vLLM before 0.8, `patched` FlagScale's."""
+# vllm-plugin-FL: its list comes from its own configuration, its worker enables FlagGems as it is made.
+FL_UTILS = """
+import os
+def get_flag_gems_whitelist_blacklist():
+    only = os.environ.get("VLLM_FL_FLAGOS_WHITELIST")
+    return (only.split(","), None) if only else (None, ["mm"])
+"""
+FL_WORKER = """
+from vllm_fl.utils import get_flag_gems_whitelist_blacklist
+def enable():
+    import flag_gems
+    only, without = get_flag_gems_whitelist_blacklist()
+    names = ("mul", "mm", "softmax", "broken")
+    flag_gems.enable(unused=[n for n in names if n not in only] if only else without)
+"""
+
+
+def packages(
+    *, old: bool = False, patched: bool = False, fl: bool = False, gems: str | None = GEMS
+) -> Mapping[str, str]:
+    """Files below a directory of site packages; `old` is vLLM before 0.8, `patched` FlagScale's, `fl` its plugin."""
     module = "vllm.worker.worker_base" if old else "vllm.v1.worker.worker_base"
     call = 'execute_method("init_device")' if old else "init_device()"
     wrapper = WRAPPER + (EXECUTE_METHOD if old else INIT_DEVICE)
     if patched:
         wrapper = wrapper.replace('        self.device = "cuda:0"', "        import vllm.patched")
+    if fl:
+        made = "import vllm_fl.worker.worker; vllm_fl.worker.worker.enable(); self.worker = Worker()"
+        wrapper = wrapper.replace("self.worker = Worker()", made)
     files = {
+        "vllm_fl/utils.py": FL_UTILS,
+        "vllm_fl/worker/worker.py": FL_WORKER,
         "vllm/plugins.py": PLUGINS,
         "vllm/patched.py": PATCHED,
         "vllm/serve.py": SERVE.replace("MODULE", module).replace("CALL", call),

@@ -72,6 +72,19 @@ def test_what_an_image_already_did_is_not_done_twice(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("env", "operators"), [({}, ["mul.Tensor"]), ({"VLLM_FL_FLAGOS_WHITELIST": "mm,softmax"}, ["mm"])]
+)
+def test_the_fl_plugins_own_list_holds_beside_ours(
+    tmp_path: Path, env: dict[str, str], operators: list[str]
+) -> None:
+    """`imported` before the device is set is that plugin's own way."""
+    orders = {"mode": "observe", "leave_out": ["softmax", "broken"]}
+    served = serve(tmp_path, orders, env, fl=True)
+    (record,) = served.records
+    assert (record["flaggems"], record["by"], record["operators"]) == ("on", "image", operators)
+
+
+@pytest.mark.parametrize(
     ("gems", "orders", "message"),
     [
         (None, ENABLE, "No module named 'flag_gems'"),
