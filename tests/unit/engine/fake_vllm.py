@@ -131,7 +131,7 @@ def enable():
 def packages(
     *, old: bool = False, patched: bool = False, fl: bool = False, gems: str | None = GEMS
 ) -> Mapping[str, str]:
-    """Files below a directory of site packages; `old` is vLLM before 0.8, `patched` FlagScale's, `fl` its plugin."""
+    """Files of site packages; `old` is vLLM before 0.8, `patched` FlagScale's, `fl` with its plugin."""
     module = "vllm.worker.worker_base" if old else "vllm.v1.worker.worker_base"
     call = 'execute_method("init_device")' if old else "init_device()"
     wrapper = WRAPPER + (EXECUTE_METHOD if old else INIT_DEVICE)
