@@ -71,6 +71,13 @@ def test_a_gap_in_the_numbers_stays_a_gap(tool: Any) -> None:
     assert [device["index"] for device in probe()[0]["npu-smi"]] == [0, 1, 2, 4, 5, 6, 7]
 
 
+def test_npus_have_the_numbers_that_processes_know_them_by(tool: Any) -> None:
+    tool("npu-smi", {"-m": case("npu_mapping/not-in-row-order"), "info": case("npu_smi/a2-idle")})
+    assert [device["logical"] for device in probe()[0]["npu-smi"][:3]] == [4, 7, None]
+    tool("npu-smi", {"-m": case("npu_mapping/error"), "info": case("npu_smi/a2-idle")})
+    assert {device["logical"] for device in probe()[0]["npu-smi"]} == {None}
+
+
 def test_a_table_that_is_not_understood_is_no_device_and_an_error(tool: Any) -> None:
     tool("npu-smi", {"info": case("npu_smi/not-initialized")})
     found, errors = probe()
