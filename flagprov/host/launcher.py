@@ -316,6 +316,7 @@ class Launcher:
             self.open()
             if self.peers:
                 self.peers.meet(lambda: self.stopping, lambda text: self.enter("starting", text))
+                self.enter("starting")  # nobody is waited for any more, though Ray may take minutes
             if not self.stopping:
                 self.start()
                 self.enter("starting")

@@ -74,6 +74,7 @@ def test_the_engine_starts_when_every_node_has_joined(tmp_path: Path, ports: lis
         head, worker = two(tmp_path, ports, stack)
         head.until("Application startup complete.")
         worker.until("--address")
+        assert head.state()["reason"] == ""
         order = [line for line in head.lines if line in ("head is up", "USE=1") or "Ray has all" in line]
         assert order == ["head is up", "flagprov: Ray has all 2 nodes", "USE=1"]
         (started,) = [line for line in head.lines if line.startswith("ray start --head")]
