@@ -31,6 +31,7 @@ def wanted_hosts(
                 host.name,
                 network.chip_host_address(subnet, host.slot),
                 images[host.kind.arch],
+                host.kind.chip,
                 options=("--volume", share),
                 files=hardware_files(host.kind),
             )

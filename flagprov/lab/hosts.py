@@ -27,6 +27,7 @@ from flagprov.lab.shell import attempt, docker, lines, run
 
 BOOT = "umount -R /sys/fs/cgroup; mount -o remount,rw /sys; exec /sbin/init"
 KIND = "flagprov.lab.kind"
+CHIP = "flagprov.lab.chip"
 
 
 Files = Mapping[str, tuple[bytes, int]]  # path -> content and mode; of a link, where it leads
@@ -39,6 +40,7 @@ class Wanted:
     name: str
     address: str
     image: str
+    chip: str = ""
     options: tuple[str, ...] = ()  # more words of `docker create`
     files: Files = field(default_factory=dict)  # what it has beside its image
 
@@ -52,6 +54,7 @@ class LabHost:
     running: bool
     ssh: bool
     docker: str  # active, inactive, none
+    chip: str = ""  # of an emulated host
 
 
 def ensure_image(
@@ -141,7 +144,7 @@ def look(layout: Layout) -> tuple[LabHost, ...]:
         settings = container["NetworkSettings"]["Networks"].get(layout.network, {})
         address = (settings.get("IPAMConfig") or {}).get("IPv4Address", "")
         running = bool(container["State"]["Running"])
-        hosts.append((name, address, running))
+        hosts.append((name, address, running, container["Config"]["Labels"].get(CHIP, "")))
     with ThreadPoolExecutor(max_workers=16) as pool:
         return tuple(sorted(pool.map(lambda host: _look(layout, *host), hosts), key=_order))
 
@@ -185,20 +188,20 @@ def wait_for_docker(layout: Layout, names: Sequence[str], timeout: float = 60) -
             time.sleep(0.2)
 
 
-def _look(layout: Layout, name: str, address: str, running: bool) -> LabHost:
+def _look(layout: Layout, name: str, address: str, running: bool, chip: str) -> LabHost:
     if not running:
-        return LabHost(name, address, False, False, "none")
+        return LabHost(name, address, False, False, "none", chip)
     state = attempt(
         ["docker", "exec", layout.container(name), "systemctl", "is-active", "docker"], timeout=20
     )
     there = attempt(["docker", "exec", layout.container(name), "test", "-x", "/usr/sbin/dockerd"], timeout=20)
     engine = state.stdout.decode().strip() if there.returncode == 0 else "none"
-    return LabHost(name, address, True, _banner(address), engine)
+    return LabHost(name, address, True, _banner(address), engine, chip)
 
 
-def _order(host: LabHost) -> tuple[int, str]:
+def _order(host: LabHost) -> tuple[str, int, str]:
     digits = host.name.removeprefix("lab")
-    return (int(digits) if digits.isdigit() else 0, host.name)
+    return (host.chip, int(digits) if digits.isdigit() else 0, host.name)
 
 
 def _banner(address: str) -> bool:
@@ -230,7 +233,7 @@ def _create(layout: Layout, host: Wanted) -> None:
     docker("volume", "create", "--label", layout.label, layout.volume(name))
     docker(
         *("create", "--name", layout.container(name), "--hostname", name, "--label", layout.label),
-        *("--label", f"{KIND}={image.split('/')[1].split(':')[0]}"),
+        *("--label", f"{KIND}={image.split('/')[1].split(':')[0]}", "--label", f"{CHIP}={host.chip}"),
         *("--network", layout.network, "--ip", host.address, "--network-alias", name),
         *("--cap-add", "ALL", *dropped),
         *(word for option in open_up for word in ("--security-opt", option)),

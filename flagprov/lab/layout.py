@@ -68,8 +68,9 @@ class Layout:
         return self.root / "inventory" / f"lab-{group}.ini"
 
     def chip_inventories(self) -> tuple[Path, ...]:
-        """Those that are there."""
-        return tuple(sorted(self.inventory.parent.glob("lab-*.ini")))
+        """Those that are there, the one of all chips last."""
+        found = self.inventory.parent.glob("lab-*.ini")
+        return tuple(sorted(found, key=lambda path: (path == self.chip_inventory("all"), path)))
 
     @property
     def weights(self) -> Path:

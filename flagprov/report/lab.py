@@ -31,9 +31,9 @@ def lab_lines(status: LabStatus, inventories: Sequence[str], *, width: int | Non
     if not status.hosts:
         return [line("there is no lab; ", Span("flagprov lab up", "strong"), " brings one up")]
     rows: list[list[str | Span]] = [
-        [host.name, host.address, _state(host), host.docker] for host in status.hosts
+        [host.name, host.address, _state(host), host.docker, host.chip] for host in status.hosts
     ]
-    lines = table(rows, header=("host", "address", "state", "docker"), width=width)
+    lines = table(rows, header=("host", "address", "state", "docker", "chip"), width=width)
     facts: list[list[str | Span]] = [
         [Span("registry", "faint"), status.registry or "not running"],
         [Span("inventory", "faint"), ", ".join(inventories)],

@@ -20,6 +20,7 @@ class Host:
     running: bool = True
     ssh: bool = True
     docker: str = "active"
+    chip: str = ""
 
 
 @dataclass(frozen=True)
