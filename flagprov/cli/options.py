@@ -38,22 +38,29 @@ limit = click.option(
 
 
 def sets(function: Callable[..., Any]) -> Callable[..., Any]:
-    """--set KEY=VALUE, and --operators for the setting of that name."""
+    """--set KEY=VALUE, and options with the names of settings that people ask for often."""
 
     @functools.wraps(function)
-    def call(*args: Any, sets: tuple[str, ...], operators: str | None, **kwargs: Any) -> Any:
-        said = (f"operators={operators}",) if operators else ()
+    def call(
+        *args: Any, sets: tuple[str, ...], operators: str | None, image: str | None, **kwargs: Any
+    ) -> Any:
+        named = {"operators": operators, "image": image}
+        said = (f"{name}={value}" for name, value in named.items() if value)
         return function(*args, sets=(*sets, *said), **kwargs)
 
     choice = click.option(
         "--operators", type=click.Choice(["flaggems", "native"]),
         help="Compute with FlagGems, or with the engine's own operators; the same as --set operators=...",
     )  # fmt: skip
+    image = click.option(
+        "--image", metavar="IMAGE",
+        help="Another image, by its digest or its name; the same as --set image=...",
+    )  # fmt: skip
     pairs = click.option(
         "--set", "sets", multiple=True, metavar="KEY=VALUE", callback=_pairs,
         help="A setting for this run, such as serve.max_model_len=4096; may be given several times.",
     )  # fmt: skip
-    return pairs(choice(call))
+    return pairs(choice(image(call)))
 
 
 allow_disruption = click.option(
