@@ -65,9 +65,9 @@ def test_each_group_of_chips_has_an_inventory_and_all_have_one(layout: Layout) -
     variables = {"nvidia-h100": {"some_mirror": "http://10.0.0.3/apt"}}
     files.write_chip_inventories(layout, addresses, "10.0.0.2:5000", ["registry.example"], variables)
     assert [path.name for path in layout.chip_inventories()] == [
-        "lab-all.ini",
         "lab-ascend.ini",
         "lab-h100.ini",
+        "lab-all.ini",
     ]
     files.ensure_client_key(layout)
     fleet = load_fleet(layout.chip_inventory("all"))
