@@ -17,6 +17,7 @@ from flagprov.models.release import Release
 
 PACKAGES = "usr/local/lib/python3.11/dist-packages"
 TORCH, FLAGGEMS, CUDA, CANN = "2.6.0", "2.2", "12.4", "8.2.RC1.alpha002"
+ROOTS = ("/nfs", "/data")  # where cards keep weights; the lab's hosts mount both
 TOOLKIT = "usr/local/Ascend/ascend-toolkit"
 # The real one cannot be imported here, for it needs a device.
 GEMS = (FILES / "flag_gems.py").read_text(encoding="utf-8")

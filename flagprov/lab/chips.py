@@ -37,16 +37,15 @@ class Emulated:
     chip: str
     name: str  # hosts are NAME-1, NAME-2, ...
     group: str  # of the inventory, and with lab- its file
-    weights: str  # where its hosts mount the weights' share, as the cards have it
     arch: str = "amd64"
     described: Mapping[str, str] = field(default_factory=dict)  # more of /etc/flagprov-emulated
 
 
 KINDS = (
-    Emulated("nvidia-h100", "h100", "h100", "/nfs", described={"DEVICES": "8", "UNHEALTHY": ""}),
-    Emulated("ascend-a3", "a3", "ascend", "/data", described={"DEVICES": "16", "UNHEALTHY": ""}),
-    Emulated("ascend-a2", "a2", "ascend", "/data", described={"DEVICES": "8", "UNHEALTHY": ""}),
-    Emulated("graviton4", "graviton", "graviton", "/nfs", arch="arm64"),
+    Emulated("nvidia-h100", "h100", "h100", described={"DEVICES": "8", "UNHEALTHY": ""}),
+    Emulated("ascend-a3", "a3", "ascend", described={"DEVICES": "16", "UNHEALTHY": ""}),
+    Emulated("ascend-a2", "a2", "ascend", described={"DEVICES": "8", "UNHEALTHY": ""}),
+    Emulated("graviton4", "graviton", "graviton", arch="arm64"),
 )
 MOST = 10  # of a kind
 CHIPS = tuple(kind.chip for kind in KINDS)

@@ -22,17 +22,19 @@ def wanted_hosts(
         arch: hosts.ensure_image(layout, bare=True, on_progress=on_progress, arch=arch)
         for arch in sorted({host.kind.arch for host in special})
     }
+    for root in cards.ROOTS:
+        (layout.weights / root.strip("/")).mkdir(parents=True, exist_ok=True)
     cards.write_weights(layout.weights, cards.releases_of([host.kind.chip for host in special]))
     found = []
     for host in special:
-        share = f"{layout.weights}{host.kind.weights}:{host.kind.weights}"
+        shares = (f"{layout.weights}{root}:{root}" for root in cards.ROOTS)
         found.append(
             Wanted(
                 host.name,
                 network.chip_host_address(subnet, host.slot),
                 images[host.kind.arch],
                 host.kind.chip,
-                options=("--volume", share),
+                options=tuple(word for share in shares for word in ("--volume", share)),
                 files=hardware_files(host.kind),
             )
         )

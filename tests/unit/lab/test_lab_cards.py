@@ -49,6 +49,7 @@ def test_a_name_that_says_another_architecture_is_not_used_where_there_is_anothe
 def test_weights_are_whole_and_fit_the_release(name: str, tmp_path: Path) -> None:
     release = load_release(name)
     cards.write_weights(tmp_path, [release])
+    assert release.weights.root in cards.ROOTS
     path = tmp_path / release.weights.path.lstrip("/")
     spec = {"path": str(path), "remedy": ""}
     assert diff(spec, observe(spec), set()) == []
