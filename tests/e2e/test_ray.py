@@ -36,7 +36,8 @@ def test_ray_has_both_nodes_at_the_replicas_own_ports(lab: Lab, deployed: Any) -
     assert status.count(" node_") == 2
     script = lab.on("lab1", f"cat {RUN}/exp/serve_logs/scripts/host_0_localhost_run.sh")
     assert f'ssh -n -p 2222 {nodes[1]["address"]} "${{ray_path}} start --address=' in script
-    assert "--node-manager-port=10023" in lab.on("lab2", f"docker top flagprov-{REPLICA} -eo pid,args")
+    for host in lab.hosts:
+        assert "raylet" in lab.on(host, "ss -tlnpH sport = :10023")
 
 
 def test_keys_are_for_their_owner_and_their_replica(lab: Lab, deployed: Any) -> None:
