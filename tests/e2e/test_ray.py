@@ -64,5 +64,5 @@ def test_teardown_leaves_no_key_no_port_and_no_process(lab: Lab, deployed: Any) 
     for host in lab.hosts:
         assert lab.on(host, f"ls -d {RUN} 2>/dev/null", check=False) == ""
         assert lab.on(host, "ss -tlnH '( sport = :2222 or sport >= :10020 and sport <= :10420 )'") == ""
-        assert lab.on(host, "pgrep -f 'raylet|gcs_server'", check=False) == ""
+        assert lab.on(host, "pgrep -f '[r]aylet|[g]cs_server'", check=False) == ""
     assert not (lab.inventory.parent / ".flagprov" / "runner" / f"{REPLICA}.json").exists()
