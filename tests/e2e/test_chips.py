@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 import yaml
 
 from .card_options import differences, of_command, of_container, unexplained
-from .conftest import ROOT, Lab
+from .conftest import ROOT, Lab, Result
 
 pytestmark = pytest.mark.lab
 CASES = ROOT / "tests" / "cases" / "cards"
@@ -29,6 +30,7 @@ CARDS = [
     ("ascend", "a2-1", "ascend-a2", "qwen3-4b"),
     ("graviton", "graviton-1", "graviton4", "qwen2-7b"),
 ]
+RELEASES = {"h100": "robobrain2-7b-fp8", "ascend": "qwen3-4b", "graviton": "qwen2-7b"}
 
 
 class Chips:
@@ -37,6 +39,7 @@ class Chips:
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         self.serving: dict[str, str] = {}
+        self.prepared: set[str] = set()
 
     def inventory(self, group: str) -> Path:
         found = ROOT / "inventory" / f"lab-{group}.ini"
@@ -53,13 +56,20 @@ class Chips:
         assert result.code == 0, result
         assert {host["state"] for host in result.json["hosts"]} == {"changed"}, result
         self.serving[group] = release
+        self.prepared.add(group)
+
+    def prepare(self, group: str) -> None:
+        """Hosts that have been provisioned, and serve nothing."""
+        if group not in self.prepared:
+            self.deploy(group, RELEASES[group])
+        self.free(group)
 
     def free(self, group: str) -> None:
         result = self.lab.flagprov("teardown", self.inventory(group), "--yes")
         assert result.code == 0, result
         self.serving.pop(group, None)
 
-    def run(self, verb: str, group: str, *words: str) -> Any:
+    def run(self, verb: str, group: str, *words: str) -> Result:
         return self.lab.flagprov(verb, self.inventory(group), *words, "--output", "json")
 
 
@@ -87,15 +97,164 @@ def test_a_release_runs_as_its_card_asks_for(
     assert unexplained(differences(card, here), listed) == []
 
 
-@pytest.mark.parametrize("group", ["h100", "ascend", "graviton"])
+@pytest.mark.parametrize("group", list(RELEASES))
 def test_nothing_is_left_to_do(chips: Chips, group: str) -> None:
-    release = {"h100": "robobrain2-7b-fp8", "ascend": "qwen3-4b", "graviton": "qwen2-7b"}[group]
+    release = RELEASES[group]
     chips.deploy(group, release)
     again = chips.run("deploy", group, release, "--yes")
     assert again.code == 0, again
     assert {host["state"] for host in again.json["hosts"]} == {"unchanged"}, again
     states = chips.run("status", group).json["replicas"]
     assert {replica["state"] for replica in states} == {"ready"}, states
+
+
+# --- hosts that are wrong ---
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """Something done to a prepared host, and what a deploy has to say to it."""
+
+    group: str
+    host: str
+    release: str
+    spoil: str
+    mend: str
+    words: tuple[str, ...]
+    options: tuple[str, ...] = ()
+
+
+DRIVER = "/usr/local/Ascend/driver/version.info"
+WRONG = {
+    "share-not-mounted": Wrong(
+        "h100",
+        "h100-1",
+        "robobrain2-7b-fp8",
+        "mkdir -p /kept && mount --bind /nfs /kept && umount /nfs && cp /etc/fstab /kept.fstab && "
+        "echo 'filer.example:/models /nfs nfs4 defaults 0 0' >> /etc/fstab",
+        "cp /kept.fstab /etc/fstab && mount --bind /kept /nfs && umount /kept",
+        ("/nfs is not mounted",),
+    ),
+    "driver-half-installed": Wrong(
+        "ascend",
+        "a3-1",
+        "qwen3-4b",
+        f"mv {DRIVER} /root/kept",
+        f"mv /root/kept {DRIVER}",
+        ("half installed",),
+        ("--limit", "a3-1"),
+    ),
+    "driver-too-old": Wrong(
+        "ascend",
+        "a2-1",
+        "qwen3-4b",
+        f"cp -p {DRIVER} /root/kept && cp /run/flagprov-emulated/ascend-driver /root/loaded && "
+        f"sed -i 's/^Version=.*/Version=24.1.rc1/' {DRIVER} && "
+        "echo 24.1.rc1 > /run/flagprov-emulated/ascend-driver",
+        f"mv /root/kept {DRIVER} && mv /root/loaded /run/flagprov-emulated/ascend-driver",
+        ("24.1.rc1", "older than 25.0.rc1"),
+        ("--limit", "a2-1"),
+    ),
+    "port-taken": Wrong(
+        "h100",
+        "h100-1",
+        "robobrain2-7b-fp8",
+        "systemd-run --unit squatter python3 -m http.server 9010",
+        "systemctl stop squatter",
+        ("port 9010 is taken by python3",),
+    ),
+    "all-devices-in-use": Wrong(
+        "h100",
+        "h100-1",
+        "qwq-32b",
+        "sed -i.kept '$aBUSY=\"2\"' /etc/flagprov-emulated",
+        "mv /etc/flagprov-emulated.kept /etc/flagprov-emulated",
+        ("8",),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_host_is_left_out_before_anything_is_pulled(chips: Chips, name: str) -> None:
+    wrong = WRONG[name]
+    chips.prepare(wrong.group)
+    images = chips.lab.on(wrong.host, IMAGES)
+    try:
+        chips.lab.on(wrong.host, wrong.spoil)
+        refused(chips.run("deploy", wrong.group, wrong.release, "--yes", *wrong.options), *wrong.words)
+    finally:
+        chips.lab.on(wrong.host, wrong.mend)
+    assert chips.lab.on(wrong.host, IMAGES) == images
+
+
+def test_a2s_release_on_an_a3_host(chips: Chips) -> None:
+    chips.prepare("ascend")
+    images = chips.lab.on("a3-1", IMAGES)
+    right = chips.inventory("ascend")
+    wrong = right.with_name("lab-wrong.ini")
+    wrong.write_text(right.read_text().replace("flagprov_chip=ascend-a3", "flagprov_chip=ascend-a2"))
+    try:
+        refused(
+            chips.run("deploy", "wrong", "qwen3-4b", "--yes", "--limit", "a3-1"), "ascend-a2", "Ascend910"
+        )
+    finally:
+        wrong.unlink()
+    assert chips.lab.on("a3-1", IMAGES) == images
+
+
+def test_an_image_for_another_processor(chips: Chips) -> None:
+    chips.prepare("graviton")
+    images = chips.lab.on("graviton-1", IMAGES)
+    amd64 = "flagrelease-registry.cn-beijing.cr.aliyuncs.com/flagrelease/flagrelease:deepseek-flagos-nvidia"
+    refused(chips.run("deploy", "graviton", "qwen2-7b", "--yes", "--set", f"image={amd64}"), "amd64")
+    assert chips.lab.on("graviton-1", IMAGES) == images
+
+
+def test_a_dead_npu_and_a_missing_zone_file_are_gone_around(chips: Chips) -> None:
+    """Seven of eight NPUs are well, and /etc/localtime's source is optional."""
+    chips.prepare("ascend")
+    zone = "/usr/share/zoneinfo/Asia/Shanghai"
+    try:
+        chips.lab.on(
+            "a2-1",
+            f"mv {zone} /root/zone && sed -i.kept 's/^UNHEALTHY=.*/UNHEALTHY=0/' /etc/flagprov-emulated",
+        )
+        result = chips.run("deploy", "ascend", "qwen3-4b", "--yes", "--limit", "a2-1")
+        assert result.code == 0, result
+        inspected = json.loads(chips.lab.on("a2-1", f"docker inspect {_container(chips.lab, 'a2-1')}"))[0]
+        assert "ASCEND_RT_VISIBLE_DEVICES=1" in inspected["Config"]["Env"]
+        assert "/etc/localtime" not in [mount["Destination"] for mount in inspected["Mounts"]]
+    finally:
+        chips.lab.on("a2-1", f"mv /root/zone {zone} && mv /etc/flagprov-emulated.kept /etc/flagprov-emulated")
+        chips.free("ascend")
+
+
+def test_a_second_release_needs_free_devices_and_a_port_of_its_own(chips: Chips) -> None:
+    chips.deploy("h100", "robobrain2-7b-fp8")
+    refused(chips.run("deploy", "h100", "qwq-32b", "--yes"), "8")
+    four = ("--set", "devices=4", "--set", "serve.tensor_parallel_size=4")
+    refused(chips.run("deploy", "h100", "qwen2.5-vl-32b", "--yes", *four, "--set", "port=9010"), "9010")
+
+
+# --- all chips at once ---
+
+
+def test_a_release_without_a_variant_for_a_host_says_so(chips: Chips) -> None:
+    result = chips.lab.flagprov("plan", chips.inventory("all"), "qwen3-4b")
+    assert result.code == 2, result
+    assert "has no variant for" in result.err and "--limit" in result.err
+
+
+IMAGES = "docker images --quiet --no-trunc | sort"
+
+
+def refused(result: Result, *words: str) -> None:
+    assert result.code == 1, result
+    (host,) = result.json["hosts"]
+    for word in words:
+        assert word in host["message"], result
+    assert host["remedy"], result
+    assert "Traceback" not in result.err
 
 
 def _container(lab: Lab, host: str) -> str:
