@@ -29,7 +29,6 @@ _raw:
 """
 
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -37,8 +36,6 @@ from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
 
 from ansible_collections.flagprov.flagprov.plugins.plugin_utils.controller import flagprov_package
-
-_ROLES = Path(__file__).resolve().parents[2] / "roles"
 
 
 class LookupModule(LookupBase):
@@ -56,5 +53,4 @@ def _chip(name: str) -> dict[str, Any]:
     if name not in known:
         raise AnsibleError(f"flagprov_chip: no chip {name!r}\nremedy: name one of {', '.join(known)}")
     chip = yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8"))
-    roles = [role for role in chip.get("roles") or () if (_ROLES / role).is_dir()]
-    return {"roles": roles, "pins": dict(chip.get("pins") or {})}
+    return {"roles": list(chip.get("roles") or ()), "pins": dict(chip.get("pins") or {})}

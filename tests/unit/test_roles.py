@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from flagprov.apply.assets import ansible_root
+from flagprov.chips import load_chips
 
 ROOT = ansible_root()
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
@@ -112,6 +113,11 @@ def test_every_refusal_says_the_way_out(role: str) -> None:
     for refusal in refusals:
         assert "remedy" in refusal["msg"], refusal["msg"]
         assert "inventory_hostname" in refusal["msg"], refusal["msg"]
+
+
+def test_every_role_that_a_chip_names_is_there() -> None:
+    for chip in load_chips().values():
+        assert set(chip.roles) <= set(ROLES), chip.name
 
 
 def test_playbooks_are_short_and_of_roles_only() -> None:
