@@ -245,6 +245,39 @@ def test_a_release_without_a_variant_for_a_host_says_so(chips: Chips) -> None:
     assert "has no variant for" in result.err and "--limit" in result.err
 
 
+def test_one_inventory_with_all_chips_takes_one_release(chips: Chips, tmp_path: Path) -> None:
+    inventory = chips.inventory("all")
+    there = [group for group in RELEASES if inventory.with_name(f"lab-{group}.ini").exists()]
+    for group in there:
+        chips.prepare(group)
+    release = tmp_path / "everywhere.yaml"
+    release.write_text(yaml.safe_dump(_everywhere()))
+    result = chips.lab.flagprov("deploy", inventory, release, "--yes", "--output", "json")
+    try:
+        assert result.code == 0, result
+        assert {host["state"] for host in result.json["hosts"]} == {"changed"}, result
+        assert {replica["state"] for replica in result.json["replicas"]} == {"ready"}, result
+    finally:
+        chips.free("all")
+
+
+def _everywhere() -> dict[str, Any]:
+    """One model for all chips, each variant with the image and options of one of the catalog's."""
+    catalog = ROOT / "flagprov" / "catalog" / "releases"
+    ascend, h100, graviton = (
+        yaml.safe_load((catalog / f"{name}.yaml").read_text()) for name in ("qwen3-4b", "qwq-32b", "qwen2-7b")
+    )
+    serve = {"served_model_name": "everywhere", "port": 9010, "enforce_eager": True}
+    variants = {**ascend["variants"], **h100["variants"], **graviton["variants"]}
+    for variant in variants.values():
+        variant["serve"] = {"model": "/data/weights/Qwen3-4B", **serve}
+        variant["devices"] = 1
+        if not any(mount["target"] == "/data" for mount in variant["container"]["mounts"]):
+            variant["container"]["mounts"] = [{"source": "/data", "target": "/data"}]
+    kept = {key: ascend[key] for key in ("schema_version", "model", "weights", "readiness")}
+    return {**kept, "name": "everywhere", "title": "One model on all chips", "variants": variants}
+
+
 IMAGES = "docker images --quiet --no-trunc | sort"
 
 
