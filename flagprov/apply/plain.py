@@ -22,6 +22,7 @@ from flagprov.models.observed import Survey
 from flagprov.observe import read_survey
 from flagprov.placement import place
 from flagprov.preparation import Job, Request, prepare
+from flagprov.rollout.whole import halves
 from flagprov.scope import scope_of
 from flagprov.serving import image_key
 from flagprov.site import Site
@@ -49,30 +50,11 @@ def desired_state(
     examination = Examination(job, placement)
     for name, answer in facts.items():
         examination.facts[name] = facts_of(name, answer, float(answer["answered"]))
-    refusals = {refusal.host: refusal for refusal in placement.refusals}
     looking: set[str] = set()  # images that some host looks into, for all
-    states: dict[str, Any] = {}
-    for host in hosts:
-        if read[host.name].docker_version is None:
-            refused = _refused("docker", "no container engine answers", PROVISION)
-            states[host.name] = refused | {"provisioned": False}
-            continue
-        if host.name in refusals:
-            refusal = refusals[host.name]
-            states[host.name] = _refused("placement", refusal.message, refusal.remedy)
-            continue
-        try:
-            desired = bringing.desired(host, read[host.name])
-        except HostError as error:
-            states[host.name] = _refused(error.step, error.message, error.remedy)
-            continue
-        for problem in examination.problems(host.name):
-            states[host.name] = _refused(problem.step, problem.message, problem.remedy)
-            break
-        else:
-            states[host.name] = _answer(job, host, desired, looking)
-            if host.name not in facts and _is_new(desired, placement, read[host.name]):
-                states[host.name]["ask"] = examination.payload(host, read[host.name])
+    states = {host.name: _state(examination, bringing, host, read[host.name], looking) for host in hosts}
+    whole = [name for name, state in states.items() if not state["problem"]]
+    for name, why in halves(placement.replicas, whole).items():
+        states[name] = _refused("placement", why, "mend that host first")
     for note in examination.notes():
         tell(note)
     return {
@@ -83,6 +65,27 @@ def desired_state(
         "deployment": _deployment(job),
         "holder": _holder(f"deploy {job.release.name}"),
     }
+
+
+def _state(
+    examination: Examination, bringing: Bringing, host: Host, survey: Survey, looking: set[str]
+) -> dict[str, Any]:
+    if survey.docker_version is None:
+        refused = _refused("docker", "no container engine answers", PROVISION)
+        return refused | {"provisioned": False}
+    for refusal in examination.placement.refusals:
+        if refusal.host == host.name:
+            return _refused("placement", refusal.message, refusal.remedy)
+    try:
+        desired = bringing.desired(host, survey)
+    except HostError as error:
+        return _refused(error.step, error.message, error.remedy)
+    for problem in examination.problems(host.name):
+        return _refused(problem.step, problem.message, problem.remedy)
+    state = _answer(examination.job, host, desired, looking)
+    if host.name not in examination.facts and _is_new(desired, examination.placement, survey):
+        state["ask"] = examination.payload(host, survey)
+    return state
 
 
 def removed_state(request: Request, surveys: Answers, *, weights: bool = False) -> dict[str, Any]:

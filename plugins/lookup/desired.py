@@ -64,6 +64,7 @@ _raw:
   elements: dict
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -106,11 +107,14 @@ class LookupModule(LookupBase):
         surveys, facts, notes = (_plain(self.get_option(name)) for name in ("surveys", "facts", "notes"))
         try:
             if absent:
-                return removed_state(request, surveys, weights=bool(self.get_option("weights")))
-            return desired_state(request, surveys, facts, notes, Display().display)
+                state = removed_state(request, surveys, weights=bool(self.get_option("weights")))
+            else:
+                state = desired_state(request, surveys, facts, notes, Display().display)
         except FlagprovError as error:
             remedy = f"\nremedy: {error.remedy}" if error.remedy else ""
             raise AnsibleError(f"{error.message}{remedy}") from error
+        plain: dict[str, Any] = json.loads(json.dumps(state))
+        return plain
 
 
 def _plain(value: Any) -> Any:

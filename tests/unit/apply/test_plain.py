@@ -34,11 +34,14 @@ def survey(**more: Any) -> dict[str, Any]:
 def decide(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Decide:
     told: list[str] = []
 
-    def run(surveys: Mapping[str, Any], notes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    def run(
+        surveys: Mapping[str, Any], notes: Mapping[str, Any] | None = None, nodes: int = 1
+    ) -> dict[str, Any]:
         release = load_release(RELEASE)
         hosts = tuple(Host(name, Connection(name), chip=CHIP) for name in ("one", "two"))
         fleet = Fleet(tmp_path / "hosts.ini", hosts)
-        variants = dict.fromkeys(("one", "two"), release.variants[CHIP])
+        variant = release.variants[CHIP].model_copy(update={"nodes": nodes})
+        variants = dict.fromkeys(("one", "two"), variant)
         keys = {host.name: frozenset[str]() for host in hosts}
         job = Job(fleet, Site(fleet.site), release, load_chips(), variants, None, (), keys)
         monkeypatch.setattr(plain, "prepare", lambda request: job)
@@ -76,6 +79,23 @@ def test_a_host_without_engine_is_refused_and_another_looks_into_the_image(decid
     assert "provision.yml" in refused["remedy"]
     assert not refused["provisioned"]
     assert "image_facts" in kinds(state["hosts"]["two"])
+
+
+def test_a_replica_over_hosts_is_whole_or_refused(decide: Decide) -> None:
+    def there(number: int) -> dict[str, Any]:
+        routes = [
+            {"network": network, "metric": 0, "interface": "eth0"}
+            for network in ("192.0.2.0/24", "0.0.0.0/0")
+        ]
+        networks = {"addresses": {"eth0": f"192.0.2.{number}"}, "routes": routes}
+        return {"facts": {"networks": networks}}
+
+    whole = decide({"one": survey(**there(1)), "two": survey(**there(2))}, nodes=2)
+    assert [replica["hosts"] for replica in whole["replicas"]] == [("one", "two")]
+    assert kinds(whole["hosts"]["two"])
+    state = decide({"one": survey(docker_version=None, **there(1)), "two": survey(**there(2))}, nodes=2)
+    assert "needs one too" in state["hosts"]["two"]["problem"]
+    assert state["hosts"]["two"]["resources"] == []
 
 
 def test_a_host_that_cannot_be_used_says_the_way_out(decide: Decide) -> None:
