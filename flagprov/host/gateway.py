@@ -152,7 +152,7 @@ def admit(request: dict[str, Any]) -> dict[str, Any]:
     where = "%s/%s" % (backend(release), name)
     gateway_proxy.do("set server %s health up" % where)
     gateway_proxy.do("set server %s agent up" % where)
-    gateway_proxy.do("set server %s state ready" % where)
+    gateway_proxy.everywhere("set server %s state ready" % where)
     while not _status(release, name).startswith("UP"):
         if time.monotonic() > deadline:
             message = "HAProxy keeps %s out: %s" % (name, _status(release, name))
@@ -171,12 +171,8 @@ def drain(request: dict[str, Any]) -> dict[str, Any]:
         _set(release, name, "out")
     if not names or unit_state(UNIT).get("ActiveState") != "active":
         return {"sessions": 0, "replicas": names}
-    olders = gateway_proxy.old_workers(gateway_proxy.ask("show proc", gateway_proxy.MASTER))
     for name in names:
-        command = "set server %s/%s state drain" % (backend(release), name)
-        gateway_proxy.do(command)
-        for pid in olders:
-            gateway_proxy.ask("@!%s %s" % (pid, command), gateway_proxy.MASTER)
+        gateway_proxy.everywhere("set server %s/%s state drain" % (backend(release), name))
     left = _wait_for_end(release, names, float(request.get("deadline_s", 300)))
     for name in names:
         gateway_proxy.do("set server %s/%s state maint" % (backend(release), name))

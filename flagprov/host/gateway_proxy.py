@@ -44,6 +44,13 @@ def do(command: str) -> None:
         raise Blocked("gateway", "HAProxy refuses `%s`: %s" % (command.split(" ", 2)[:2], said))
 
 
+def everywhere(command: str) -> None:
+    """Also in workers that only finish: the connections they have left may bring another request."""
+    do(command)
+    for pid in old_workers(ask("show proc", MASTER)):
+        ask("@!%s %s" % (pid, command), MASTER)
+
+
 def table(text: str) -> list[dict[str, str]]:
     """Rows of `show stat`."""
     lines = text.lstrip("# \n").splitlines()
