@@ -24,6 +24,7 @@ STATE = "/var/lib/flagprov"
 HOME = "/var/lib/flagprov-gateway"
 SETTINGS = "/etc/flagprov-gateway/settings.json"
 BASE = "/etc/flagprov-gateway/haproxy.cfg"
+UNITS = "/etc/systemd/system"
 UNIT = "flagprov-gateway.service"
 AGENT = "flagprov-gateway-agent.service"
 SCHEMA_VERSION = 1
@@ -222,7 +223,7 @@ def uninstall(request: dict[str, Any]) -> dict[str, Any]:
         return {"changes": 0}
     for unit in (UNIT, AGENT):
         run(["systemctl", "disable", "--now", "--no-reload", unit], timeout=120)
-        path = "/etc/systemd/system/%s" % unit
+        path = os.path.join(UNITS, unit)
         if os.path.exists(path):
             os.unlink(path)
     folders = [os.path.dirname(SETTINGS), HOME]

@@ -95,6 +95,15 @@ def test_a_rolling_change_under_load_loses_nothing(fronted: Fronted) -> None:
     assert set(fronted.states().values()) == {"in"}
 
 
+def test_a_reload_cuts_nothing(fronted: Fronted) -> None:
+    with Load(fronted.url, MODEL, tokens=200) as load:
+        for _ in range(2):
+            fronted.on("lab1", "systemctl reload flagprov-gateway")
+            so_far = load.done
+            fronted.until(lambda: load.done > so_far + 20, 60, "load goes on")  # noqa: B023
+    assert (load.failed, load.cut) == ([], [])
+
+
 def test_a_hung_replica_is_put_out_within_seconds_and_comes_back(fronted: Fronted) -> None:
     first = fronted.replicas()[0]
     order(first, "hang")
