@@ -19,6 +19,6 @@ check mypy
 check lint-imports --no-cache
 check vermin --quiet --violations --target=3.8- --no-tips --backport dataclasses flagprov/host flagprov/engine
 check yamllint --strict roles playbooks molecule
-check env NO_COLOR=1 ansible-lint -q roles playbooks plugins
+check ansible-lint --nocolor -q roles playbooks plugins
 check ansible-lint --offline -qq roles playbooks
 [ -z "$failed" ] || { echo "static checks failed:$failed" >&2; exit 1; }

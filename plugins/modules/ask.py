@@ -51,26 +51,25 @@ answer:
   type: dict
 """
 
-from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.flagprov.flagprov.plugins.module_utils.program import (
     ARGUMENTS,
     HostProgram,
     Missing,
+    QuietModule,
     Refused,
 )
 
 
 def main() -> None:
     """Entry point."""
-    module = AnsibleModule(
+    module = QuietModule(
         argument_spec=dict(
             ARGUMENTS,
             op={"type": "str", "required": True, "choices": ["survey", "facts", "status"]},
             payload={"type": "dict", "default": {}},
         ),
         supports_check_mode=True,
-        no_log=True,  # arguments stay out of the host's log; results are shown
     )
     try:
         with HostProgram(module) as program:

@@ -75,12 +75,11 @@ import contextlib
 import os
 import time
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.flagprov.flagprov.plugins.module_utils.program import (
     ARGUMENTS,
     HostProgram,
     Missing,
+    QuietModule,
     Refused,
 )
 
@@ -93,7 +92,7 @@ LEASE_S = 60.0
 
 def main() -> None:
     """Entry point."""
-    module = AnsibleModule(
+    module = QuietModule(
         argument_spec=dict(
             ARGUMENTS,
             resources={"type": "list", "elements": "dict", "required": True},
@@ -101,7 +100,6 @@ def main() -> None:
             deployment={"type": "dict"},
         ),
         supports_check_mode=True,
-        no_log=True,  # arguments stay out of the host's log; results are shown
     )
     try:
         with HostProgram(module) as program:
@@ -113,7 +111,7 @@ def main() -> None:
     module.exit_json(**answer)
 
 
-def converge(program: HostProgram, module: AnsibleModule) -> dict[str, Any]:
+def converge(program: HostProgram, module: QuietModule) -> dict[str, Any]:
     """Look, and apply what differs unless this is only a check."""
     resources = module.params["resources"]
     seen = program.ask({"op": "look", "resources": resources})
