@@ -142,7 +142,8 @@ def _build_and_start(
     plain_hosts = hosts.plain_hosts(subnet, image, count)
     hosts.bring_hosts(layout, (*plain_hosts, *special_hosts), say)
     hosts.copy_model(layout, plain_hosts)
-    hosts.wait_for_ssh([host.address for host in (*plain_hosts, *special_hosts)])
+    patience = 300 if any(host.kind.arch != "amd64" for host in special) else 60
+    hosts.wait_for_ssh([host.address for host in (*plain_hosts, *special_hosts)], patience)
     if not bare:
         hosts.wait_for_docker(layout, [host.name for host in plain_hosts])
     files_written.write_locks(layout, built)
