@@ -158,7 +158,8 @@ def _draw(job: Job, connections: Connections, gateways: Gateways, verb: str, opt
     told = (*_taken_back(job, placement, surveys), *profile(job.unprivileged), *arranged.notes)
     notes = (*told, *provisioned, *examination.notes())
     drawn = build(verb, job.release.name, placement, plans, gone, notes, arranged.groups)
-    return Picture(gateways.planned(drawn, job, placement), placement, surveys, looks, arranged.gated)
+    drawn = gateways.planned(drawn, job, placement, arranged.gated)
+    return Picture(drawn, placement, surveys, looks, arranged.gated)
 
 
 def _look_at(

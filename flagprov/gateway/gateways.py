@@ -71,13 +71,13 @@ class Gateways:
 
     # What a plan says, and what makes it true.
 
-    def planned(self, drawn: Plan, job: Job, placement: Placement) -> Plan:
+    def planned(self, drawn: Plan, job: Job, placement: Placement, interrupts: bool) -> Plan:
         """The plan with the gateways' steps; raises where requests would be lost."""
         self._looked()
         if not self.fleet.gateways:
             return drawn
-        away = [name for name, error in self.silent.items() if not _bare(error)]
-        if away and _interrupts(drawn):
+        away = self._away()
+        if away and interrupts:
             error = self.silent[away[0]]
             raise FlagprovError(
                 f"gateway {away[0]} cannot be told to drain: {error.message}",
@@ -155,6 +155,8 @@ class Gateways:
         names = self.knows(release, replicas)
         if not names:
             return
+        for name in self._away():
+            raise self.silent[name]
         payload = {"do": "drain", "release": release, "replicas": names, "deadline_s": deadline_s}
         answers = self._ask(self._answering(), payload)
         if any(isinstance(answer, HostError) for answer in answers.values()):
@@ -183,9 +185,10 @@ class Gateways:
         self._moved -= set(names)
 
     def leave(self, replicas: Iterable[str]) -> None:
-        """Drain replicas of any release, before they are stopped for long."""
+        """Drain replicas of any release, before they are stopped for long; what fails is in `silent`."""
         for release, names in self._by_release(replicas).items():
-            self.drain(release, names)
+            payload = {"do": "drain", "release": release, "replicas": names, "deadline_s": DRAIN_S}
+            self._keep_errors(self._ask(self._answering(), payload))
 
     def forget(self, replicas: Iterable[str], uninstall: bool) -> None:
         """Replicas that are no more; a gateway without any goes, too, where that is asked for."""
@@ -226,6 +229,10 @@ class Gateways:
             name: failed(error, isinstance(error, UnreachableError)) for name, error in self.silent.items()
         }
 
+    def _away(self) -> list[str]:
+        """Gateways that may serve and do not answer; one without Python yet serves nobody."""
+        return [name for name, error in self.silent.items() if error.step != "python"]
+
     def _answering(self) -> list[Host]:
         return [host for host in self.fleet.gateways if host.name in self.shown]
 
@@ -252,15 +259,6 @@ class Gateways:
 
 def _spec(address: str, probe: Mapping[str, Any]) -> dict[str, Any]:
     return {"address": address, **{key: probe.get(key) for key in ("port", "model", "readiness", "path")}}
-
-
-def _bare(error: HostError) -> bool:
-    """It has no Python yet, so it serves nobody."""
-    return error.step == "python"
-
-
-def _interrupts(drawn: Plan) -> bool:
-    return any(step.cost not in ("", "nothing") for host in drawn.hosts() for step in host.steps)
 
 
 def gateway_status(host: Host, shown: Mapping[str, Any], error: HostError | None) -> GatewayStatus:

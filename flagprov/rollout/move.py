@@ -98,7 +98,8 @@ class Rolling:
         taken = self.connections.each(moving, self._before) if gated else {}
         broken = {name: error for name, error in taken.items() if isinstance(error, HostError)}
         fine = [host for host in moving if host.name not in broken]
-        broken.update(self._drain(fine, batch))
+        away = self._drain(fine, batch)
+        broken.update(away if gated else {})
         fine = [host for host in fine if host.name not in broken]
         provisioned = [host for host in fine if provisions(batch, host.name)]
         broken.update(self.prepare([host.name for host in fine]))
