@@ -16,6 +16,7 @@ pytestmark = pytest.mark.lab
 RELEASE = "qwen3-tiny-standin"
 MODEL = "qwen3-tiny"
 STANDSTILL_S = 4
+PATIENT = ("--set", "deadline_s=300")  # the machine may be busy with other tests
 SHOW_STAT = """python3 -c '
 import socket
 with socket.socket(socket.AF_UNIX) as admin:
@@ -57,7 +58,7 @@ def fronted(lab: Lab) -> Iterator[Fronted]:
     group = f"\n[flagprov_gateway]\nlab1\n\n[flagprov_gateway:vars]\ngateway_standstill_s={STANDSTILL_S}\n"
     here.inventory.write_text(INVENTORY.read_text() + group)
     try:
-        here.url = here.deploy(RELEASE)["gateways"][0]["url"]
+        here.url = here.deploy(RELEASE, *PATIENT)["gateways"][0]["url"]
         yield here
         here.teardown()
     finally:
@@ -74,7 +75,7 @@ def test_a_deploy_lets_replicas_in_and_says_so(fronted: Fronted) -> None:
     states = fronted.states()
     assert len(states) >= 2
     assert set(states.values()) == {"in"}
-    again = fronted.flagprov("plan", fronted.inventory, RELEASE, "--output", "json")
+    again = fronted.flagprov("plan", fronted.inventory, RELEASE, *PATIENT, "--output", "json")
     assert again.code == 0, again
     assert again.json["gateways"] == []
 
@@ -83,8 +84,8 @@ def test_a_rolling_change_under_load_loses_nothing(fronted: Fronted) -> None:
     with Load(fronted.url, MODEL) as load:
         fronted.until(lambda: load.done > 50, 30, "load")
         result = fronted.flagprov(
-            "rollout", fronted.inventory, RELEASE, "--set", "serve.max_num_seqs=3",
-            "--batch", "1", "--max-unavailable", "1", "--soak", "1", "--yes", "--output", "json",
+            "rollout", fronted.inventory, RELEASE, *PATIENT, "--set", "serve.max_num_seqs=3",
+            "--batch", "1", "--max-unavailable", "1", "--soak", "1", "--latency", "30", "--yes", "--output", "json",
         )  # fmt: skip
         so_far = load.done
         fronted.until(lambda: load.done > so_far + 50, 30, "load goes on")
@@ -138,7 +139,7 @@ def test_stopped_is_out_and_deployed_is_in(fronted: Fronted) -> None:
     stopped = fronted.flagprov("stop", fronted.inventory, RELEASE, "--yes")
     assert stopped.code == 0, stopped
     assert set(fronted.states().values()) == {"out"}
-    fronted.deploy(RELEASE)
+    fronted.deploy(RELEASE, *PATIENT)
     assert set(fronted.states().values()) == {"in"}
 
 
