@@ -85,7 +85,8 @@ def test_a_rolling_change_under_load_loses_nothing(fronted: Fronted) -> None:
         fronted.until(lambda: load.done > 50, 30, "load")
         result = fronted.flagprov(
             "rollout", fronted.inventory, RELEASE, *PATIENT, "--set", "serve.max_num_seqs=3",
-            "--batch", "1", "--max-unavailable", "1", "--soak", "1", "--latency", "30", "--yes", "--output", "json",
+            "--batch", "1", "--max-unavailable", "1", "--soak", "1", "--latency", "30", "--yes",
+            "--output", "json",
         )  # fmt: skip
         so_far = load.done
         fronted.until(lambda: load.done > so_far + 50, 30, "load goes on")
