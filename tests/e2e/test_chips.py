@@ -74,8 +74,8 @@ class Chips:
 
 
 @pytest.fixture(scope="module")
-def chips(lab: Lab) -> Iterator[Chips]:
-    chips = Chips(lab)
+def chips() -> Iterator[Chips]:
+    chips = Chips(Lab())
     yield chips
     for group in list(chips.serving):
         chips.free(group)
