@@ -129,7 +129,7 @@ echo "ufw_active: $(ufw status 2>/dev/null | grep -qx 'Status: active' && echo t
 echo "ufw_ours:"
 ufw show added 2>/dev/null | sed -n "s/^ufw \(.*\) comment 'flagprov'$/  - '\1'/p"
 echo "ufw_added:"
-ufw show added 2>/dev/null | sed -n "s/^ufw \([^']*\).*/\1/; s/ comment \$//; s/.*/  - '&'/p"
+ufw show added 2>/dev/null | sed -n "/^ufw /{ s/^ufw \([^']*\).*/\1/; s/ comment \$//; s/.*/  - '&'/p }"
 
 # Files of ours as mode, owner and base64 of their text.
 echo "files:"
