@@ -14,6 +14,7 @@ printf '[baseos]\nname=BaseOS\nbaseurl=file:///srv/dnf\ngpgcheck=0\nmetadata_exp
 package() { # name, what is in it, dependencies
     cat >/root/build/package.spec <<EOF
 %define __os_install_post %{nil}
+%define _binary_payload w1.gzdio
 %define _build_id_links none
 %define debug_package %{nil}
 AutoReqProv: no

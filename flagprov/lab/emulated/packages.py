@@ -17,6 +17,7 @@ from flagprov.lab.shell import attempt, run
 
 TOOLS = {"rpmbuild": "rpm", "createrepo_c": "createrepo-c"}
 SPEC = """%define __os_install_post %{{nil}}
+%define _binary_payload w1.gzdio
 %define _build_id_links none
 AutoReqProv: no
 BuildArch: noarch
