@@ -157,6 +157,8 @@ def admit(request: dict[str, Any]) -> dict[str, Any]:
     while not _status(release, name).startswith("UP"):
         if time.monotonic() > deadline:
             message = "HAProxy keeps %s out: %s" % (name, _status(release, name))
+            _set(release, name, "out")
+            gateway_proxy.everywhere("set server %s state maint" % where)
             raise Blocked("gateway", message, "journalctl -u %s" % UNIT, replica=name)
         time.sleep(0.2)
     done(time.monotonic() - begun)

@@ -157,6 +157,14 @@ def test_one_that_the_agent_refuses_stays_out(proxy: Proxy, monkeypatch: pytest.
     assert wanted() == {"r-0": "out"}
 
 
+def test_one_that_haproxy_keeps_down_stays_out(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask("put", servers={"r-0": server()})
+    monkeypatch.setattr(gateway, "_status", lambda release, name: "DOWN 1/3")
+    with pytest.raises(Blocked, match="keeps r-0 out: DOWN"):
+        ask("admit", replica="r-0", deadline_s=0)
+    assert (proxy.status, wanted()) == ({"r-0": "MAINT"}, {"r-0": "out"})
+
+
 def test_the_last_replica_takes_its_release_along(proxy: Proxy) -> None:
     ask("put", servers={"r-0": server()})
     assert ask("remove", replicas=["r-0", "never-there"]) == {"changes": 1}
