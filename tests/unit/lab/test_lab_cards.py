@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from flagprov.catalog.loader import load_release
 from flagprov.errors import LabError
@@ -37,6 +38,20 @@ def test_every_card_has_its_image_under_its_own_name() -> None:
     assert "harbor.baai.ac.cn" in cards.registries(["ascend-a3"])
     names = [image.tag for image in cards.card_images(["ascend-a3"])]
     assert names == ["2512101714", "flagrelease_ascend_qwen3_4b"]
+
+
+def test_each_image_of_a_card_has_its_case() -> None:
+    """tests/e2e/test_chips.py compares what runs with them."""
+    folder = Path(__file__).parents[2] / "cases" / "cards"
+    for image in cards.card_images(CHIPS):
+        case = yaml.safe_load((folder / f"{image.release}-{image.chip}.yaml").read_text())
+        release = load_release(image.release)
+        names = (
+            release.variants[image.chip].image.reference,
+            *release.variants[image.chip].image.alternatives,
+        )
+        assert any(name in case["docker_run"].split() for name in names)
+        assert all(difference["reason"] for difference in case["differences"])
 
 
 def test_a_name_that_says_another_architecture_is_not_used_where_there_is_another() -> None:
