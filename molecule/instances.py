@@ -71,7 +71,8 @@ def _start(platform: dict[str, Any], layout: Layout) -> str:
         image = families.ensure_image(lab, image, platform["family"], platform.get("rpms", ()))
     subnet = network.ensure_network(layout)
     address = network.host_address(subnet, 1)
-    wanted = hosts.Wanted("lab1", address, image, _mirror(platform, layout), _hardware(platform))
+    options, files = _mirror(platform, layout), _hardware(platform)
+    wanted = hosts.Wanted("lab1", address, image, options=options, files=files)
     hosts.bring_hosts(layout, [wanted], _say)
     return address
 
