@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import threading
 import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from flagprov.errors import VersionError
 from flagprov.models.desired import Replica
 from flagprov.models.image import SCHEMA_VERSION, ImageFacts
 from flagprov.models.runner import RunnerKeys
+
+_KEYS = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +88,15 @@ class Site:
         self.save_deployed(kept)
 
     def runner_keys(self, replica: str) -> RunnerKeys:
-        """A replica's own keys; made where there are none yet."""
+        """A replica's own keys; made where there are none yet, once for all of its hosts."""
         path = self.root / "runner" / f"{replica}.json"
-        stored = self._read(path)
-        if stored is None:
-            from flagprov.runner_keys import make_runner_keys
+        with _KEYS:  # hosts are thought about side by side
+            stored = self._read(path)
+            if stored is None:
+                from flagprov.runner_keys import make_runner_keys
 
-            keys = make_runner_keys()
-            self._write(path, {"schema_version": 1, **dataclasses.asdict(keys)}, mode=0o600)
-            return keys
+                stored = {"schema_version": 1, **dataclasses.asdict(make_runner_keys())}
+                self._write(path, stored, mode=0o600)
         return RunnerKeys(**{key: str(value) for key, value in stored.items() if key != "schema_version"})
 
     def new_run(self, verb: str) -> Path:
@@ -125,9 +128,10 @@ class Site:
 
     def _write(self, path: Path, value: Mapping[str, Any], mode: int = 0o644) -> None:
         self._folder(path.parent)
-        beside = path.with_name(f"{path.name}.{os.getpid()}.new")
-        beside.touch(mode)
-        beside.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        beside = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.new")
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(json.dumps(value, indent=1, sort_keys=True) + "\n")
         beside.replace(path)
 
     def _folder(self, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from flagprov.site import Site
@@ -23,3 +24,12 @@ def test_keys_are_made_once_and_go_with_the_replica(tmp_path: Path) -> None:
     assert (site.root / "runner" / "m-1.json").exists()
     site.forget(None, ["b"])
     assert not (site.root / "runner" / "m-1.json").exists()
+
+
+def test_all_hosts_of_a_replica_get_the_same_keys(tmp_path: Path) -> None:
+    site = Site(tmp_path / ".flagprov")
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: site.runner_keys("m-0"), range(32)))
+    assert set(found) == {site.runner_keys("m-0")}
+    assert (site.root / "runner" / "m-0.json").stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in (site.root / "runner").iterdir()] == ["m-0.json"]
