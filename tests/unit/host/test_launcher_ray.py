@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from launching import Running, launched, write
 
+from flagprov.host.launcher_processes import descendants, processes, send
 from flagprov.host.launcher_ray import nodes_in
 
 STATUS = """======== Autoscaler status: 2026-01-01 ========
@@ -83,7 +85,8 @@ def test_the_engine_starts_when_every_node_has_joined(tmp_path: Path, ports: lis
         (joined,) = [line for line in worker.lines if line.startswith("ray start")]
         assert f"--address=127.0.0.1:{ports[1]}" in joined
         assert "--head" not in joined
-        worker.process.kill()
+        send(descendants(worker.process.pid, processes()), signal.SIGKILL)  # Ray of one node dies
+        assert worker.finish() == 1
         assert head.finish() == 1
         assert "rank 1 on b ended" in head.lines[-1]
 
