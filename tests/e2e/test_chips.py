@@ -142,7 +142,7 @@ WRONG = {
         "mkdir -p /kept && mount --bind /nfs /kept && umount /nfs && cp /etc/fstab /kept.fstab && "
         "echo 'filer.example:/models /nfs nfs4 defaults 0 0' >> /etc/fstab",
         "cp /kept.fstab /etc/fstab && mount --bind /kept /nfs && umount /kept",
-        ("/nfs is not mounted",),
+        ("/nfs", "not mounted"),
     ),
     "driver-half-installed": Wrong(
         "ascend",
