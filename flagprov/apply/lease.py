@@ -65,7 +65,7 @@ class Lease:
 
     def _renew(self, session: Session) -> None:
         if not session.busy:
-            session.ask({"op": "lease", "do": "take", "lease": self.wire})
+            session.ask({"op": "lease", "do": "renew", "lease": self.wire})
 
     def _release(self) -> None:
         give = {"op": "lease", "do": "release", "token": self.wire["token"]}
