@@ -17,7 +17,8 @@ from flagprov.models.release import Image, Release, ServeValue, Variant
 from flagprov.models.settings import Settings
 
 _MAPS = ("serve", "env")
-_TEXTS = ("image", "operators", "shm_size", "container_profile")  # taken as they are, like env: never a number or true
+# Taken as they are, like env: never a number or true.
+_TEXTS = ("image", "operators", "shm_size", "container_profile")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*$")
 _SETS = "--set"
 _SWITCH = "USE_FLAGGEMS"
