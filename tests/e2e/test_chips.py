@@ -30,8 +30,14 @@ CARDS = [
     ("ascend", "a2-1", "ascend-a2", "qwen3-4b"),
     ("graviton", "graviton-1", "graviton4", "qwen2-7b"),
 ]
-KEEP = "cd /var/lib && tar -cf /root/state.tar --no-recursion $(find flagprov -maxdepth 1) || true"
-PUT_BACK = "[ ! -e /root/state.tar ] || tar -C /var/lib -xf /root/state.tar && rm -f /root/state.tar"
+# What a teardown of the last replica takes besides: the mark of provisioning, and the template unit.
+KEEP = (
+    "cd / && tar -cf /root/state.tar --no-recursion $(find var/lib/flagprov -maxdepth 1) "
+    "etc/systemd/system/flagprov@.service || true"
+)
+PUT_BACK = (
+    "[ ! -e /root/state.tar ] || tar -C / -xf /root/state.tar; rm -f /root/state.tar; systemctl daemon-reload"
+)
 RELEASES = {"h100": "robobrain2-7b-fp8", "ascend": "qwen3-4b", "graviton": "qwen2-7b"}
 
 
