@@ -65,3 +65,9 @@ def test_where_nothing_is_missing_nothing_changes(
     runc: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert rewritten(runc, tmp_path, set(), monkeypatch) == SPEC
+
+
+def test_dockerds_own_hook_is_not_qemu(runc: ModuleType) -> None:
+    hooks = {"prestart": [{"path": "/proc/7/exe", "args": ["libnetwork-setkey"]}, {"path": "/usr/bin/other"}]}
+    runc.call_dockerd(hooks)
+    assert [hook["path"] for hook in hooks["prestart"]] == ["/usr/sbin/dockerd", "/usr/bin/other"]
