@@ -32,7 +32,7 @@ PROGRAMS = {
 }
 OS_RELEASE = Path("/etc/os-release")
 INSTANCES = Path("/proc/sys/fs/inotify/max_user_instances")
-MANY = 8  # hosts, each with its systemd: more need more inotify instances than machines come with
+MANY = 4  # hosts, each with its systemd: more need more inotify instances than machines come with
 # In the kernel's order.
 # fmt: off
 CAPABILITIES = (
