@@ -89,6 +89,14 @@ class Lab:
             time.sleep(0.5)
         pytest.fail(f"not within {seconds} s: {what}")
 
+    def up_again(self) -> None:
+        """The lab with the hosts that it has; mends weights."""
+        from flagprov.lab import status
+
+        chips = ",".join(host.chip for host in status().hosts if host.chip)
+        result = self.flagprov("lab", "up", "--hosts", "2", *(("--chips", chips) if chips else ()))
+        assert result.code == 0, result
+
     def teardown(self, *more: str) -> None:
         result = self.flagprov("teardown", self.inventory, "--yes", *more)
         assert result.code == 0, result

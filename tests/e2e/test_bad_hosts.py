@@ -68,7 +68,7 @@ def test_missing_weights_are_brought_from_a_host_that_has_them(clean_hosts: Lab)
         assert lab.on("lab1", sums) == lab.on("lab2", sums)
     finally:
         lab.on("lab1", "rmdir /srv/models/another")
-        lab.flagprov("lab", "up", "--hosts", "2")  # mends the weights, whatever happened
+        lab.up_again()  # mends the weights, whatever happened
 
 
 def test_a_host_that_is_down(clean_hosts: Lab) -> None:
