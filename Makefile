@@ -26,11 +26,11 @@ check: setup ## linters, types, import rules, unit tests
 	@scripts/test.sh static unit
 
 test: ## everything that continuous integration runs, in a lab of its own (Debian 12, root)
-	@scripts/bootstrap.sh lab
+	@scripts/bootstrap.sh tests
 	@scripts/test.sh
 
 test-all: ## all tests, also those that take longer than an hour
-	@scripts/bootstrap.sh lab
+	@scripts/bootstrap.sh tests
 	@scripts/test.sh all
 
 molecule: ## the roles' own tests: make molecule ROLE=container_engine

@@ -1,6 +1,7 @@
 #!/bin/bash
-# Makes .venv, and installs what makes it: scripts/bootstrap.sh [lab]
-# With `lab` it first makes sure that this machine can carry the lab, so that the answer comes at once.
+# Makes .venv, and installs what makes it: scripts/bootstrap.sh [lab|tests]
+# With `lab` it first makes sure that this machine can carry the lab, so that the answer comes at once;
+# with `tests` it also brings the sshd that the tests start for themselves.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,7 +12,7 @@ refuse() {
 
 # shellcheck source=/dev/null
 system=$( . /etc/os-release 2>/dev/null && echo "${ID:-unknown} ${VERSION_ID:-}" || echo unknown)
-if [ "${1:-}" = lab ]; then
+if [ -n "${1:-}" ]; then
     lacks=
     [ "$(id -u)" = 0 ] || lacks="$lacks
   - root: run it with sudo, or in a root shell"
@@ -27,12 +28,29 @@ if ! python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; 
     refuse "Python 3.11 or newer is needed as python3. On Debian 12: apt-get install python3 python3-venv"
 fi
 
+packages() {
+    echo "installing $*"
+    apt-get -qq update
+    DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "$@" >/dev/null
+}
+
 if ! [ -x .venv/bin/python ] && ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
     [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null ||
         refuse "Python's venv module is missing. On Debian or Ubuntu, as root: apt-get install python3-venv"
-    echo "installing python3-venv"
-    apt-get -qq update
-    DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends python3-venv >/dev/null
+    packages python3-venv
+fi
+
+if [ "${1:-}" = tests ] && ! [ -x /usr/sbin/sshd ]; then
+    # The machine itself gets no SSH service of it.
+    policy=/usr/sbin/policy-rc.d
+    if [ -e "$policy" ]; then
+        packages openssh-server
+    else
+        trap 'rm -f "$policy"' EXIT
+        install -m 0755 /dev/stdin "$policy" <<< $'#!/bin/sh\nexit 101'
+        packages openssh-server
+        rm "$policy"
+    fi
 fi
 
 stamp=$(cat pyproject.toml <(python3 --version) | sha256sum | cut -d ' ' -f 1)

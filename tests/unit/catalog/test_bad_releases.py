@@ -61,5 +61,5 @@ def test_a_path_that_is_no_file(path: str, words: str) -> None:
 def test_a_nest_that_would_overflow_the_stack(level: str, tmp_path: Path) -> None:
     file = tmp_path / "deep.yaml"
     file.write_text(level * 100_000)
-    with pytest.raises(UsageError, match=r"deep\.yaml:1: nested deeper"):
+    with pytest.raises(UsageError, match=r"deep\.yaml:1:.* nest"):
         load_release(str(file))
