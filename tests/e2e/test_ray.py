@@ -59,6 +59,16 @@ def test_a_second_deploy_changes_nothing(lab: Lab, deployed: Any) -> None:
     assert {host["state"] for host in lab.deploy(RELEASE)["hosts"]} == {"unchanged"}
 
 
+def test_a_hostfile_in_the_wrong_order_is_put_right(lab: Lab, deployed: Any) -> None:
+    label = "docker inspect -f '{{index .Config.Labels \"io.flagprov.config\"}}' flagprov-" + REPLICA
+    hostfile = f"/var/lib/flagprov/configs/{lab.on('lab1', label).strip()}/conf/hostfile"
+    right = lab.on("lab1", f"cat {hostfile}")
+    lab.on("lab1", f"tac {hostfile} > /tmp/turned && cat /tmp/turned > {hostfile}")
+    assert lab.flagprov("diff", lab.inventory).code == 3
+    lab.deploy(RELEASE)
+    assert lab.on("lab1", f"cat {hostfile}") == right
+
+
 def test_teardown_leaves_no_key_no_port_and_no_process(lab: Lab, deployed: Any) -> None:
     lab.teardown()
     for host in lab.hosts:
@@ -66,3 +76,18 @@ def test_teardown_leaves_no_key_no_port_and_no_process(lab: Lab, deployed: Any) 
         assert lab.on(host, "ss -tlnH '( sport = :2222 or sport >= :10020 and sport <= :10420 )'") == ""
         assert lab.on(host, "pgrep -f '[r]aylet|[g]cs_server'", check=False) == ""
     assert not (lab.inventory.parent / ".flagprov" / "runner" / f"{REPLICA}.json").exists()
+
+
+def test_a_stale_ray_on_a_node_is_named_and_left_alone(lab: Lab, deployed: Any) -> None:
+    """Nothing starts on any node while somebody else's Ray has a port of the replica's on the second."""
+    lab.teardown()
+    lab.on("lab2", "systemd-run -q --unit stale bash -c 'exec -a raylet python3 -m http.server 10023'")
+    try:
+        refused = lab.flagprov("deploy", lab.inventory, RELEASE, "--yes")
+        assert refused.code == 1, refused
+        assert "10023" in refused.out + refused.err, refused
+        for host in lab.hosts:
+            assert lab.on(host, "docker ps -q --filter label=io.flagprov.replica") == ""
+        assert lab.on("lab2", "systemctl is-active stale").strip() == "active"
+    finally:
+        lab.on("lab2", "systemctl stop stale")
