@@ -13,6 +13,7 @@ from flagprov.models.observed import Survey
 from flagprov.models.release import Variant
 from flagprov.transport import Connections, Session
 
+HOLDING = ("running", "restarting", "paused")  # states of a container that may hold its ports
 REMEDY = (
     "open the path between them: firewall, MTU, or flagprov_cluster_address and flagprov_cluster_interface"
 )
@@ -34,7 +35,9 @@ def new_groups(
     replicas: Sequence[Replica], surveys: Mapping[str, Survey], going: Collection[str]
 ) -> list[Replica]:
     """Replicas over several hosts that start now; of one that runs somewhere, the ports are in use."""
-    running = {each.replica for survey in surveys.values() for each in survey.running}
+    running = {
+        each.replica for survey in surveys.values() for each in survey.running if each.state in HOLDING
+    }
     return [
         replica
         for replica in replicas

@@ -17,8 +17,8 @@ TWO = Replica("m-0", "m", "c", ("a", "b"), (0,), 9010, NODES)
 ONE = Replica("m-1", "m", "c", ("c",), (0,), 9010)
 
 
-def survey(host: str, *running: str) -> Survey:
-    known = tuple(Running(name, "m", "c", (host,), (0,), 9010, "exited") for name in running)
+def survey(host: str, *states: str) -> Survey:
+    known = tuple(Running("m-0", "m", "c", ("a", "b"), (0,), 9010, state) for state in states)
     return Survey(host, "x86_64", "Debian", "6", 8, 1024, "20.10", None, {}, known, {})
 
 
@@ -28,17 +28,18 @@ def variant(kind: str) -> Variant:
 
 
 @pytest.mark.parametrize(
-    ("running", "going", "names"),
+    ("states", "going", "names"),
     [
         ((), {"a", "b", "c"}, ["m-0"]),
-        (("m-0",), {"a", "b", "c"}, []),  # its ports are in use, by itself
+        (("running",), {"a", "b", "c"}, []),  # its ports are in use, by itself
+        (("restarting",), {"a", "b", "c"}, []),
+        (("exited",), {"a", "b", "c"}, ["m-0"]),  # it starts anew, over whatever network there is now
+        (("absent",), {"a", "b", "c"}, ["m-0"]),  # a record is all that is left
         ((), {"a", "c"}, []),  # it is refused as a whole anyway
     ],
 )
-def test_only_a_new_replica_over_several_hosts_is_tried(
-    running: Any, going: set[str], names: list[str]
-) -> None:
-    surveys = {"a": survey("a"), "b": survey("b", *running)}
+def test_what_starts_over_several_hosts_is_tried(states: Any, going: set[str], names: list[str]) -> None:
+    surveys = {"a": survey("a"), "b": survey("b", *states)}
     assert [each.name for each in new_groups((TWO, ONE), surveys, going)] == names
 
 
