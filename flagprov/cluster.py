@@ -89,9 +89,7 @@ def spread_over_nodes(
     return variant.model_copy(update={"serve": serve, "launch": launch})
 
 
-def layout(
-    release: Release, variant: Variant, chip: Chip, settings_keys: Collection[str]
-) -> tuple[int, int]:
+def layout(release: Release, variant: Variant, chip: Chip, settings_keys: Collection[str]) -> tuple[int, int]:
     """Sizes of tensor and pipeline parallelism: as they are asked for, else TP in a host and PP across."""
     total = variant.nodes * variant.devices
     asked = {way: _size(variant.serve.get(way)) for way in (TENSOR, PIPELINE, DATA)}

@@ -71,9 +71,11 @@ def operator_environment(launch: LaunchInputs) -> dict[str, str]:
 
 
 def _told(launch: LaunchInputs) -> dict[str, str]:
-    """vllm-plugin-FL is on where nobody says that it is not."""
-    off = launch.facts is not None and launch.facts.flaggems_by == "vllm_fl" and not flaggems_on(launch)
-    return {"USE_FLAGGEMS": "0"} if off else {}
+    """An image that enables FlagGems itself, or whose own environment does, has to be told not to."""
+    facts = launch.facts
+    if facts is None or flaggems_on(launch):
+        return {}
+    return {"USE_FLAGGEMS": "0"} if facts.flaggems_by or "USE_FLAGGEMS" in facts.env else {}
 
 
 def workers_per_node(launch: LaunchInputs) -> int | None:

@@ -102,7 +102,7 @@ def test_a_misfit_in_the_settings_names_the_nearest_layouts() -> None:
 def test_a_bridge_spans_no_hosts() -> None:
     apart = variant(2)
     apart = apart.model_copy(update={"container": apart.container.model_copy(update={"network": "bridge"})})
-    with pytest.raises(SettingsError, match="container.network bridge cannot span 2 hosts"):
+    with pytest.raises(SettingsError, match=r"container\.network bridge cannot span 2 hosts"):
         spread_over_nodes(RELEASE, apart, CPU)
 
 

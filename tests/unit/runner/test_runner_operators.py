@@ -67,6 +67,13 @@ def test_the_fl_plugin_is_switched_off_by_its_variable() -> None:
     assert "VLLM_FL_FLAGOS_BLACKLIST" not in environment(asked(image))
 
 
+@pytest.mark.parametrize("image", [{"flaggems_by": "vllm"}, {"env": {"USE_FLAGGEMS": "1"}}])
+def test_native_holds_against_what_the_image_does_by_itself(image: dict[str, Any]) -> None:
+    assert environment(inputs(facts=facts(**GEMS, **image)))["USE_FLAGGEMS"] == "0"
+    assert environment(asked({**GEMS, **image}))["USE_FLAGGEMS"] == "1"
+    assert "USE_FLAGGEMS" not in environment(inputs(facts=facts(**GEMS)))
+
+
 @pytest.mark.parametrize(
     ("image", "message"),
     [
