@@ -54,6 +54,16 @@ def ssh_port(port: int, variant: Variant) -> int:
     return variant.launch.ssh_port or rendezvous_port(port) + SSH
 
 
+def node_ports(port: int, kind: str, ssh: int | None, *, head: bool) -> frozenset[int]:
+    """All that a node of a replica over several hosts may listen on; the API is the head's alone."""
+    base = rendezvous_port(port)
+    held = {base, meeting_port(port)} | ({port} if head else set())
+    if kind in ("ray", "flagscale"):
+        low, high = RAY_WORKERS
+        held |= {*ray_ports(port).values(), *range(base + low, base + high), ssh or base + SSH}
+    return frozenset(held)
+
+
 def spread_over_nodes(
     release: Release, variant: Variant, chip: Chip, settings_keys: Collection[str] = ()
 ) -> Variant:

@@ -162,6 +162,8 @@ def _record(serving: Serving, config: str) -> str:
         record["rank"] = serving.rank
         record["rendezvous_port"] = rendezvous_port(replica.port)
         record["nodes"] = [asdict(node) for node in replica.nodes]
+        launch = serving.variant.launch
+        record["launch"] = {"kind": launch.kind, "ssh_port": launch.ssh_port}  # which ports it holds
     return json.dumps(record, indent=1, sort_keys=True) + "\n"
 
 
