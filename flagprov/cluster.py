@@ -7,11 +7,12 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from flagprov.errors import SettingsError
+from flagprov.least import SHM
 from flagprov.models.chip import Chip
 from flagprov.models.desired import Node
 from flagprov.models.fleet import Host
 from flagprov.models.observed import Survey
-from flagprov.models.release import Release, Variant
+from flagprov.models.release import Container, Release, Variant
 
 ADDRESS = "flagprov_cluster_address"
 INTERFACE = "flagprov_cluster_interface"
@@ -96,7 +97,15 @@ def spread_over_nodes(
     tensor, pipeline = layout(release, variant, chip, settings_keys)
     serve = {**variant.serve, TENSOR: tensor, PIPELINE: pipeline}
     launch = variant.launch.model_copy(update={"kind": kind})
-    return variant.model_copy(update={"serve": serve, "launch": launch})
+    return variant.model_copy(update={"serve": serve, "launch": launch, "container": _own_shm(variant)})
+
+
+def _own_shm(variant: Variant) -> Container:
+    """Engines that are ended whenever another rank is lost would fill the host's /dev/shm for ever."""
+    container = variant.container
+    if container.ipc != "host":
+        return container
+    return container.model_copy(update={"ipc": "private", "shm_size": container.shm_size or SHM})
 
 
 def layout(release: Release, variant: Variant, chip: Chip, settings_keys: Collection[str]) -> tuple[int, int]:

@@ -273,7 +273,7 @@ def _apply(
         )
         digests |= dict.fromkeys(able, "")
     groups = new_groups(picture.placement.replicas, surveys, set(going) - set(brought))
-    unmet = preflight(connections, job.fleet.hosts, groups, job.variants)
+    unmet = preflight(connections, job.fleet.hosts, groups, job.variants, job.release)
     brought.update({name: _failure(error) for name, error in unmet.items()})
     for name, why in halves(picture.placement.replicas, set(going) - set(brought)).items():
         brought[name] = _failure(HostError(name, "placement", why, remedy="mend that host first"))

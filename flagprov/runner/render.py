@@ -47,6 +47,7 @@ def render(launch: LaunchInputs) -> dict[str, str]:
     files = launcher_files() | operators
     if nodes > 1:
         document["peers"] = _peers(launch)
+        document["own_shm"] = launch.variant.container.ipc != "host"
         document |= _spanning(launch)
     if kind == "flagscale":
         document["flagscale"] = {"label": _label(launch), "config": "conf/serve.yaml"}

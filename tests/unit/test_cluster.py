@@ -99,6 +99,12 @@ def test_a_misfit_in_the_settings_names_the_nearest_layouts() -> None:
         assert "--set serve.tensor_parallel_size=" in caught.value.remedy
 
 
+def test_what_killed_workers_leave_stays_in_the_container() -> None:
+    assert load_release("qwq-32b").variants["nvidia-h100"].container.ipc == "host"
+    container = card_on_two_hosts("qwq-32b", "nvidia-h100").container
+    assert (container.ipc, container.shm_size) == ("private", "512g")
+
+
 def test_a_bridge_spans_no_hosts() -> None:
     apart = variant(2)
     apart = apart.model_copy(update={"container": apart.container.model_copy(update={"network": "bridge"})})

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flagprov.apply.preflight import new_groups, request_of, verdicts
+from flagprov.apply.preflight import differences, new_groups, request_of, verdicts
 from flagprov.catalog import load_release, variant_for
+from flagprov.host.preflight import manifest
 from flagprov.models.desired import Node, Replica
 from flagprov.models.observed import Running, Survey
 from flagprov.models.release import Variant
@@ -61,3 +63,24 @@ def test_one_message_names_the_host_and_all_its_ports() -> None:
     assert {name: error.message for name, error in found.items()} == {
         "a": "it does not reach b (No route to host) at port 1, 2"
     }
+
+
+def test_the_host_with_another_mtu_or_other_weights_is_named() -> None:
+    same = {"mtu": 9000, "weights": {"a.safetensors": 7, "config.json": 1}}
+    other = {"mtu": 1500, "weights": same["weights"]}
+    torn = {"mtu": 9000, "weights": {"a.safetensors": 5, "config.json": 1}}
+    assert differences({"a": same, "b": same}) == {}
+    assert differences({"a": same, "b": {"mtu": None, "weights": {}}}) == {}  # not known is not other
+    found = differences({"a": same, "b": other, "c": same, "d": torn})
+    assert {name: error.message for name, error in found.items()} == {
+        "b": "its cluster interface has MTU 1500, that of a, c, d 9000",
+        "d": "its weights are not those of a, b, c: a.safetensors has 5 bytes here, 7 there",
+    }
+
+
+def test_weights_are_what_the_engine_reads(tmp_path: Path) -> None:
+    for name in ("config.json", "a.safetensors", ".msc", "README.md", ".cache/x.json", "sub/b.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("four")
+    assert manifest(str(tmp_path)) == {"config.json": 4, "a.safetensors": 4, "sub/b.py": 4}
+    assert manifest("") == {}
