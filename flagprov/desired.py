@@ -135,7 +135,7 @@ def _runner(serving: Serving) -> Iterable[Resource]:
     yield Resource("directory", folder, Stage.CONFIG, {"path": folder, "mode": "0700"}, replica.name)
     files = runner_files(serving.keys, replica.name, replica.nodes, said["port"])
     for name, content in files.items():
-        spec = {"path": f"{folder}/{name}", "mode": "0600", "content": content}
+        spec = {"path": f"{folder}/{name}", "mode": "0600", "content": content, "secret": True}
         yield Resource("file", spec["path"], Stage.CONFIG, spec, replica.name)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from launching import launched, write
 
+from flagprov.host.launcher_launch import empty_shm
 from flagprov.host.launcher_processes import is_front
 from flagprov.runner.render import launcher_files
 
@@ -277,3 +278,10 @@ def test_a_stop_during_the_start(tmp_path: Path) -> None:
 )
 def test_the_front_process_is_told_by_its_command_line(argv: list[str], front: bool) -> None:
     assert is_front(argv) is front
+
+
+def test_the_containers_own_shm_is_emptied(tmp_path: Path) -> None:
+    (tmp_path / "psm_1").touch()
+    (tmp_path / "folder").mkdir()
+    empty_shm(str(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
