@@ -135,8 +135,9 @@ def _runner(serving: Serving) -> Iterable[Resource]:
     yield Resource("directory", folder, Stage.CONFIG, {"path": folder, "mode": "0700"}, replica.name)
     files = runner_files(serving.keys, replica.name, replica.nodes, said["port"])
     for name, content in files.items():
-        spec = {"path": f"{folder}/{name}", "mode": "0600", "content": content, "secret": True}
-        yield Resource("file", spec["path"], Stage.CONFIG, spec, replica.name)
+        path = f"{folder}/{name}"
+        spec = {"path": path, "mode": "0600", "content": content, "secret": True}
+        yield Resource("file", path, Stage.CONFIG, spec, replica.name)
 
 
 def _record(serving: Serving, config: str) -> str:

@@ -12,7 +12,7 @@ from flagprov.catalog.operators import exclusions, exclusions_for
 from flagprov.chips import chip_names
 from flagprov.errors import ReleaseError
 from flagprov.runner.inputs import LaunchInputs
-from flagprov.runner.operators import operators_expected, workers_per_node
+from flagprov.runner.operators import exclusions_unheeded, operators_expected, workers_per_node
 from flagprov.runner.render import environment, render
 
 GEMS = {"flaggems": "5.0.2", "flaggems_enable": ("lib", "unused")}
@@ -52,6 +52,14 @@ def test_orders_hold_the_registrys_entries_with_their_reasons() -> None:
     assert said["mode"] == "enable"
     assert {"full", "ones", "zeros", "softmax"} <= set(said["leave_out"])
     assert all(each["reason"] and each["link"].startswith("https://") for each in said["because"])
+
+
+def test_a_plan_says_which_exclusions_nobody_heeds() -> None:
+    patched = asked({**GEMS, "flaggems_by": "vllm"}, model="microsoft/Phi-4-mini-instruct")
+    assert "softmax" in exclusions_unheeded(patched)
+    assert "are not: this image's own vLLM" in exclusions_unheeded(patched)
+    for image in ({**GEMS}, {**GEMS, "flaggems_by": "vllm_fl"}):
+        assert exclusions_unheeded(asked(image, model="microsoft/Phi-4-mini-instruct")) == ""
 
 
 @pytest.mark.parametrize(("by", "mode"), [(None, "enable"), ("vllm", "observe"), ("vllm_fl", "observe")])
