@@ -340,11 +340,11 @@ class Launcher:
                 self.enter("starting")
                 self.watch()
         except (NotStarted, NoRunner, OSError) as error:
-            if not (self.peers and self.peers.lost):
+            if not (self.peers and self.peers.first(self.wait_until)):
                 self.sweep()
                 self.turn(0)
                 return self.over(NOT_STARTED, "not started: %s" % error)
-        lost = self.peers.lost if self.peers else ""
+        lost = self.peers.first(self.wait_until) if self.peers and not self.stopping else ""
         if self.stopping or lost.endswith("stopped"):
             self.stop()
             self.turn(0)

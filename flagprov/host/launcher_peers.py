@@ -21,6 +21,7 @@ BEAT_S = 1.0
 GONE_S = 15.0
 RETRY_S = 1.0
 TELL_S = 30.0
+FIRST_S = 1.0  # the same on all ranks, so that who ended first also says so first
 GREETING_S = 5.0  # what a caller gets to say who it is
 
 
@@ -236,6 +237,12 @@ class Peers:
             line.send(word)
 
     # The end
+
+    def first(self, wait: Callable[[Callable[[], bool], float], bool]) -> str:
+        """Which rank was lost, empty where our own engine ended before any. One that ended only because
+        of another hears of that one here, and is no failure of its own."""
+        wait(lambda: bool(self.lost), FIRST_S)
+        return self.lost
 
     def leave(self, wait: Callable[[Callable[[], bool], float], bool], seconds: float) -> None:
         """Before an orderly stop: the head drains first, the others wait for it."""

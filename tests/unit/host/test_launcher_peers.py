@@ -108,6 +108,18 @@ def test_an_engine_that_ends_takes_all_ranks_with_it(tmp_path: Path) -> None:
         assert "rank 1 on b ended" in head.until("the engine was ended")
 
 
+def test_of_two_engines_that_end_only_the_first_is_to_blame(tmp_path: Path) -> None:
+    """The second ended because of the first; only one unit counts a failed start."""
+    address, pipe = loopback(), tmp_path / "pipe"
+    os.mkfifo(pipe)
+    follows = ["sh", "-c", f"echo {READY}; read line < {pipe}; sleep 0.4; exit 4"]
+    dies = ["sh", "-c", f"exec 3> {pipe}; echo headless; exit 3"]
+    with rank(tmp_path, 0, address, argv=follows) as head, rank(tmp_path, 1, address, argv=dies) as worker:
+        assert worker.finish() == 1
+        assert "exit code 3" in worker.lines[-1]
+        assert "rank 1 on b ended" in head.until("the engine was ended")
+
+
 def test_a_silent_rank_is_gone(tmp_path: Path) -> None:
     address = loopback()
     with rank(tmp_path, 0, address, gone_s=2) as head, rank(tmp_path, 1, address, gone_s=2) as worker:
