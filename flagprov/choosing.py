@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from flagprov.cluster import meeting_port, rendezvous_port
+from flagprov.cluster import node_ports
 from flagprov.models.chip import Chip
 from flagprov.models.desired import Refusal
 from flagprov.models.fleet import Host
@@ -39,15 +40,16 @@ class Refused(Exception):
         self.refusal = Refusal(host, message, remedy)
 
 
-def ports_of(host: str, running: Iterable[Running]) -> dict[int, str]:
-    """Ports that replicas hold on a host; those over several hosts hold theirs on their head."""
+def ports_of(host: str, running: Iterable[Running], records: Mapping[str, Any]) -> dict[int, str]:
+    """Ports that replicas hold on a host; one over several hosts holds those of its launch kind, too."""
     held: dict[int, str] = {}
     for replica in running:
-        if len(replica.hosts) < 2:
-            held[replica.port] = replica.replica
-        elif replica.hosts[0] == host:
-            for port in (replica.port, rendezvous_port(replica.port), meeting_port(replica.port)):
-                held[port] = replica.replica
+        ports = frozenset({replica.port})
+        if len(replica.hosts) > 1:
+            launch = (records.get(replica.replica) or {}).get("launch") or {}
+            kind, ssh = launch.get("kind", "nodes"), launch.get("ssh_port")
+            ports = node_ports(replica.port, kind, ssh, head=replica.hosts[0] == host)
+        held.update(dict.fromkeys(ports, replica.replica))
     return held
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from flagprov.errors import SettingsError
+from flagprov.least import SHM
 from flagprov.models.chip import Chip
 from flagprov.models.desired import Node
 from flagprov.models.fleet import Host
 from flagprov.models.observed import Survey
-from flagprov.models.release import Release, Variant
+from flagprov.models.release import Container, Release, Variant
 
 ADDRESS = "flagprov_cluster_address"
 INTERFACE = "flagprov_cluster_interface"
@@ -54,10 +55,28 @@ def ssh_port(port: int, variant: Variant) -> int:
     return variant.launch.ssh_port or rendezvous_port(port) + SSH
 
 
-def spread_over_nodes(release: Release, variant: Variant, chip: Chip) -> Variant:
+def node_ports(port: int, kind: str, ssh: int | None, *, head: bool) -> frozenset[int]:
+    """All that a node of a replica over several hosts may listen on; the API is the head's alone."""
+    base = rendezvous_port(port)
+    held = {base, meeting_port(port)} | ({port} if head else set())
+    if kind in ("ray", "flagscale"):
+        low, high = RAY_WORKERS
+        held |= {*ray_ports(port).values(), *range(base + low, base + high), ssh or base + SSH}
+    return frozenset(held)
+
+
+def spread_over_nodes(
+    release: Release, variant: Variant, chip: Chip, settings_keys: Collection[str] = ()
+) -> Variant:
     """The variant as its `nodes` hosts serve it; raises SettingsError where that cannot be."""
     if variant.nodes == 1:
         return variant
+    if variant.container.network != "host":
+        raise SettingsError(
+            f"{release.name}: container.network {variant.container.network} cannot span {variant.nodes} "
+            "hosts: the ranks meet at ports of their hosts",
+            remedy="leave `nodes` at 1, or use a release with container.network host",
+        )
     kind = variant.launch.kind
     processors = chip.resource_type == "cpu"
     if kind == "flagscale" and processors and variant.launch.ssh_port is None:
@@ -75,16 +94,28 @@ def spread_over_nodes(release: Release, variant: Variant, chip: Chip) -> Variant
         )
     if kind != "nodes" and processors:
         return variant  # Ray spans the hosts, and the engine runs on the head
-    tensor, pipeline = layout(release, variant, chip)
+    tensor, pipeline = layout(release, variant, chip, settings_keys)
     serve = {**variant.serve, TENSOR: tensor, PIPELINE: pipeline}
     launch = variant.launch.model_copy(update={"kind": kind})
-    return variant.model_copy(update={"serve": serve, "launch": launch})
+    return variant.model_copy(update={"serve": serve, "launch": launch, "container": _own_shm(variant)})
 
 
-def layout(release: Release, variant: Variant, chip: Chip) -> tuple[int, int]:
+def _own_shm(variant: Variant) -> Container:
+    """Engines that are ended whenever another rank is lost would fill the host's /dev/shm for ever."""
+    container = variant.container
+    if container.ipc != "host":
+        return container
+    return container.model_copy(update={"ipc": "private", "shm_size": container.shm_size or SHM})
+
+
+def layout(release: Release, variant: Variant, chip: Chip, settings_keys: Collection[str]) -> tuple[int, int]:
     """Sizes of tensor and pipeline parallelism: as they are asked for, else TP in a host and PP across."""
     total = variant.nodes * variant.devices
     asked = {way: _size(variant.serve.get(way)) for way in (TENSOR, PIPELINE, DATA)}
+    published = release.variants.get(chip.name)
+    if published is None or published.nodes == 1:
+        # What a card says of one host is no wish for several.
+        asked.update({way: None for way in (TENSOR, PIPELINE) if way not in settings_keys})
     if (asked[DATA] or 1) > 1:
         raise SettingsError(
             f"{release.name}: serve.{DATA} over several hosts is not supported",
@@ -117,8 +148,8 @@ def _nearest(valid: Sequence[tuple[int, int]], tensor: int) -> str:
     near = sorted(valid, key=lambda pair: (abs(pair[0] - tensor), pair))[:3]
     if not near:
         return "no layout fits: change nodes or devices, so that nodes x devices divides the attention heads"
-    ways = (f"{TENSOR}={one} with {PIPELINE}={two}" for one, two in near)
-    return "possible: --set serve." + ", or --set serve.".join(ways)
+    ways = (f"--set serve.{TENSOR}={one} --set serve.{PIPELINE}={two}" for one, two in near)
+    return f"possible: {', or '.join(ways)}"
 
 
 def _size(value: Any) -> int | None:

@@ -135,8 +135,9 @@ def _runner(serving: Serving) -> Iterable[Resource]:
     yield Resource("directory", folder, Stage.CONFIG, {"path": folder, "mode": "0700"}, replica.name)
     files = runner_files(serving.keys, replica.name, replica.nodes, said["port"])
     for name, content in files.items():
-        spec = {"path": f"{folder}/{name}", "mode": "0600", "content": content}
-        yield Resource("file", spec["path"], Stage.CONFIG, spec, replica.name)
+        path = f"{folder}/{name}"
+        spec = {"path": path, "mode": "0600", "content": content, "secret": True}
+        yield Resource("file", path, Stage.CONFIG, spec, replica.name)
 
 
 def _record(serving: Serving, config: str) -> str:
@@ -162,6 +163,8 @@ def _record(serving: Serving, config: str) -> str:
         record["rank"] = serving.rank
         record["rendezvous_port"] = rendezvous_port(replica.port)
         record["nodes"] = [asdict(node) for node in replica.nodes]
+        launch = serving.variant.launch
+        record["launch"] = {"kind": launch.kind, "ssh_port": launch.ssh_port}  # which ports it holds
     return json.dumps(record, indent=1, sort_keys=True) + "\n"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from flagprov.choosing import Refused, Wish, choose_devices, choose_port, is_well, ports_of
-from flagprov.cluster import Unconnected, meeting_port, nodes_of, rendezvous_port
+from flagprov.cluster import Unconnected, node_ports, nodes_of
 from flagprov.models.desired import Refusal, Replica
 from flagprov.models.observed import Device, Running
 
@@ -88,7 +88,7 @@ def _refusals(members: Sequence[Wish], refusal: Refusal) -> Iterator[Refusal]:
 def _group(release: str, members: Sequence[Wish], previous: Running | None, names: Iterator[str]) -> Replica:
     head = members[0]
     devices = _devices(members, previous)
-    port = _port(head, previous)
+    port = _port(members, previous)
     surveys = {wish.host.name: wish.survey for wish in members}
     nodes = nodes_of([wish.host for wish in members], surveys)
     name = previous.replica if previous else next(names)
@@ -129,11 +129,15 @@ def _common(hosts: Sequence[Sequence[Device]]) -> list[Device]:
     return found
 
 
-def _port(head: Wish, previous: Running | None) -> int:
-    ports = ports_of(head.host.name, _foreign(head, previous))
-    port = choose_port(head, 0, ports)
-    for inner in (rendezvous_port(port), meeting_port(port)):
-        if inner in ports:
-            message = f"port {inner}, where the ranks would meet, belongs to replica {ports[inner]}"
-            raise Refused(head.host.name, message, "use another port: --set port=N")
+def _port(members: Sequence[Wish], previous: Running | None) -> int:
+    """The head's port; those that follow from it have to be free on every host of the group."""
+    port, launch = members[0].port, members[0].variant.launch
+    for wish in members:
+        held = ports_of(wish.host.name, _foreign(wish, previous), wish.survey.records)
+        if wish is members[0]:
+            choose_port(wish, 0, held)
+        wanted = node_ports(port, launch.kind, launch.ssh_port, head=wish is members[0])
+        for inner in sorted(wanted & held.keys()):
+            message = f"port {inner}, which the ranks need beside {port}, belongs to replica {held[inner]}"
+            raise Refused(wish.host.name, message, "use another port: --set port=N")
     return port

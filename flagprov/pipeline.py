@@ -37,7 +37,9 @@ from flagprov.rollout.options import Options
 from flagprov.rollout.reprovision import Provisioning, drained, step
 from flagprov.rollout.reprovision import notes as reprovision_notes
 from flagprov.rollout.whole import halves
+from flagprov.runner.operators import exclusions_unheeded
 from flagprov.scope import left_out
+from flagprov.serving import launch_inputs
 from flagprov.transport import Connections, Session
 from flagprov.upkeep import logs, prune, status, stop, teardown
 from flagprov.verify.status import completions, of_placement
@@ -156,6 +158,7 @@ def _draw(job: Job, connections: Connections, gateways: Gateways, verb: str, opt
     )
     provisioned = reprovision_notes(job, set(provision) & set(plans), surveys)
     told = (*_taken_back(job, placement, surveys), *profile(job.unprivileged), *arranged.notes)
+    told = (*told, *_unheeded(job, placement, surveys))
     notes = (*told, *provisioned, *examination.notes())
     drawn = build(verb, job.release.name, placement, plans, gone, notes, arranged.groups)
     drawn = gateways.planned(drawn, job, placement, arranged.gated)
@@ -235,6 +238,15 @@ def _taken_back(job: Job, placement: Placement, surveys: Mapping[str, Survey]) -
     return sorted(notes)
 
 
+def _unheeded(job: Job, placement: Placement, surveys: Mapping[str, Survey]) -> list[str]:
+    """Of each chip and image once."""
+    hosts = {
+        (host.chip, job.variants[host.name].image.reference): host for host in hosts_of(job.fleet, [*surveys])
+    }
+    servings = [each for host in hosts.values() for each in job.servings(host, placement, surveys[host.name])]
+    return sorted({note for each in servings if (note := exclusions_unheeded(launch_inputs(each)))})
+
+
 def _apply(
     job: Job,
     picture: Picture,
@@ -273,7 +285,7 @@ def _apply(
         )
         digests |= dict.fromkeys(able, "")
     groups = new_groups(picture.placement.replicas, surveys, set(going) - set(brought))
-    unmet = preflight(connections, job.fleet.hosts, groups, job.variants)
+    unmet = preflight(connections, job.fleet.hosts, groups, job.variants, job.release)
     brought.update({name: _failure(error) for name, error in unmet.items()})
     for name, why in halves(picture.placement.replicas, set(going) - set(brought)).items():
         brought[name] = _failure(HostError(name, "placement", why, remedy="mend that host first"))

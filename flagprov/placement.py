@@ -139,7 +139,7 @@ def _on_host(
     host = wish.host.name
     foreign = [running for running in wish.survey.running if running not in kept]
     held = {device: running for running in foreign for device in running.devices}
-    ports = ports_of(host, foreign)
+    ports = ports_of(host, foreign, wish.survey.records)
     devices = wish.survey.devices[wish.chip.detection.tool]
     for position in range(count):
         previous = kept[position] if position < len(kept) else None

@@ -159,7 +159,7 @@ def prepare(request: Request) -> Job:
         keys[host.name] = frozenset(settings.serve)
         replicas.add(settings.replicas)
         variant = fit_variant(apply_settings(release, variant, settings), chips[host.chip], host)
-        variant = spread_over_nodes(release, variant, chips[host.chip])
+        variant = spread_over_nodes(release, variant, chips[host.chip], keys[host.name])
         if settings.container_profile == "least":
             variant = least(variant, release.weights.path, chips[host.chip])
             unprivileged.append(host.name)

@@ -83,6 +83,8 @@ def apply_settings(release: Release, variant: Variant, settings: Settings) -> Va
     if not changes:
         return variant
     changed = variant.model_copy(update=changes)
+    if changed.nodes > 1:
+        return changed  # how the model is cut over them is seen when it is spread
     for path, text in parallel(changed, release.model):
         raise SettingsError(
             f"settings for {release.name}: {dotted(path)}: {text}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from flagprov.cluster import RAY_HEAD_ONLY, meeting_port, ray_ports, rendezvous_port, ssh_port
@@ -10,9 +10,12 @@ from flagprov.errors import HostError
 from flagprov.models.desired import Replica
 from flagprov.models.fleet import Host
 from flagprov.models.observed import Survey
-from flagprov.models.release import Variant
+from flagprov.models.release import Release, Variant
+from flagprov.report.text import names
+from flagprov.serving import host_path
 from flagprov.transport import Connections, Session
 
+HOLDING = ("running", "restarting", "paused")  # states of a container that may hold its ports
 REMEDY = (
     "open the path between them: firewall, MTU, or flagprov_cluster_address and flagprov_cluster_interface"
 )
@@ -34,7 +37,9 @@ def new_groups(
     replicas: Sequence[Replica], surveys: Mapping[str, Survey], going: Collection[str]
 ) -> list[Replica]:
     """Replicas over several hosts that start now; of one that runs somewhere, the ports are in use."""
-    running = {each.replica for survey in surveys.values() for each in survey.running}
+    running = {
+        each.replica for survey in surveys.values() for each in survey.running if each.state in HOLDING
+    }
     return [
         replica
         for replica in replicas
@@ -47,23 +52,53 @@ def preflight(
     hosts: Sequence[Host],
     groups: Sequence[Replica],
     variants: Mapping[str, Variant],
+    release: Release,
 ) -> dict[str, HostError]:
-    """Host -> what is wrong with it; empty where every pair meets."""
+    """Host -> what is wrong with it; empty where every pair meets, and all have the same."""
     requests = {
         node.host: request_of(replica, rank, variants[node.host])
         for replica in groups
         for rank, node in enumerate(replica.nodes)
     }
+    for host in hosts:
+        if host.name in requests:
+            requests[host.name]["weights"] = host_path(release.weights.path, release, host)
     asked = [host for host in hosts if host.name in requests]
 
-    def ask(session: Session) -> list[Mapping[str, Any]]:
-        found: list[Mapping[str, Any]] = session.ask(requests[session.host.name])["failures"]
-        return found
+    def ask(session: Session) -> Mapping[str, Any]:
+        return session.ask(requests[session.host.name])
 
     answers = connections.each(asked, ask) if asked else {}
     broken = {name: answer for name, answer in answers.items() if isinstance(answer, HostError)}
     said = {name: answer for name, answer in answers.items() if not isinstance(answer, HostError)}
-    return broken | verdicts(said)
+    unlike: dict[str, HostError] = {}
+    for replica in groups:
+        unlike |= differences({name: said[name] for name in replica.hosts if name in said})
+    return broken | unlike | verdicts({name: answer["failures"] for name, answer in said.items()})
+
+
+def differences(said: Mapping[str, Mapping[str, Any]]) -> dict[str, HostError]:
+    """Hosts of one replica that have something else than most of them, or than the first."""
+    found: dict[str, HostError] = {}
+    mtus = {name: answer.get("mtu") for name, answer in said.items() if answer.get("mtu")}
+    for name, usual, same in _unlike(mtus):
+        message = f"its cluster interface has MTU {mtus[name]}, that of {names(same)} {usual}"
+        found[name] = HostError(name, "preflight", message, remedy="set the same MTU on all of them")
+    weights = {name: answer["weights"] for name, answer in said.items() if answer.get("weights")}
+    for name, usual, same in _unlike(weights):
+        file = min(path for path, _ in usual.items() ^ weights[name].items())
+        here, there = (files.get(file, "none") for files in (weights[name], usual))
+        message = f"its weights are not those of {names(same)}: {file} has {here} bytes here, {there} there"
+        found[name] = HostError(name, "preflight", message, remedy="bring the same weights to all of them")
+    return found
+
+
+def _unlike(values: Mapping[str, Any]) -> Iterator[tuple[str, Any, list[str]]]:
+    """Each that differs, with the usual value and who has it."""
+    told = list(values.values())
+    usual = max(told, key=told.count, default=None)
+    same = [name for name, value in values.items() if value == usual]
+    yield from ((name, usual, same) for name, value in values.items() if value != usual)
 
 
 def verdicts(said: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, HostError]:
@@ -88,5 +123,11 @@ def request_of(replica: Replica, rank: int, variant: Variant) -> dict[str, Any]:
         for other, node in enumerate(replica.nodes)
         if other != rank
     ]
-    address, ports = replica.nodes[rank].address, ports_of(replica, rank, variant)
-    return {"op": "preflight", "address": address, "ports": ports, "peers": peers}
+    node, ports = replica.nodes[rank], ports_of(replica, rank, variant)
+    return {
+        "op": "preflight",
+        "address": node.address,
+        "interface": node.interface,
+        "ports": ports,
+        "peers": peers,
+    }

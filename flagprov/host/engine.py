@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import calendar
+import os
 import re
 import time
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 PROOF_TOKENS = 8
+SILENT_S = 20.0  # a launcher touches its file every few seconds, whatever its engine does
 STANDSTILL_S = 15.0  # requests run and no token counter moves for so long: hung
 COUNTER = re.compile(
     r"^vllm:(num_requests_running|num_requests_waiting|prompt_tokens_total|generation_tokens_total)"
@@ -88,24 +90,48 @@ def state(spec: dict[str, Any]) -> dict[str, Any]:
     if unit.get("ActiveState") == "failed":
         return {"state": "failed", "detail": "its unit gave up: %s" % unit.get("Result", "")}
     if not found["State"]["Running"]:
-        if unit.get("ActiveState") in ("active", "activating"):
-            code = found["State"]["ExitCode"]
-            again = unit.get("SubState") == "auto-restart"
-            return {
-                "state": "starting",
-                "detail": "its engine ended with code %d; starting again" % code
-                if again
-                else "its unit is starting it",
-            }
-        return {"state": "stopped", "detail": "its unit is %s" % unit.get("ActiveState", "unknown")}
-    if spec.get("launcher"):
-        said = _launcher(spec, found)
-        if said.get("phase") != "running":
-            shown = "draining" if said.get("phase") == "stopping" else "starting"
-            return {"state": shown, "detail": said.get("reason") or "its engine is starting"}
-        if spec["readiness"] == "rank":
-            return _with_operators(spec, {"state": "ready", "detail": ""})
-    return _with_operators(spec, _serving(spec))
+        return _ended(found, unit)
+    if found["State"].get("Paused"):
+        return {"state": "hung", "detail": "its container is paused"}
+    if not spec.get("launcher"):
+        return _with_operators(spec, _serving(spec))
+    said = _launcher(spec, found)
+    rank = _rank(said)
+    rank["again"] = int(said.get("again", 0))
+    if rank["state"] == "ready" and spec["readiness"] != "rank":
+        serving = _serving(spec)
+        rank.update(serving, detail=serving["detail"] or rank["detail"])
+    return _with_operators(spec, rank)
+
+
+def _ended(found: dict[str, Any], unit: dict[str, str]) -> dict[str, Any]:
+    """A container that does not run; `wait` may take a while before its unit starts it once more."""
+    code = found["State"]["ExitCode"]
+    failures = int(unit.get("NRestarts") or 0)
+    if unit.get("SubState") == "auto-restart" or (failures and unit.get("SubState") == "start-pre"):
+        return {"state": "failed", "detail": "its engine ended with code %d; its unit comes back" % code}
+    if unit.get("ActiveState") in ("active", "activating"):
+        return {"state": "starting", "detail": "its unit is starting it"}
+    return {"state": "stopped", "detail": "its unit is %s" % unit.get("ActiveState", "unknown")}
+
+
+def _rank(said: dict[str, Any]) -> dict[str, Any]:
+    """What a rank's launcher says of its own node."""
+    phase, reason = said.get("phase"), said.get("reason") or ""
+    if phase == "ended":
+        return {"state": "failed", "detail": "%s; its unit comes back" % reason}
+    if said.get("touch_s") and said["age_s"] > SILENT_S:
+        return {"state": "hung", "detail": "its launcher has not moved for %.0f s" % said["age_s"]}
+    if said.get("stopped"):
+        return {"state": "hung", "detail": "stopped processes: %s" % ", ".join(said["stopped"])}
+    if phase != "running":
+        shown = "draining" if phase == "stopping" else "starting"
+        return {"state": shown, "detail": reason or "its engine is starting"}
+    ray = said.get("ray")
+    if not ray:
+        return {"state": "ready", "detail": ""}
+    detail = "Ray has %d of %d nodes" % (ray["nodes"], ray["of"])
+    return {"state": "ready" if ray["nodes"] >= ray["of"] else "degraded", "detail": detail}
 
 
 def _with_operators(spec: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
@@ -116,7 +142,9 @@ def _with_operators(spec: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]
 
 def _launcher(spec: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
     """What the launcher of this start says; nothing where the file is of an earlier one."""
-    said = read_json(spec["launcher"]) or {}
+    said = dict(read_json(spec["launcher"]) or {})
+    if said:
+        said["age_s"] = time.time() - os.stat(spec["launcher"]).st_mtime
     started = calendar.timegm(time.strptime(found["State"]["StartedAt"][:19], "%Y-%m-%dT%H:%M:%S"))
     return said if said.get("started_at", 0) >= started else {}
 

@@ -39,7 +39,8 @@ def deployed_replicas(resources: list[dict[str, Any]]) -> list[str]:
 
 
 def remember(resources: list[dict[str, Any]], deployment: dict[str, Any], result: str) -> None:
-    """Append a deployment to each replica's history; the oldest ones go."""
+    """Append a deployment to each replica's history; the oldest ones go. Keys stay where they are used."""
+    resources = [r for r in resources if not r["spec"].get("secret")]
     for replica in deployed_replicas(resources):
         known = numbers(replica)
         number = known[-1] + 1 if known else 1

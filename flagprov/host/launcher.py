@@ -7,21 +7,19 @@ Exit codes: 0 stopped by request, 1 the engine ended by itself, 2 launch.json is
 
 from __future__ import annotations
 
-import ctypes
-import json
 import os
 import select
 import signal
-import stat
 import subprocess
 import sys
 import time
-from typing import Callable, Dict, List, Mapping, Optional, Sequence, Set
+from typing import Callable, Dict, List, Mapping, Optional, Sequence
 
-from flagprov.host.launcher_launch import SCHEMA_VERSION, Unusable, read_launch
+from flagprov.host.launcher_launch import SCHEMA_VERSION, Unusable, empty_shm, read_launch
 from flagprov.host.launcher_log import Log, say
 from flagprov.host.launcher_peers import peers_of, still_there, workers
 from flagprov.host.launcher_processes import (
+    adopt_orphans,
     children_of,
     command_line,
     descendants,
@@ -30,8 +28,9 @@ from flagprov.host.launcher_processes import (
     named,
     processes,
     send,
+    stopped,
 )
-from flagprov.host.launcher_ray import DAEMONS, Ray, count, join, span
+from flagprov.host.launcher_ray import DAEMONS, Ray, count, join, look, span
 from flagprov.host.launcher_ssh import NoRunner, Runner
 from flagprov.host.launcher_start import (
     NotStarted,
@@ -43,35 +42,44 @@ from flagprov.host.launcher_start import (
     listens,
     spawn,
 )
+from flagprov.host.launcher_state import State
 
 STOPPED, ENDED, UNUSABLE, NOT_STARTED = 0, 1, 2, 3
 TURN_S = 0.5  # longest sleep; child and signal wake the loop earlier
+LOOK_S = 5.0  # between two looks at what does not wake the loop
 SETTLE_S = 5.0  # what the engine's other processes get to end by themselves
-PR_SET_CHILD_SUBREAPER = 36
 
 
 class Launcher:
-    """Starts one engine, watches it, stops it."""
+    """Starts one engine, watches it, stops it; and again, when it was ended for another rank's sake."""
 
     def __init__(self, directory: str, run: str) -> None:
         self.directory = directory
         self.run = run
         self.exp = os.path.join(run, "exp")
+        self.logs = os.path.join(self.exp, "serve_logs")
         self.launch = read_launch(directory)
         self.address = str(self.launch.get("address", "127.0.0.1"))  # where the engine listens
+        self.state = State(run)
+        self.stopping = False
+        self.wake_read, self.wake_write = os.pipe()
+        self.rank = int(self.launch.get("rank", 0))
+        self.again = 0  # engines of ours that were ended for another rank's sake
+        self.lost = ""  # and why the last one was
+        self.begin()
+
+    def begin(self) -> None:
+        """All that belongs to one engine."""
         self.log = Log()
         self.children: List[subprocess.Popen[bytes]] = []
-        self.found: Set[str] = set()  # logs that FlagScale names otherwise
         self.ended: Dict[int, int] = {}  # our children that were reaped -> wait status
         self.engine: Optional[int] = None
-        self.stopping = False
         self.phase = ""
         self.started_at = time.time()
-        self.asked_port_at = 0.0
-        self.wake_read, self.wake_write = os.pipe()
+        self.asked_port_at = self.looked_at = 0.0
+        self.frozen: List[str] = []  # processes of the engine that somebody has stopped
         self.peers = peers_of(self.launch, self.turn)  # the other ranks; None on one host
         self.workers: List[int] = []  # of the engine, on a rank of several; none of them may end
-        self.rank = int(self.launch.get("rank", 0))
         self.ray = Ray(self.launch["ray"], self.exp) if self.launch.get("ray") else None
         self.daemon: Optional[int] = None  # sshd, where FlagScale comes in by it
         self.env: Dict[str, str] = {}
@@ -81,7 +89,7 @@ class Launcher:
 
     def enter(self, phase: str, reason: str = "") -> None:
         self.phase = phase
-        state = {
+        state: Dict[str, object] = {
             "schema_version": SCHEMA_VERSION,
             "phase": phase,
             "reason": reason,
@@ -91,26 +99,21 @@ class Launcher:
             "launcher_pid": os.getpid(),
             "engine_pid": self.engine,
             "started_at": round(self.started_at, 3),
-            "phase_at": round(time.time(), 3),
             "tail": self.log.lines(),
             "processes": named(self.ours()) if phase == "running" else [],
+            "again": self.again,
+            "lost": self.lost,
+            "stopped": self.frozen,
         }
-        path = os.path.join(self.run, "state.json")
-        try:
-            with open(path + ".new", "w", encoding="utf-8") as file:
-                json.dump(state, file)
-                file.write("\n")
-            os.replace(path + ".new", path)
-        except OSError as error:
-            say("%s cannot be written: %s" % (path, error))
+        if self.ray and self.ray.seen is not None:
+            state["ray"] = {"nodes": self.ray.seen, "of": self.ray.nodes}
+        self.state.write(state)
 
     # The loop
 
     def arm(self) -> None:
         """Signals wake the loop; orphans of the engine come to us."""
-        try:
-            ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        except (OSError, AttributeError):
+        if not adopt_orphans():
             say("this system has no child subreaper; orphans of the engine may not be seen")
         for end in (self.wake_read, self.wake_write):
             os.set_blocking(end, False)
@@ -132,6 +135,7 @@ class Launcher:
             except OSError:
                 pass
         self.log.pump()
+        self.state.touch()
         if self.peers:
             self.peers.pump()
         while True:
@@ -177,7 +181,7 @@ class Launcher:
     def open(self) -> None:
         """All that is made before the ranks meet: a fresh directory, the log, the runner's port."""
         self.env = self.prepare()
-        self.output = os.path.join(self.exp, "serve_logs", "host_0_localhost.output")
+        self.output = os.path.join(self.logs, "host_0_localhost.output")
         # FlagScale appends the engine's output to this file for ever; a FIFO costs no disk and wakes us.
         os.mkfifo(self.output, 0o600)
         self.log.add(self.output)
@@ -207,15 +211,6 @@ class Launcher:
             )
         self.engine = pid
 
-    def find_logs(self) -> None:
-        """Other names of the log, which FlagScale's shell may open after FlagScale is gone."""
-        logs = os.path.join(self.exp, "serve_logs")
-        for name in sorted(os.listdir(logs)):
-            path = os.path.join(logs, name)
-            if name.endswith(".output") and path not in self.found and stat.S_ISREG(os.stat(path).st_mode):
-                self.found.add(path)
-                self.log.add(path)
-
     def spawn(self, argv: Sequence[str], env: Mapping[str, str], output: str) -> int:
         """Run argv in a shell after the vendor's and the card's lines; its pid."""
         child = spawn(self.launch, argv, env, self.exp, output)
@@ -244,8 +239,21 @@ class Launcher:
                     self.workers += workers(self.ours(), command_line)
                 if self.ray:
                     self.workers += [pid for pid in self.ours() if name_of(pid) in DAEMONS]
-            self.find_logs()
+            if self.phase == "running":
+                self.look()
+            self.log.find(self.logs)
             self.turn()
+
+    def look(self) -> None:
+        """What nobody tells us: processes that were stopped, and how many nodes Ray still has."""
+        before = (self.frozen, self.ray.seen if self.ray else None)
+        if self.ray and not self.rank:
+            look(self, self.ray)
+        if time.monotonic() - self.looked_at >= LOOK_S:
+            self.looked_at = time.monotonic()
+            self.frozen = stopped(self.ours())
+        if before != (self.frozen, self.ray.seen if self.ray else None):
+            self.enter("running")
 
     def serves(self) -> bool:
         """A rank beside the head has no port; it serves when the head does."""
@@ -311,40 +319,63 @@ class Launcher:
 
     def main(self) -> int:
         self.arm()
-        self.enter("starting")
+        while True:
+            code = self.life()
+            if code is not None:
+                return code
+            self.log.close()
+            self.begin()
+
+    def life(self) -> Optional[int]:
+        """One engine from its start to its end; None where another rank is gone, and all are to meet anew."""
+        self.enter("starting", self.lost)
         try:
             self.open()
             if self.peers:
-                self.peers.meet(lambda: self.stopping, lambda text: self.enter("starting", text))
+                before = " (before: %s)" % self.lost if self.lost else ""
+                self.peers.meet(lambda: self.stopping, lambda text: self.enter("starting", text + before))
                 self.enter("starting")  # nobody is waited for any more, though Ray may take minutes
             if not self.stopping:
                 self.start()
                 self.enter("starting")
                 self.watch()
         except (NotStarted, NoRunner, OSError) as error:
-            self.sweep()
-            self.turn(0)
-            return self.over(NOT_STARTED, "not started: %s" % error)
-        lost = self.peers.lost if self.peers else ""
+            if not (self.peers and self.peers.first(self.wait_until)):
+                self.sweep()
+                self.turn(0)
+                return self.over(NOT_STARTED, "not started: %s" % error)
+        lost = self.peers.first(self.wait_until) if self.peers and not self.stopping else ""
         if self.stopping or lost.endswith("stopped"):
             self.stop()
             self.turn(0)
-            return self.over(STOPPED, lost or "stopped by request")
+            return self.over(STOPPED, "stopped by request") if self.stopping else self.gone(lost)
         if self.peers:
             self.peers.close()  # so that the others end now, not after our own end
             self.enter("stopping", lost)  # half a replica still answers some requests
         seconds = time.time() - self.started_at
         left = self.sweep()
-        self.find_logs()
+        self.log.find(self.logs)
         self.turn(0)
         if lost:
-            return self.over(ENDED, "the engine was ended: %s" % lost)
+            return self.gone(lost)
         how = "ended by itself after %.0f s" % seconds
         if self.engine in self.ended and self.launch["kind"] != "flagscale":
             how += " (%s)" % describe(self.ended[self.engine])
         if left:
             how += "; %d of its processes outlived it and were ended" % left
         return self.over(ENDED, "the engine %s; its last lines are above" % how)
+
+    def gone(self, lost: str) -> Optional[int]:
+        """Not our own failure, so no end that systemd would count; memory that is not freed ends us yet."""
+        if self.peers:
+            self.peers.close()
+        if self.ours():
+            return self.over(ENDED, "the engine was to end, and does not: %s" % lost)
+        if self.launch.get("own_shm"):
+            empty_shm()
+        self.again, self.lost = self.again + 1, lost
+        say("the engine was ended: %s" % lost)
+        return None
 
     def over(self, code: int, reason: str) -> int:
         self.enter("ended", reason)

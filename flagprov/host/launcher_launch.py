@@ -34,6 +34,15 @@ def read_launch(directory: str) -> Dict[str, Any]:
     return launch
 
 
+def empty_shm(path: str = "/dev/shm") -> None:
+    """What killed workers leave there; only where it is this container's own."""
+    for name in os.listdir(path):
+        try:
+            os.unlink(os.path.join(path, name))
+        except OSError:
+            pass
+
+
 def shell_script(launch: Mapping[str, Any], argv: Sequence[str]) -> str:
     """The one shell in which everything before the engine happens, ending as the engine."""
     # Vendors' scripts read unset variables and let commands fail, so neither -e nor -u.

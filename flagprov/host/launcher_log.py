@@ -6,7 +6,7 @@ import collections
 import os
 import select
 import stat
-from typing import Deque, Dict, List
+from typing import Deque, Dict, List, Set
 
 READY = b"Application startup complete."
 TAIL = 40  # lines kept for state.json
@@ -37,6 +37,7 @@ class Log:
 
     def __init__(self) -> None:
         self.sources: Dict[int, bool] = {}  # descriptor -> whether select can wait for it
+        self.found: Set[str] = set()  # logs that FlagScale names otherwise
         self.tail: Deque[str] = collections.deque(maxlen=TAIL)
         self.ready = False
         self.partial = b""
@@ -46,6 +47,14 @@ class Log:
         # Read and write, so that a FIFO has no end between two writers.
         descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         self.sources[descriptor] = stat.S_ISFIFO(os.fstat(descriptor).st_mode)
+
+    def find(self, folder: str) -> None:
+        """Other names of the log, which FlagScale's shell may open after FlagScale is gone."""
+        for name in sorted(os.listdir(folder)):
+            path = os.path.join(folder, name)
+            if name.endswith(".output") and path not in self.found and stat.S_ISREG(os.stat(path).st_mode):
+                self.found.add(path)
+                self.add(path)
 
     def waitable(self) -> List[int]:
         return [descriptor for descriptor, selectable in self.sources.items() if selectable]
@@ -61,6 +70,12 @@ class Log:
                     break
                 write_out(data)
                 self._keep(data)
+
+    def close(self) -> None:
+        self.pump()
+        for descriptor in self.sources:
+            os.close(descriptor)
+        self.sources = {}
 
     def lines(self) -> List[str]:
         """The last lines, an unfinished one included."""

@@ -2,12 +2,13 @@
 
 The head listens, the others connect and stay connected. A line is a word: `beat` now and then, `go` when
 all are there, `ray` when the head's Ray may be joined, `running` when the head serves, `leaving` before an
-orderly stop. A connection that ends, or is silent for too long, is a rank that is gone; then everybody ends,
-and the units bring all back.
+orderly stop. A connection that ends, or is silent for too long, is a rank that is gone; then every engine is
+ended, and all ranks meet anew.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -20,6 +21,7 @@ BEAT_S = 1.0
 GONE_S = 15.0
 RETRY_S = 1.0
 TELL_S = 30.0
+FIRST_S = 1.0  # the same on all ranks, so that who ended first also says so first
 GREETING_S = 5.0  # what a caller gets to say who it is
 
 
@@ -91,6 +93,8 @@ class Peers:
     def missing(self) -> List[str]:
         if self.rank:
             return [] if self.met else [self.name(0)] if 0 not in self.lines else ["the others"]
+        if not self.listener:
+            return ["its own address %s" % self.place[0]]
         return [self.name(rank) for rank in range(1, len(self.hosts)) if rank not in self.lines]
 
     # Meeting
@@ -101,7 +105,8 @@ class Peers:
         told_at = tried_at = 0.0
         while not self.met and not stopping():
             now = time.monotonic()
-            if not self.rank and not self.listener:
+            if not self.rank and not self.listener and now - tried_at >= RETRY_S:
+                tried_at = now
                 self.listen()
             if self.rank and 0 not in self.lines and now - tried_at >= RETRY_S:
                 tried_at = now
@@ -124,6 +129,8 @@ class Peers:
             listener.bind(self.place)
         except OSError as error:
             listener.close()
+            if error.errno == errno.EADDRNOTAVAIL:
+                return  # a network that is not up yet, after a boot
             raise OSError("%s port %d cannot be listened on: %s" % (*self.place, error)) from None
         listener.listen(16)
         listener.setblocking(False)
@@ -230,6 +237,12 @@ class Peers:
             line.send(word)
 
     # The end
+
+    def first(self, wait: Callable[[Callable[[], bool], float], bool]) -> str:
+        """Which rank was lost, empty where our own engine ended before any. One that ended only because
+        of another hears of that one here, and is no failure of its own."""
+        wait(lambda: bool(self.lost), FIRST_S)
+        return self.lost
 
     def leave(self, wait: Callable[[Callable[[], bool], float], bool], seconds: float) -> None:
         """Before an orderly stop: the head drains first, the others wait for it."""

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from typing import Dict, List, Mapping, Sequence
+
+PR_SET_CHILD_SUBREAPER = 36
+
+
+def adopt_orphans() -> bool:
+    """Whether what our descendants leave behind comes to us from now on."""
+    try:
+        return not ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    except (OSError, AttributeError):
+        return False
 
 
 def processes() -> Dict[int, int]:
@@ -47,6 +58,20 @@ def name_of(pid: int) -> str:
             return file.read().strip()
     except OSError:
         return ""
+
+
+def stopped(pids: Sequence[int]) -> List[str]:
+    """Those that a SIGSTOP holds, in words; a debugger's are none of them."""
+    found = []
+    for pid in pids:
+        try:
+            with open("/proc/%d/stat" % pid, "rb") as file:
+                state = file.read().rpartition(b")")[2].split()[0]
+        except OSError:
+            continue
+        if state == b"T":
+            found.append("%s (%d)" % (name_of(pid), pid))
+    return found
 
 
 def command_line(pid: int) -> List[str]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 START_S = 120.0  # what Ray gets to start on a node, and the nodes to join
 ASK_S = 60.0
+LOOK_S = 30.0  # between two counts while the engine serves; each costs a start of Python
 HEAD_ONLY = ("port", "ray-client-server-port", "dashboard-port")
 FIRST = "first"  # below the experiment's directory; before everything else on the PATH
 DAEMONS = ("raylet", "gcs_server")  # as the kernel names them
@@ -58,6 +59,9 @@ class Ray:
         self.nodes = int(said["nodes"])
         self.resources = [str(word) for word in said["resources"]]
         self.folder = os.path.join(exp, FIRST)
+        self.seen: Optional[int] = None  # nodes, when they were counted last
+        self.asked_at = 0.0
+        self.asking: Optional[int] = None  # pid of the command that counts
 
     def place(self) -> str:
         host = "[%s]" % self.head if ":" in self.head else self.head
@@ -122,6 +126,7 @@ def count(launcher: Launcher, ray: Ray, head: Optional[int] = None) -> None:
             _check(launcher, head)
         seen = nodes_in(ask(launcher, ray.asked()))
         if seen >= ray.nodes:
+            ray.seen, ray.asked_at = seen, time.monotonic()
             say("Ray has all %d nodes" % seen)
             return
         if time.monotonic() > deadline:
@@ -145,6 +150,25 @@ def join(launcher: Launcher, ray: Ray) -> Optional[int]:
 def _check(launcher: Launcher, pid: int) -> None:
     if pid in launcher.ended:
         raise NotStarted("Ray did not start (%s); its own lines are above" % describe(launcher.ended[pid]))
+
+
+def look(launcher: Launcher, ray: Ray) -> None:
+    """Count the nodes now and then, without waiting for the answer; none is no news."""
+    now, path = time.monotonic(), os.path.join(launcher.exp, "nodes")
+    if ray.asking is None:
+        if now - ray.asked_at >= LOOK_S:
+            ray.asked_at = now
+            open(path, "wb").close()
+            child = spawn(launcher.launch, ray.asked(), launcher.env, launcher.exp, path)
+            launcher.children.append(child)
+            ray.asking = child.pid
+    elif ray.asking in launcher.ended:
+        if not launcher.ended[ray.asking]:
+            with open(path, encoding="utf-8", errors="replace") as file:
+                ray.seen = nodes_in(file.read())
+        ray.asking = None
+    elif now - ray.asked_at > ASK_S:
+        send([ray.asking], signal.SIGKILL)
 
 
 def ask(launcher: Launcher, argv: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import selectors
 import socket
 import threading
@@ -19,13 +20,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+READ = (".safetensors", ".bin", ".pt", ".gguf", ".json", ".model", ".txt", ".tiktoken", ".jinja", ".py")
 BLOCK = b"flagprov" * 4096  # more than any MTU, several segments
 SECONDS = 20.0
 ATTEMPT_S = 5.0
 
 
 def preflight(request: dict[str, Any]) -> dict[str, Any]:
-    """`failures`: what is wrong here, or with whom; empty where every pair meets."""
+    """`failures`: what is wrong here, or with whom; empty where every pair meets. And what has to be the
+    same on all hosts of a replica: the interface's `mtu`, the `weights` as name -> size."""
     meeting = Meeting(request)
     try:
         meeting.listen()
@@ -33,7 +36,25 @@ def preflight(request: dict[str, Any]) -> dict[str, Any]:
             meeting.run()
     finally:
         meeting.close()
-    return {"failures": meeting.failures}
+    mtu = machine.read("/sys/class/net/%s/mtu" % request.get("interface", "")).strip()
+    return {
+        "failures": meeting.failures,
+        "mtu": int(mtu) if mtu.isdigit() else None,
+        "weights": manifest(str(request.get("weights") or "")),
+    }
+
+
+def manifest(path: str) -> dict[str, int]:
+    """What the engine reads of a directory of weights; nothing that downloaders leave beside it."""
+    found: dict[str, int] = {}
+    for folder, folders, names in os.walk(path):
+        folders[:] = [name for name in folders if not name.startswith((".", "_"))]
+        for name in names:
+            if name.endswith(READ) and not name.startswith("."):
+                file = os.path.join(folder, name)
+                with contextlib.suppress(OSError):
+                    found[os.path.relpath(file, path)] = os.stat(file).st_size
+    return found
 
 
 class Meeting:

@@ -63,6 +63,19 @@ def exclusions_held(launch: LaunchInputs) -> tuple[Exclusion, ...]:
     return exclusions_for(launch.chip.name, version, launch.model)
 
 
+def exclusions_unheeded(launch: LaunchInputs) -> str:
+    """What a plan says of operators that should be left out, and are not: a patched vLLM asks nobody."""
+    if not flaggems_on(launch) or launch.facts is None or launch.facts.flaggems_by != "vllm":
+        return ""
+    left_out = sorted({name for each in exclusions_held(launch) for name in each.leave_out})
+    if not left_out:
+        return ""
+    return (
+        f"operators {', '.join(left_out)} should be left out on {launch.chip.name} (catalog/operators.yaml), "
+        "and are not: this image's own vLLM enables FlagGems, with a list of its own"
+    )
+
+
 def operator_environment(launch: LaunchInputs) -> dict[str, str]:
     """What FlagGems needs in the environment of every node."""
     # Ray's own patience is too short for kernels that are compiled at the first request.
@@ -71,9 +84,11 @@ def operator_environment(launch: LaunchInputs) -> dict[str, str]:
 
 
 def _told(launch: LaunchInputs) -> dict[str, str]:
-    """vllm-plugin-FL is on where nobody says that it is not."""
-    off = launch.facts is not None and launch.facts.flaggems_by == "vllm_fl" and not flaggems_on(launch)
-    return {"USE_FLAGGEMS": "0"} if off else {}
+    """An image that enables FlagGems itself, or whose own environment does, has to be told not to."""
+    facts = launch.facts
+    if facts is None or flaggems_on(launch):
+        return {}
+    return {"USE_FLAGGEMS": "0"} if facts.flaggems_by or "USE_FLAGGEMS" in facts.env else {}
 
 
 def workers_per_node(launch: LaunchInputs) -> int | None:

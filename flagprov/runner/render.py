@@ -21,7 +21,7 @@ from flagprov.runner.spanning import check_image, effective_kind, ray_document, 
 
 LAUNCH_SCHEMA_VERSION = 1
 CACHE = "/var/lib/flagprov/cache"
-_PARTS = ("launch", "log", "peers", "processes", "ray", "ssh", "start")
+_PARTS = ("launch", "log", "peers", "processes", "ray", "ssh", "start", "state")
 LAUNCHER_MODULES = tuple(f"launcher_{name}.py" for name in _PARTS)
 
 
@@ -47,6 +47,7 @@ def render(launch: LaunchInputs) -> dict[str, str]:
     files = launcher_files() | operators
     if nodes > 1:
         document["peers"] = _peers(launch)
+        document["own_shm"] = launch.variant.container.ipc != "host"
         document |= _spanning(launch)
     if kind == "flagscale":
         document["flagscale"] = {"label": _label(launch), "config": "conf/serve.yaml"}

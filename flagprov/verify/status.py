@@ -124,9 +124,9 @@ def of_placement(
             host: next((n for n in notes.get(host, {}).values() if n.get("replica") == replica.name), {})
             for host in replica.hosts
         }
-        states = [str(note.get("state", "absent")) for note in said.values()]
+        states = [_shown(note) for note in said.values()]
         head = said[replica.hosts[0]]
-        worst = min(said.values(), key=lambda note: WORST_FIRST.index(str(note.get("state", "absent"))))
+        worst = min(said.values(), key=lambda note: WORST_FIRST.index(_shown(note)))
         statuses.append(
             ReplicaStatus(
                 name=replica.name,
@@ -141,6 +141,12 @@ def of_placement(
             )
         )
     return tuple(statuses)
+
+
+def _shown(note: Mapping[str, Any]) -> str:
+    """What serves something else than was deployed counts as failed."""
+    state = str(note.get("state", "absent"))
+    return "failed" if state == "wrong" else state
 
 
 def completions(host: Host, notes: Mapping[str, Any]) -> list[Completion]:

@@ -50,12 +50,16 @@ def test_a_second_deploy_changes_nothing(lab: Lab, deployed: Any) -> None:
 
 
 def test_a_killed_rank_brings_the_replica_down_and_back_as_a_whole(lab: Lab, deployed: Any) -> None:
-    started = "docker inspect -f '{{.State.StartedAt}}' flagprov-" + REPLICA
+    started = f"grep -o '.started_at.: [0-9.]*' /var/lib/flagprov/replicas/{REPLICA}/run/state.json"
+    kept = f"docker inspect -f '{{{{.State.StartedAt}}}}' flagprov-{REPLICA}"
+    container = lab.on("lab1", kept)
     before = {host: lab.on(host, started) for host in lab.hosts}
     lab.on("lab2", f"docker kill -s KILL flagprov-{REPLICA}")
     lab.until(lambda: status(lab)["state"] != "ready", 30, "it is seen as not ready")
     lab.until(lambda: status(lab)["state"] == "ready", 480, "it serves again")
     assert all(lab.on(host, started) != before[host] for host in lab.hosts)
+    # Only the rank that died counts towards its unit's limit of failed starts.
+    assert lab.on("lab1", kept) == container
     assert [rank["state"] for rank in status(lab)["ranks"]] == ["ready", "ready"]
 
 

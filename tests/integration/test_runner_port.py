@@ -85,6 +85,8 @@ def test_flagscale_enters_a_node_in_that_nodes_environment(tmp_path: Path, ports
         assert head.lines[said + 1] == "rank 1 a b; $(false) 'c'"
         head.process.terminate()
         assert head.finish() == 0
+        worker.until("the engine was ended")
+        worker.process.terminate()
         assert worker.finish() == 0
     assert not listens(ports[2])
 

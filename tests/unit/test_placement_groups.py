@@ -138,7 +138,36 @@ def test_ports_are_those_of_the_head_the_rendezvous_included() -> None:
     assert run(wish(0), wish(1, running=(on_worker,))).replicas[0].port == 9010
     at_rendezvous = replace(on_worker, hosts=("h0",), port=10010)
     said = refused(run(wish(0, running=(at_rendezvous,)), wish(1)))
-    assert said["h0"] == "port 10010, where the ranks would meet, belongs to replica other-0"
+    assert said["h0"] == "port 10010, which the ranks need beside 9010, belongs to replica other-0"
+
+
+def test_all_ports_of_ray_and_the_runner_are_held_on_every_host() -> None:
+    there = Running("other-0", "other", CHIP.name, ("h0", "h1"), (0,), 9020, "running")
+    ray = {"other-0": {"launch": {"kind": "ray", "ssh_port": None}}}
+    plain = {"other-0": {"launch": {"kind": "nodes", "ssh_port": None}}}
+    wishes = [wish(i, devices=1, running=(there,)) for i in (0, 1)]
+    meeting_of_ours = [replace(w, survey=replace(w.survey, records=ray)) for w in wishes]
+    meeting_of_ours = [replace(w, variant=ported(w.variant, 9022)) for w in meeting_of_ours]
+    said = refused(run(*meeting_of_ours))
+    assert said["h0"] == "port 10022, which the ranks need beside 9022, belongs to replica other-0"
+    apart = [replace(w, survey=replace(w.survey, records=plain)) for w in meeting_of_ours]
+    assert run(*apart).replicas[0].port == 9022
+
+
+def test_a_worker_among_rays_ports_is_no_place_for_another_replica() -> None:
+    on_worker = Running("other-0", "other", CHIP.name, ("h1",), (0,), 10300, "running")
+    wishes = [wish(0), wish(1, running=(on_worker,))]
+    wishes = [replace(w, variant=launched(w.variant, "ray")) for w in wishes]
+    said = refused(run(*wishes))
+    assert said["h1"] == "port 10300, which the ranks need beside 9010, belongs to replica other-0"
+
+
+def ported(variant: Variant, port: int) -> Variant:
+    return variant.model_copy(update={"serve": {**variant.serve, "port": port}})
+
+
+def launched(variant: Variant, kind: str) -> Variant:
+    return variant.model_copy(update={"launch": variant.launch.model_copy(update={"kind": kind})})
 
 
 def test_the_route_to_the_others_decides_the_interface() -> None:

@@ -12,6 +12,8 @@ import yaml
 
 from flagprov.apply.assets import ansible_root
 from flagprov.chips import load_chips
+from flagprov.choosing import DEFAULT_PORT
+from flagprov.cluster import SSH, meeting_port, ray_ports, rendezvous_port
 
 ROOT = ansible_root()
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
@@ -135,3 +137,19 @@ def test_handlers_of_different_roles_have_different_names() -> None:
     """Their names are one space in a play, where the last role's would be run for all."""
     names = [task["name"] for role in ROLES for task in read(role, "handlers/main.yml") or []]
     assert sorted(set(names)) == sorted(names)
+
+
+def test_the_firewall_closes_every_port_of_a_replica_over_several_hosts() -> None:
+    named = ray_ports(DEFAULT_PORT)
+    workers = range(named.pop("min-worker-port"), named.pop("max-worker-port") + 1)
+    base = rendezvous_port(DEFAULT_PORT)
+    closed: set[int] = set()
+    for entry in read("firewall", "defaults/main.yml")["firewall_peer_ports"]:
+        first, _, last = str(entry).partition("-")
+        closed |= set(range(int(first), int(last or first) + 1))
+    assert closed == {base, meeting_port(DEFAULT_PORT), base + SSH, *named.values(), *workers}
+    options = read("firewall", "meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+    assert (
+        options["firewall_peer_ports"]["default"]
+        == read("firewall", "defaults/main.yml")["firewall_peer_ports"]
+    )

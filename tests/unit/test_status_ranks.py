@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from flagprov.models.desired import Placement, Replica
 from flagprov.models.fleet import Connection, Fleet, Host
 from flagprov.models.outcome import ReplicaStatus
-from flagprov.verify.status import merge
+from flagprov.verify.status import merge, of_placement
 
 FLEET = Fleet(Path("hosts.ini"), (Host("a", Connection("192.0.2.1")), Host("b", Connection("192.0.2.2"))))
 
@@ -45,3 +46,11 @@ def test_a_rank_without_a_trace_or_an_answer_is_missed() -> None:
     status = merged({"a": said("ready"), "b": []})
     assert (status.state, ranks(status)) == ("absent", [("a", 0, "ready"), ("b", 1, "absent")])
     assert merged({"b": said("ready")}, silent=("a",)).state == "unreachable"
+
+
+def test_a_deploy_that_finds_something_else_there_says_failed() -> None:
+    replica = Replica("m-0", "m", "c", ("a",), (0,), 9010)
+    note = {"replica": "m-0", "state": "wrong", "detail": "it serves x, not m"}
+    (status,) = of_placement(FLEET, Placement((replica,)), {"a": {"endpoint of m-0": note}})
+    assert (status.state, status.detail) == ("failed", "it serves x, not m")
+    assert [rank.state for rank in status.ranks] == ["failed"]

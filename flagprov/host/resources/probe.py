@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 from flagprov.host import engine
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 INTERVAL_S = 0.5
 MEETING_S = 180.0  # all ranks are staged before the first starts, so whoever is missing then has failed
+RETURN_S = 60.0  # for a rank that was there already
+QUIET_S = 60.0  # without a line in the log, which is then said
+LOADING = re.compile(r"Loading (?:\w+ )?(?:checkpoint )?shards:\s+(\d+)%")
 
 
 def observe(spec: dict[str, Any]) -> dict[str, Any]:
@@ -45,10 +49,10 @@ def apply(spec: dict[str, Any], observed: dict[str, Any]) -> None:
     if observed["state"] in ("hung", "degraded", "wrong"):
         run(["systemctl", "reset-failed", spec["unit"]], timeout=20)
         run(["systemctl", "restart", "--no-block", spec["unit"]], timeout=60)
+        unit.STARTED.add(spec["unit"])
     begun = time.monotonic()
     restarts = _restarts(spec)
-    heard = ""
-    said = begun
+    heard = Log(spec["container"])
     alone: float | None = None  # since when this rank waits for others
     while True:
         now = engine.state(spec)
@@ -56,17 +60,13 @@ def apply(spec: dict[str, Any], observed: dict[str, Any]) -> None:
             return
         _fail_when_dead(spec, restarts, now)
         alone = _alone_since(now, alone)
-        if alone is not None and time.monotonic() - alone > MEETING_S:
-            _give_up(spec, "%s for %d s; look there first" % (now["detail"], MEETING_S))
+        patience = RETURN_S if now.get("again") else MEETING_S
+        if alone is not None and time.monotonic() - alone > patience:
+            _give_up(spec, "%s for %d s; look there first" % (now["detail"], patience))
         waited = time.monotonic() - begun
         if waited > spec["deadline_s"]:
             _give_up(spec, "it did not answer within %d s: %s" % (spec["deadline_s"], now["detail"]))
-        if time.monotonic() - said > 2:
-            said = time.monotonic()
-            line = _last_line(spec)
-            if line != heard:
-                progress(line)
-            heard = line
+        heard.follow()
         time.sleep(INTERVAL_S)
 
 
@@ -81,9 +81,10 @@ def _restarts(spec: dict[str, Any]) -> int:
 
 
 def _fail_when_dead(spec: dict[str, Any], restarts: int, now: dict[str, Any]) -> None:
+    """One death is enough for an engine that this run started; one that heals itself may need several."""
     state = unit_state(spec["unit"])
     died = state.get("SubState") == "auto-restart" or int(state.get("NRestarts") or 0) > restarts
-    if died or state.get("ActiveState") in ("failed", "inactive"):
+    if (died and spec["unit"] in unit.STARTED) or state.get("ActiveState") in ("failed", "inactive"):
         _give_up(spec, "its engine ended at start%s" % engine.first_error(spec["container"]))
     if now["state"] == "wrong":
         _give_up(spec, now["detail"])
@@ -98,6 +99,34 @@ def _give_up(spec: dict[str, Any], message: str) -> None:
     )
 
 
-def _last_line(spec: dict[str, Any]) -> str:
-    lines = engine.log_tail(spec["container"], 1).splitlines()
-    return lines[-1][:200] if lines else ""
+class Log:
+    """What an engine's log says of its start, and that it says nothing for long."""
+
+    def __init__(self, container: str) -> None:
+        self.container = container
+        self.tail = self.said = ""
+        self.looked_at = self.moved_at = time.monotonic()
+
+    def follow(self) -> None:
+        now = time.monotonic()
+        if now - self.looked_at <= 2:
+            return
+        self.looked_at = now
+        tail = engine.log_tail(self.container, 20)
+        if tail != self.tail:
+            self.tail, self.moved_at = tail, now
+        line = shown(tail)
+        quiet = int((now - self.moved_at) // QUIET_S * QUIET_S)
+        if quiet:
+            line = "stalled for %d s: %s" % (quiet, line)
+        if line != self.said:
+            self.said = line
+            progress(line)
+
+
+def shown(tail: str) -> str:
+    """The last line, in fewer words where it tells how much of the weights is there."""
+    lines = [line.strip() for line in tail.replace("\r", "\n").splitlines() if line.strip()]
+    last = lines[-1] if lines else ""
+    loading = LOADING.search(last)
+    return "loading weights %s %%" % loading.group(1) if loading else last[:200]

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+STARTED: set[str] = set()  # by this run; whoever waits for one of these need not bear with it
+
+
 def observe(spec: dict[str, Any]) -> dict[str, Any]:
     state = unit_state(spec["unit"])
     return {
@@ -50,6 +53,7 @@ def apply(spec: dict[str, Any], observed: dict[str, Any]) -> None:
     if not observed["enabled"]:
         _systemctl("enable", "--no-reload", unit)  # a reload takes the GPUs from running containers
     run(["systemctl", "reset-failed", unit], timeout=20)
+    STARTED.add(unit)
     # Never waits: the probe after it watches the start, and a lost connection does not end it.
     _systemctl("restart" if observed["active"] == "active" else "start", "--no-block", unit)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flagprov.apply.preflight import new_groups, request_of, verdicts
+from flagprov.apply.preflight import differences, new_groups, request_of, verdicts
 from flagprov.catalog import load_release, variant_for
+from flagprov.host.preflight import manifest
 from flagprov.models.desired import Node, Replica
 from flagprov.models.observed import Running, Survey
 from flagprov.models.release import Variant
@@ -17,8 +19,8 @@ TWO = Replica("m-0", "m", "c", ("a", "b"), (0,), 9010, NODES)
 ONE = Replica("m-1", "m", "c", ("c",), (0,), 9010)
 
 
-def survey(host: str, *running: str) -> Survey:
-    known = tuple(Running(name, "m", "c", (host,), (0,), 9010, "exited") for name in running)
+def survey(host: str, *states: str) -> Survey:
+    known = tuple(Running("m-0", "m", "c", ("a", "b"), (0,), 9010, state) for state in states)
     return Survey(host, "x86_64", "Debian", "6", 8, 1024, "20.10", None, {}, known, {})
 
 
@@ -28,17 +30,18 @@ def variant(kind: str) -> Variant:
 
 
 @pytest.mark.parametrize(
-    ("running", "going", "names"),
+    ("states", "going", "names"),
     [
         ((), {"a", "b", "c"}, ["m-0"]),
-        (("m-0",), {"a", "b", "c"}, []),  # its ports are in use, by itself
+        (("running",), {"a", "b", "c"}, []),  # its ports are in use, by itself
+        (("restarting",), {"a", "b", "c"}, []),
+        (("exited",), {"a", "b", "c"}, ["m-0"]),  # it starts anew, over whatever network there is now
+        (("absent",), {"a", "b", "c"}, ["m-0"]),  # a record is all that is left
         ((), {"a", "c"}, []),  # it is refused as a whole anyway
     ],
 )
-def test_only_a_new_replica_over_several_hosts_is_tried(
-    running: Any, going: set[str], names: list[str]
-) -> None:
-    surveys = {"a": survey("a"), "b": survey("b", *running)}
+def test_what_starts_over_several_hosts_is_tried(states: Any, going: set[str], names: list[str]) -> None:
+    surveys = {"a": survey("a"), "b": survey("b", *states)}
     assert [each.name for each in new_groups((TWO, ONE), surveys, going)] == names
 
 
@@ -60,3 +63,24 @@ def test_one_message_names_the_host_and_all_its_ports() -> None:
     assert {name: error.message for name, error in found.items()} == {
         "a": "it does not reach b (No route to host) at port 1, 2"
     }
+
+
+def test_the_host_with_another_mtu_or_other_weights_is_named() -> None:
+    same = {"mtu": 9000, "weights": {"a.safetensors": 7, "config.json": 1}}
+    other = {"mtu": 1500, "weights": same["weights"]}
+    torn = {"mtu": 9000, "weights": {"a.safetensors": 5, "config.json": 1}}
+    assert differences({"a": same, "b": same}) == {}
+    assert differences({"a": same, "b": {"mtu": None, "weights": {}}}) == {}  # not known is not other
+    found = differences({"a": same, "b": other, "c": same, "d": torn})
+    assert {name: error.message for name, error in found.items()} == {
+        "b": "its cluster interface has MTU 1500, that of a, c, d 9000",
+        "d": "its weights are not those of a, b, c: a.safetensors has 5 bytes here, 7 there",
+    }
+
+
+def test_weights_are_what_the_engine_reads(tmp_path: Path) -> None:
+    for name in ("config.json", "a.safetensors", ".msc", "README.md", ".cache/x.json", "sub/b.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("four")
+    assert manifest(str(tmp_path)) == {"config.json": 4, "a.safetensors": 4, "sub/b.py": 4}
+    assert manifest("") == {}

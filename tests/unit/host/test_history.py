@@ -83,3 +83,10 @@ def test_what_was_deployed_last_is_known_for_the_same_settings_only() -> None:
     assert history.asked(mine) != history.asked(mine[:1])
     assert history.latest("m", []) == []
     assert history.latest("other", ["port=1"]) == []
+
+
+def test_keys_are_no_part_of_the_history(tmp_path: Path) -> None:
+    key = {"kind": "file", "replica": "m-0", "spec": {"path": "/k", "content": "PRIVATE", "secret": True}}
+    history.remember([*resources("a"), key], {"command": "deploy a"}, "done")
+    assert all("PRIVATE" not in path.read_text() for path in tmp_path.rglob("*.json"))
+    assert config_of(1) == "a"

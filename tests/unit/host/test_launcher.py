@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import select
 import signal
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from launching import launched, write
 
+from flagprov.host.launcher_launch import empty_shm
 from flagprov.host.launcher_processes import is_front
 from flagprov.runner.render import launcher_files
 
@@ -64,6 +70,29 @@ signal.signal(signal.SIGTERM, stop)
 print("{READY}")
 signal.pause()
 """
+
+
+def test_its_file_says_that_it_lives_and_what_is_frozen(tmp_path: Path) -> None:
+    argv = ["sh", "-c", f"echo {READY}; echo next; exec sleep 1000"]
+    peers = {"hosts": ["a"], "address": "127.0.0.1", "port": 0, "token": "t"}
+    with launched(tmp_path, argv=argv, peers=peers, stop_grace_s=1) as running:
+        running.until(READY)
+        engine = wait_for(lambda: running.state()["engine_pid"])
+        os.kill(engine, signal.SIGSTOP)
+        assert f"({engine})" in wait_for(lambda: running.state()["stopped"])[0]
+        os.utime(running.run / "state.json", (0, 0))
+        wait_for(lambda: (running.run / "state.json").stat().st_mtime > 1)
+
+
+def wait_for(found: Callable[[], Any]) -> Any:
+    """By a select that wakes nothing: no event tells of a file."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        value = found()
+        if value:
+            return value
+        select.select([], [], [], 0.1)
+    raise AssertionError("it never came")
 
 
 def test_what_ignores_the_stop_is_killed_after_the_grace(tmp_path: Path) -> None:
@@ -249,3 +278,10 @@ def test_a_stop_during_the_start(tmp_path: Path) -> None:
 )
 def test_the_front_process_is_told_by_its_command_line(argv: list[str], front: bool) -> None:
     assert is_front(argv) is front
+
+
+def test_the_containers_own_shm_is_emptied(tmp_path: Path) -> None:
+    (tmp_path / "psm_1").touch()
+    (tmp_path / "folder").mkdir()
+    empty_shm(str(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from launching import Running, launched
 
+from flagprov.host.launcher_processes import descendants, processes
+
 READY = "Application startup complete."
 GOODBYE = "signal.signal(signal.SIGTERM, lambda *_: (print('bye'), sys.exit(0)))"
 ENGINE = [sys.executable, "-u", "-c", f"import signal, sys; {GOODBYE}; print('{READY}'); signal.pause()"]
@@ -67,10 +69,34 @@ def test_a_rank_that_is_killed_ends_the_others(tmp_path: Path) -> None:
             head.until(READY)
             one, other = (head, worker) if killed == 0 else (worker, head)
             one.process.kill()
-            assert other.finish() == 1
             name = "rank 0 on a" if killed == 0 else "rank 1 on b"
-            assert f"the engine was ended: {name} ended" in other.lines[-1]
-            assert other.state()["phase"] == "ended"
+            assert f"{name} ended" in other.until("the engine was ended")
+            other.until("waiting for")
+            state = other.state()
+            assert (state["phase"], state["again"], state["lost"]) == ("starting", 1, f"{name} ended")
+            assert not descendants(other.process.pid, processes())
+
+
+def test_a_rank_that_comes_back_finds_the_others_as_they_were(tmp_path: Path) -> None:
+    """None of them has ended, so no unit counts a failed start."""
+    address = loopback()
+    with rank(tmp_path, 0, address) as head:
+        for number in ("1", "2"):
+            with rank(tmp_path / number, 1, address) as worker:
+                worker.until("headless")
+                head.until(READY)
+                worker.process.kill()
+                head.until("the engine was ended")
+        head.until("waiting for")
+        head.process.terminate()
+        assert head.finish() == 0
+
+
+def test_the_head_waits_for_its_own_address(tmp_path: Path) -> None:
+    with rank(tmp_path, 0, "192.0.2.77") as head:
+        assert "its own address 192.0.2.77" in head.until("waiting for")
+        head.process.terminate()
+        assert head.finish() == 0
 
 
 def test_an_engine_that_ends_takes_all_ranks_with_it(tmp_path: Path) -> None:
@@ -79,8 +105,19 @@ def test_an_engine_that_ends_takes_all_ranks_with_it(tmp_path: Path) -> None:
     with rank(tmp_path, 0, address) as head, rank(tmp_path, 1, address, argv=dies) as worker:
         assert worker.finish() == 1
         assert "exit code 3" in worker.lines[-1]
-        assert head.finish() == 1
-        assert "rank 1 on b ended" in head.lines[-1]
+        assert "rank 1 on b ended" in head.until("the engine was ended")
+
+
+def test_of_two_engines_that_end_only_the_first_is_to_blame(tmp_path: Path) -> None:
+    """The second ended because of the first; only one unit counts a failed start."""
+    address, pipe = loopback(), tmp_path / "pipe"
+    os.mkfifo(pipe)
+    follows = ["sh", "-c", f"echo {READY}; read line < {pipe}; sleep 0.4; exit 4"]
+    dies = ["sh", "-c", f"exec 3> {pipe}; echo headless; exit 3"]
+    with rank(tmp_path, 0, address, argv=follows) as head, rank(tmp_path, 1, address, argv=dies) as worker:
+        assert worker.finish() == 1
+        assert "exit code 3" in worker.lines[-1]
+        assert "rank 1 on b ended" in head.until("the engine was ended")
 
 
 def test_a_silent_rank_is_gone(tmp_path: Path) -> None:
@@ -88,10 +125,11 @@ def test_a_silent_rank_is_gone(tmp_path: Path) -> None:
     with rank(tmp_path, 0, address, gone_s=2) as head, rank(tmp_path, 1, address, gone_s=2) as worker:
         worker.until("headless")
         worker.process.send_signal(signal.SIGSTOP)
-        assert head.finish() == 1
-        assert "is silent for 2 s" in head.lines[-1]
+        assert "is silent for 2 s" in head.until("the engine was ended")
         worker.process.send_signal(signal.SIGCONT)
-        assert worker.finish() == 1
+        worker.until("the engine was ended")
+        worker.until("headless")
+        head.until(READY)
 
 
 def test_a_rank_of_another_configuration_is_refused(tmp_path: Path) -> None:
@@ -111,9 +149,12 @@ def test_the_workers_wait_for_the_head_to_drain_whoever_is_asked_to_stop(tmp_pat
         with rank(folder, 0, address) as head, rank(folder, 1, address) as worker:
             worker.until("headless")
             head.until(READY)
-            (worker if asked else head).process.terminate()
-            assert head.finish() == 0
-            assert worker.finish() == 0
+            one, other = (worker, head) if asked else (head, worker)
+            one.process.terminate()
+            assert one.finish() == 0
+            assert "is being stopped" in other.until("the engine was ended")
+            other.process.terminate()
+            assert other.finish() == 0
             assert "bye" in head.lines
             assert "bye" in worker.lines
 
@@ -123,7 +164,7 @@ def test_it_starts_again_as_a_whole(tmp_path: Path) -> None:
     with rank(tmp_path / "1", 0, address) as head:
         with rank(tmp_path / "1", 1, address) as worker:
             worker.until("headless")
-        assert head.finish() in (0, 1)
+        head.until("the engine was ended")
     with rank(tmp_path / "2", 1, address) as worker, rank(tmp_path / "2", 0, address) as head:
         head.until(READY)
         worker.until("headless")

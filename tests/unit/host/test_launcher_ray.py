@@ -7,13 +7,15 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from launching import Running, launched, write
 
+from flagprov.host import launcher_ray
 from flagprov.host.launcher_processes import descendants, processes, send
-from flagprov.host.launcher_ray import nodes_in
+from flagprov.host.launcher_ray import Ray, look, nodes_in
 
 STATUS = """======== Autoscaler status: 2026-01-01 ========
 Node status
@@ -77,6 +79,7 @@ def test_the_engine_starts_when_every_node_has_joined(tmp_path: Path, ports: lis
         head.until("Application startup complete.")
         worker.until("--address")
         assert head.state()["reason"] == ""
+        assert head.state()["ray"] == {"nodes": 2, "of": 2}
         order = [line for line in head.lines if line in ("head is up", "USE=1") or "Ray has all" in line]
         assert order == ["head is up", "flagprov: Ray has all 2 nodes", "USE=1"]
         (started,) = [line for line in head.lines if line.startswith("ray start --head")]
@@ -87,8 +90,7 @@ def test_the_engine_starts_when_every_node_has_joined(tmp_path: Path, ports: lis
         assert "--head" not in joined
         send(descendants(worker.process.pid, processes()), signal.SIGKILL)  # Ray of one node dies
         assert worker.finish() == 1
-        assert head.finish() == 1
-        assert "rank 1 on b ended" in head.lines[-1]
+        assert "rank 1 on b ended" in head.until("the engine was ended")
 
 
 def test_a_ray_that_does_not_start_is_said_and_ends_both(tmp_path: Path, ports: list[int]) -> None:
@@ -96,10 +98,38 @@ def test_a_ray_that_does_not_start_is_said_and_ends_both(tmp_path: Path, ports: 
         head, worker = two(tmp_path, ports, stack, fail="echo port is taken; exit 5")
         assert worker.finish() == 1
         assert "port is taken" in worker.lines
-        assert head.finish() == 1
-        assert "rank 1 on b ended" in head.lines[-1]
+        assert "rank 1 on b ended" in head.until("the engine was ended")
 
 
 def test_nodes_are_those_that_are_active() -> None:
     assert nodes_in(STATUS) == 2
     assert nodes_in("no cluster") == 0
+
+
+def test_nodes_are_counted_again_without_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(launcher_ray.time, "monotonic", lambda: now[0])
+    said = {"ports": {"port": 1}, "address": "a", "head": "a", "nodes": 2, "resources": []}
+    ray = Ray(said, str(tmp_path))
+
+    def answers(status: str, code: int) -> int | None:
+        launcher: Any = SimpleNamespace(launch={}, env={}, exp=str(tmp_path), children=[], ended={})
+
+        def spawn(_: object, argv: list[str], *rest: Any) -> Any:
+            assert argv[:2] == ["ray", "status"]
+            Path(rest[2]).write_text(status)
+            return SimpleNamespace(pid=7)
+
+        monkeypatch.setattr(launcher_ray, "spawn", spawn)
+        now[0] += 60
+        look(launcher, ray)
+        before = ray.seen
+        look(launcher, ray)  # it has not ended yet
+        assert ray.seen == before
+        launcher.ended[7] = code
+        look(launcher, ray)
+        return ray.seen
+
+    assert answers(STATUS, 0) == 2
+    assert answers("cannot connect", 256) == 2  # no news
+    assert answers(STATUS.replace(" 1 node_77f0\n", ""), 0) == 1

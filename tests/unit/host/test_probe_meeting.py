@@ -23,6 +23,7 @@ def seconds(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     monkeypatch.setattr(engine, "log_tail", lambda *_: "")
     monkeypatch.setattr(probe.unit, "stop", lambda *_: None)
     monkeypatch.setattr(probe.unit, "stop_soon", lambda *_: None)
+    monkeypatch.setattr(probe.unit, "STARTED", set())
     return now
 
 
@@ -43,3 +44,49 @@ def test_an_engine_that_loads_has_all_the_time(monkeypatch: pytest.MonkeyPatch, 
     starting(monkeypatch, seconds, lambda at: "waiting for rank 1" if at < 100 else "its engine is starting")
     with pytest.raises(Blocked, match="did not answer within 1800 s"):
         probe.apply(SPEC, {"state": "starting"})
+
+
+def test_a_rank_that_was_there_is_not_waited_for_so_long(
+    monkeypatch: pytest.MonkeyPatch, seconds: list[float]
+) -> None:
+    now = {"state": "starting", "detail": "waiting for rank 1 on b (before: rank 1 on b ended)", "again": 1}
+    monkeypatch.setattr(engine, "state", lambda _: now)
+    with pytest.raises(Blocked, match="for 60 s; look there first"):
+        probe.apply(SPEC, {"state": "starting"})
+
+
+def dying(monkeypatch: pytest.MonkeyPatch, now: list[float]) -> None:
+    """It ends once and again, and serves after three minutes."""
+    unit = {"ActiveState": "activating", "SubState": "auto-restart"}
+    monkeypatch.setattr(probe, "unit_state", lambda _: dict(unit, NRestarts=str(int(now[0] // 30))))
+    monkeypatch.setattr(engine, "first_error", lambda _: "")
+    said = {"detail": "its engine ended with code 1; its unit comes back"}
+    monkeypatch.setattr(engine, "state", lambda _: dict(said, state="ready" if now[0] > 180 else "failed"))
+
+
+def test_an_engine_that_heals_itself_may_die_again(
+    monkeypatch: pytest.MonkeyPatch, seconds: list[float]
+) -> None:
+    dying(monkeypatch, seconds)
+    probe.apply(SPEC, {"state": "failed"})
+    assert seconds[0] > 180
+
+
+def test_one_that_this_run_started_may_not(monkeypatch: pytest.MonkeyPatch, seconds: list[float]) -> None:
+    dying(monkeypatch, seconds)
+    probe.unit.STARTED.add("u")
+    with pytest.raises(Blocked, match="its engine ended at start"):
+        probe.apply(SPEC, {"state": "starting"})
+
+
+def test_progress_is_what_the_log_says(monkeypatch: pytest.MonkeyPatch, seconds: list[float]) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(probe, "progress", said.append)
+    shards = "Loading safetensors checkpoint shards:  34% Completed | 17/50 [00:20<00:39,  1.2s/it]\n\n"
+    monkeypatch.setattr(engine, "log_tail", lambda *_: f"before\n{shards}" if seconds[0] else "")
+    starting(monkeypatch, seconds, lambda _: "its engine is starting")
+    with pytest.raises(Blocked, match="did not answer"):
+        probe.apply(dict(SPEC, deadline_s=150), {"state": "starting"})
+    assert said == [
+        f"{stalled}loading weights 34 %" for stalled in ("", "stalled for 60 s: ", "stalled for 120 s: ")
+    ]

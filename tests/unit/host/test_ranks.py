@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flagprov.host import engine, networks
+from flagprov.host.resources import probe
 
 STARTED = "2026-01-02T03:04:05.6789Z"
 STARTED_AT = 1767323045
@@ -36,11 +38,21 @@ def test_running_is_ready(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     [
         ({"phase": "starting", "reason": "waiting for rank 0 on a"}, "starting", "waiting for rank 0 on a"),
         ({"phase": "stopping"}, "draining", "its engine is starting"),
-        ({"phase": "ended", "reason": "rank 0 on a ended"}, "starting", "rank 0 on a ended"),
+        (
+            {"phase": "ended", "reason": "rank 0 on a ended"},
+            "failed",
+            "rank 0 on a ended; its unit comes back",
+        ),
+        (
+            {"phase": "running", "touch_s": 2, "stopped": ["python3 (7)"]},
+            "hung",
+            "stopped processes: python3 (7)",
+        ),
+        ({"phase": "running", "ray": {"nodes": 1, "of": 2}}, "degraded", "Ray has 1 of 2 nodes"),
         ({"phase": "running", "started_at": STARTED_AT - 60}, "starting", "its engine is starting"),
         (None, "starting", "its engine is starting"),
     ],
-    ids=["waiting", "stopping", "ended", "of an earlier start", "nothing yet"],
+    ids=["waiting", "stopping", "ended", "frozen", "half a Ray", "of an earlier start", "nothing yet"],
 )
 def test_everything_else_is_not(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: dict[str, Any] | None, shown: str, detail: str
@@ -51,8 +63,27 @@ def test_everything_else_is_not(
 
 def test_a_dead_container_is_never_ready(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     found = state(monkeypatch, tmp_path, {"phase": "running"}, Running=False)
-    assert found["state"] == "starting"
-    assert "ended with code 1" in found["detail"]
+    assert found["state"] == "failed"
+    assert found["detail"] == "its engine ended with code 1; its unit comes back"
+    assert probe.diff({"after": []}, found, set()) == [("wait", "it is failed", "nothing")]
+
+
+def test_a_launcher_that_does_not_move_hangs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    now = time.time()
+    monkeypatch.setattr(engine.time, "time", lambda: now + 25)
+    found = state(monkeypatch, tmp_path, {"phase": "running", "touch_s": 2})
+    assert (found["state"], found["detail"]) == ("hung", "its launcher has not moved for 25 s")
+    # One of before, which touches nothing.
+    assert state(monkeypatch, tmp_path, {"phase": "running"})["state"] == "ready"
+
+
+def test_a_paused_container_hangs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert state(monkeypatch, tmp_path, {"phase": "running"}, Paused=True)["state"] == "hung"
+
+
+def test_ray_is_told_beside_ready(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    found = state(monkeypatch, tmp_path, {"phase": "running", "ray": {"nodes": 2, "of": 2}})
+    assert (found["state"], found["detail"]) == ("ready", "Ray has 2 of 2 nodes")
 
 
 def test_routes_of_the_kernel() -> None:

@@ -12,7 +12,7 @@ from flagprov.catalog.operators import exclusions, exclusions_for
 from flagprov.chips import chip_names
 from flagprov.errors import ReleaseError
 from flagprov.runner.inputs import LaunchInputs
-from flagprov.runner.operators import operators_expected, workers_per_node
+from flagprov.runner.operators import exclusions_unheeded, operators_expected, workers_per_node
 from flagprov.runner.render import environment, render
 
 GEMS = {"flaggems": "5.0.2", "flaggems_enable": ("lib", "unused")}
@@ -54,6 +54,14 @@ def test_orders_hold_the_registrys_entries_with_their_reasons() -> None:
     assert all(each["reason"] and each["link"].startswith("https://") for each in said["because"])
 
 
+def test_a_plan_says_which_exclusions_nobody_heeds() -> None:
+    patched = asked({**GEMS, "flaggems_by": "vllm"}, model="microsoft/Phi-4-mini-instruct")
+    assert "softmax" in exclusions_unheeded(patched)
+    assert "are not: this image's own vLLM" in exclusions_unheeded(patched)
+    for image in ({**GEMS}, {**GEMS, "flaggems_by": "vllm_fl"}):
+        assert exclusions_unheeded(asked(image, model="microsoft/Phi-4-mini-instruct")) == ""
+
+
 @pytest.mark.parametrize(("by", "mode"), [(None, "enable"), ("vllm", "observe"), ("vllm_fl", "observe")])
 def test_the_image_decides_who_enables_it(by: str | None, mode: str) -> None:
     assert orders(asked({**GEMS, "flaggems_by": by}))["mode"] == mode
@@ -65,6 +73,13 @@ def test_the_fl_plugin_is_switched_off_by_its_variable() -> None:
     assert environment(inputs(facts=facts(**image)))["USE_FLAGGEMS"] == "0"
     assert environment(asked(image))["USE_FLAGGEMS"] == "1"
     assert "VLLM_FL_FLAGOS_BLACKLIST" not in environment(asked(image))
+
+
+@pytest.mark.parametrize("image", [{"flaggems_by": "vllm"}, {"env": {"USE_FLAGGEMS": "1"}}])
+def test_native_holds_against_what_the_image_does_by_itself(image: dict[str, Any]) -> None:
+    assert environment(inputs(facts=facts(**GEMS, **image)))["USE_FLAGGEMS"] == "0"
+    assert environment(asked({**GEMS, **image}))["USE_FLAGGEMS"] == "1"
+    assert "USE_FLAGGEMS" not in environment(inputs(facts=facts(**GEMS)))
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ def test_flagscale_directory() -> None:
         "flagprov/host/launcher_ray.py",
         "flagprov/host/launcher_ssh.py",
         "flagprov/host/launcher_start.py",
+        "flagprov/host/launcher_state.py",
         "launch.json",
         "launcher.py",
     ]
