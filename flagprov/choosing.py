@@ -90,8 +90,8 @@ def choose_devices(
 
 
 def is_well(device: Device) -> bool:
-    """A device with an alarm computes wrongly or not at all; one with a warning still works."""
-    return device.health in ("ok", "warning", "unknown", "")
+    """One with an alarm, or that its tool knows nothing of, may compute wrongly; one with a warning works."""
+    return device.health in ("ok", "warning")
 
 
 def _whole_cards(devices: Sequence[Device], count: int, per_card: int) -> tuple[int, ...]:

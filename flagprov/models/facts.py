@@ -130,6 +130,7 @@ class GpuReport:
     driver: str | None
     cuda: str | None  # the newest CUDA that the driver takes
     gpus: tuple[Gpu, ...]
+    unread: tuple[str, ...] = ()  # what is not understood
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,10 +80,27 @@ def _nvidia() -> tuple[list[dict[str, Any]], str] | None:
     if answer.code and not nvidia.LOST.search(answer.out):
         raise Unparsed("nvidia-smi: %s" % shown(answer.out + " " + answer.err))
     apps = run(query + ["--query-compute-apps=" + nvidia.APPS], timeout=60)
-    found, complaints = nvidia.devices(answer.out, "" if apps.code else apps.out)
+    if apps.code and not nvidia.LOST.search(answer.out + apps.out):
+        raise Unparsed("nvidia-smi does not say which processes there are: %s" % shown(apps.out + " " + apps.err))
+    found, complaints = nvidia.devices(answer.out, apps.out)
+    ill = _ill_gpus()
+    for device in found:
+        if device["health"] == "ok":
+            device["health"] = ill.get(device["uuid"]) or "ok"
     if not found and not complaints:
         complaints = ["it names no device"]
     return found, "; ".join(complaints)
+
+
+def _ill_gpus() -> dict[str, str]:
+    """By UUID, what the long report says of GPUs that answer and are not to be used all the same."""
+    from flagprov.host.facts import nvidia
+
+    try:
+        gpus = nvidia.report(run(["nvidia-smi", "-q", "-x"], timeout=120).out)["gpus"]
+    except Unparsed:
+        return {}
+    return {gpu["uuid"]: nvidia.illness(gpu) for gpu in gpus}
 
 
 def npu_smi(arguments: list[str], timeout: float = 60) -> str | None:

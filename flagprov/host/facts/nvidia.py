@@ -21,9 +21,12 @@ NO_VALUE = (
     "n/a",
     "not supported",
     "unknown error",
+    "err!",
     "gpu is lost",
     "insufficient permissions",
     "not available",
+    "not found",  # the version of CUDA, where its library is not installed
+    "requested functionality has been deprecated",  # such as reset_required, from branch 570
 )
 
 
@@ -52,7 +55,7 @@ def devices(gpus: str, apps: str) -> tuple[list[dict[str, Any]], list[str]]:
         cells = [cell.strip() for cell in line.split(", ", 2)]
         if len(cells) == 3 and cells[1].isdecimal():
             processes.setdefault(cells[0], []).append("%s (pid %s)" % (cells[2], cells[1]))
-        elif line.strip():
+        elif line.strip() and not LOST.match(line.strip()):
             raise Unparsed("nvidia-smi: a row about a process is not understood: %s" % shown(line))
     found: list[dict[str, Any]] = []
     complaints = []
@@ -84,7 +87,7 @@ def devices(gpus: str, apps: str) -> tuple[list[dict[str, Any]], list[str]]:
 
 
 def report(text: str) -> dict[str, Any]:
-    """`nvidia-smi -q -x`; what a GPU does not have is None."""
+    """`nvidia-smi -q -x`; what a GPU does not have is None, and so is what is not understood: `unread`."""
     from xml.etree import ElementTree
 
     try:
@@ -93,11 +96,27 @@ def report(text: str) -> dict[str, Any]:
         raise Unparsed("nvidia-smi -q -x: %s" % shown(text or "it said nothing")) from None
     if root.tag != "nvidia_smi_log":
         raise Unparsed("nvidia-smi -q -x: unknown document <%s>" % root.tag)
+    unread: list[str] = []
+    gpus = [_gpu(position, gpu, unread) for position, gpu in enumerate(root.findall("gpu"))]
     return {
         "driver": _text(root, "driver_version"),
         "cuda": _text(root, "cuda_version"),
-        "gpus": [_gpu(position, gpu) for position, gpu in enumerate(root.findall("gpu"))],
+        "gpus": gpus,
+        "unread": unread,
     }
+
+
+def illness(gpu: dict[str, Any]) -> str:
+    """Why a GPU of `report` cannot serve, `warning` where it only waits for a reset; empty where it is well."""
+    if gpu["rows_failed"]:
+        return "remapping a row has failed"
+    if gpu["recovery"] not in (None, "None"):
+        return "wants recovery: %s" % gpu["recovery"].lower()
+    if gpu["reset_required"]:
+        return "wants a reset"
+    if gpu["mig"] == "Enabled":
+        return "partitioned (mig)"
+    return "warning" if gpu["rows_pending"] else ""
 
 
 def _text(element: Element, path: str) -> str | None:
@@ -105,51 +124,64 @@ def _text(element: Element, path: str) -> str | None:
     return None if text is None else _value(text)
 
 
-def _gpu(position: int, gpu: Element) -> dict[str, Any]:
+def _gpu(position: int, gpu: Element, unread: list[str]) -> dict[str, Any]:
+    odd: set[str] = set()
+
+    def number(path: str, unit: str = "") -> int | None:
+        try:
+            return _number(gpu.findtext(path), unit)
+        except Unparsed as unparsed:
+            unread.append("GPU %d, %s: %s" % (position, path, unparsed))
+            return None
+
+    def yes(*paths: str) -> bool | None:
+        found = []
+        for path in paths:
+            try:
+                found.append(_yes(gpu.findtext(path)))
+            except Unparsed as unparsed:
+                unread.append("GPU %d, %s: %s" % (position, path, unparsed))
+                odd.add(path)
+        known = [each for each in found if each is not None]
+        return True if any(known) else False if known and not odd.intersection(paths) else None
+
+    # Newer drivers split the uncorrected errors of the SRAM.
+    kinds = ("sram_uncorrectable", "sram_uncorrectable_parity", "sram_uncorrectable_secded")
+    counts = [number("ecc_errors/volatile/" + kind) for kind in kinds + ("dram_uncorrectable",)]
+    errors = [count for count in counts if count is not None]
     return {
         "index": position,  # the document has no index; its order is that of the index
         "uuid": _text(gpu, "uuid") or "",
         "bus": _text(gpu, "pci/pci_bus_id") or str(gpu.get("id", "")),
-        "minor": _number(gpu.findtext("minor_number")),
+        "minor": number("minor_number"),
         "name": _text(gpu, "product_name") or "unknown",
-        "memory_mib": _number(gpu.findtext("fb_memory_usage/total"), "MiB"),
-        "used_mib": _number(gpu.findtext("fb_memory_usage/used"), "MiB"),
+        "memory_mib": number("fb_memory_usage/total", "MiB"),
+        "used_mib": number("fb_memory_usage/used", "MiB"),
         "persistence": _text(gpu, "persistence_mode"),
         "mig": _text(gpu, "mig_mode/current_mig"),
         "compute_mode": _text(gpu, "compute_mode"),
         "ecc": _text(gpu, "ecc_mode/current_ecc"),
-        "ecc_uncorrected": _uncorrected(gpu),
-        "rows_pending": _yes(gpu.findtext("remapped_rows/remapped_row_pending")),
-        "rows_failed": _yes(gpu.findtext("remapped_rows/remapped_row_failure")),
-        "rows_uncorrected": _number(gpu.findtext("remapped_rows/remapped_row_unc")),
+        "ecc_uncorrected": sum(errors) if errors else None,  # since the driver was loaded
+        "rows_pending": yes(
+            "remapped_rows/remapped_row_pending",
+            "ecc_errors/channel_repair_pending",
+            "ecc_errors/tpc_repair_pending",
+        ),
+        "rows_failed": yes("remapped_rows/remapped_row_failure", "ecc_errors/unrepairable_memory"),
+        "rows_uncorrected": number("remapped_rows/remapped_row_unc"),
         "fabric_state": _text(gpu, "fabric/state"),
         "fabric_status": _text(gpu, "fabric/status"),
         "recovery": _text(gpu, "gpu_recovery_action"),
-        "reset_required": _yes(gpu.findtext("gpu_reset_status/reset_required")),
-        "temperature_c": _number(gpu.findtext("temperature/gpu_temp"), "C"),
+        "reset_required": yes("gpu_reset_status/reset_required"),
+        "temperature_c": number("temperature/gpu_temp", "C"),
     }
 
 
 def _yes(text: str | None) -> bool | None:
     value = None if text is None else _value(text)
     if value is not None and value.lower() not in ("yes", "no"):
-        raise Unparsed("nvidia-smi -q -x: Yes or No was expected: %s" % shown(value))
+        raise Unparsed("Yes or No was expected: %s" % shown(value))
     return None if value is None else value.lower() == "yes"
-
-
-def _uncorrected(gpu: Element) -> int | None:
-    """Uncorrected errors since the driver was loaded; newer drivers split those of the SRAM."""
-    volatile = gpu.find("ecc_errors/volatile")
-    if volatile is None:
-        return None
-    names = (
-        "sram_uncorrectable",
-        "sram_uncorrectable_parity",
-        "sram_uncorrectable_secded",
-        "dram_uncorrectable",
-    )
-    counts = [count for name in names for count in [_number(volatile.findtext(name))] if count is not None]
-    return sum(counts) if counts else None
 
 
 def links(text: str) -> list[dict[str, Any]]:

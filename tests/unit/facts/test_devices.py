@@ -54,6 +54,24 @@ def test_one_lost_gpu_does_not_hide_the_others(tool: Any) -> None:
     assert "0000:3B:00.0: GPU is lost" in errors["nvidia-smi"]
 
 
+def test_processes_that_cannot_be_read_are_not_none(tool: Any) -> None:
+    gpus = case("nvidia_csv/two-h100").partition("--- apps\n")[0]
+    tool("nvidia-smi", {"--query-gpu": gpus})
+    found, errors = probe()
+    assert found["nvidia-smi"] == []
+    assert "does not say which processes" in errors["nvidia-smi"]
+
+
+def test_gpus_that_answer_may_be_ill(tool: Any) -> None:
+    said = nvidia("nvidia_csv/two-h100")
+    tool("nvidia-smi", {**said, "-q -x": case("nvidia_xml/troubles")})
+    health = [device["health"] for device in probe()[0]["nvidia-smi"]]
+    assert health == ["partitioned (mig)", "remapping a row has failed"]
+    tool("nvidia-smi", {**said, "-q -x": case("nvidia_xml/two-h100-580")})
+    health = [device["health"] for device in probe()[0]["nvidia-smi"]]
+    assert health == ["ok", "wants recovery: drain and reset"]
+
+
 def test_npus_are_numbered_like_their_device_nodes(tool: Any) -> None:
     tool("npu-smi", {"info": case("npu_smi/a3-glued-and-busy")})
     found, errors = probe()
