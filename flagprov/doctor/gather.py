@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from flagprov.access import fit_chip
+from flagprov.desired import image_resource
 from flagprov.errors import HostError
 from flagprov.models.chip import Chip
 from flagprov.models.desired import Placement
@@ -154,10 +155,11 @@ class Examination:
         devices = sorted({index for replica in starting for index in replica.devices})
         # A trial gets its devices by mounts, whatever brings them to replicas.
         chip = fit_chip(self.job.chips[str(host.chip)], replace(host, ascend_access="mounts"))
+        image = image_resource(serving.variant.image, host).spec
         asked: dict[str, Any] = {
             "paths": [*serving.sources, serving.weights, *serving.optional],
             "ports": [replica.port for replica in starting],
-            "image": {"reference": serving.reference, "digests": list(serving.variant.image.digests)},
+            "image": {key: image[key] for key in ("reference", "digests", "brought") if key in image},
             "use": {tool: devices} if devices and tool != "cpuinfo" else {},
         }
         if host.cann_path:

@@ -26,22 +26,31 @@ def image(subject: Subject) -> Verdict | None:
     if serving.image and serving.image.arch:
         arches = [ARCHES.get(serving.image.arch, serving.image.arch)]
     machine = subject.facts.system.arch if subject.facts.system else ""
-    if said and said.where == "missing" and not subject.before_provisioning:
-        others = serving.variant.image.alternatives
-        way = f"published as well as {', '.join(others)}: --set image=NAME" if others else (
-            "is the name right, and does flagprov_registries map its registry to yours?"
-        )  # fmt: skip
-        found.append(failed(f"{serving.reference}: {said.why}", way))
+    if said and said.where in ("missing", "unreachable") and not subject.before_provisioning:
+        found.append(failed(f"{serving.reference}: {said.why}", _elsewhere(said.where, serving)))
     elif arches and machine and machine not in arches:
         way = "choose an image for this machine: --set image=NAME"
         found.append(failed(f"it is for {', '.join(arches)}, the machine is {machine}", way))
     elif not arches and not found:
         tag = tags.parse(serving.variant.image.reference)
         if tag.arch is None or not machine:
-            found.append(unknown(f"architecture: {subject.unknown('image')}"))
+            why = said.why if said and said.why else subject.unknown("image")
+            found.append(unknown(f"architecture: {why}", "it is known once the image is on a host"))
         elif tag.arch != machine:
             found.append(failed(f"its name says {tag.arch}, the machine is {machine}", "--set image=NAME"))
     return worst(found, f"{', '.join(arches) or machine}")
+
+
+def _elsewhere(where: str, serving: Serving) -> str:
+    ways = {
+        "missing": "is the name right, and does flagprov_registries map its registry to yours?",
+        "unreachable": "is the registry up, and may dockerd reach it (proxy, insecure-registries, mirror)?",
+    }
+    others = serving.variant.image.alternatives
+    published = f"published as well as {', '.join(others)}: --set image=NAME" if others else ""
+    return (
+        published if published and where == "missing" else "\n".join(filter(None, (ways[where], published)))
+    )
 
 
 def _for_another_chip(subject: Subject, serving: Serving) -> list[Verdict]:

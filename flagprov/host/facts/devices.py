@@ -81,7 +81,9 @@ def _nvidia() -> tuple[list[dict[str, Any]], str] | None:
         raise Unparsed("nvidia-smi: %s" % shown(answer.out + " " + answer.err))
     apps = run(query + ["--query-compute-apps=" + nvidia.APPS], timeout=60)
     if apps.code and not nvidia.LOST.search(answer.out + apps.out):
-        raise Unparsed("nvidia-smi does not say which processes there are: %s" % shown(apps.out + " " + apps.err))
+        raise Unparsed(
+            "nvidia-smi does not say which processes there are: %s" % shown(apps.out + " " + apps.err)
+        )
     found, complaints = nvidia.devices(answer.out, apps.out)
     ill = _ill_gpus()
     for device in found:

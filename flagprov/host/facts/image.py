@@ -1,4 +1,8 @@
-"""What an image says of itself before it is pulled: its configuration, from here or from its registry."""
+"""What an image says of itself before it is pulled: from here, or from its registry.
+
+Whether it can be had is asked of dockerd. Its configuration and size dockerd does not tell, so the registry is
+asked for them directly; where that is not possible, they stay unknown.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import json
 import os
 import re
 
-from flagprov.host import docker
+from flagprov.host import docker, registry
 from flagprov.host.facts import Unparsed, shown
 
 TYPE_CHECKING = False
@@ -23,19 +27,28 @@ TYPES = (
 )
 ARCHES = {"x86_64": "amd64", "aarch64": "arm64"}
 HUB = "registry-1.docker.io"
-PATIENCE_S = 20
+PATIENCE_S = 10
 
 
 def image(spec: dict[str, Any]) -> dict[str, Any]:
-    """`where` is host, registry, or missing where the registry does not have it."""
+    """`where` is host, registry, missing, unreachable, or brought where hosts do not pull."""
     reference, digests = str(spec["reference"]), list(spec.get("digests", ()))
     here = docker.image_id(reference, digests)
     if here:
         seen = docker.call("GET", "/images/%s/json" % here)
         told = _told((seen.get("Config") or {}).get("Env") or [])
         return _answer("host", [str(seen["Architecture"])], told, None)
+    if spec.get("brought"):
+        return dict(_answer("brought", [], {}, None), why="it comes from host to host")
+    said = registry.ask(reference)
+    if said["why"]:
+        return dict(_answer("missing" if said["answers"] else "unreachable", [], {}, None), why=said["why"])
     arch = ARCHES.get(os.uname().machine, os.uname().machine)
-    return Registry(reference).answer(arch)
+    try:
+        found = Registry(reference).answer(arch)
+    except Unparsed:
+        return _answer("registry", said["arches"], {}, None)
+    return dict(found, arches=said["arches"] or found["arches"])
 
 
 def _answer(where: str, arches: list[str], told: dict[str, str], size: int | None) -> dict[str, Any]:
@@ -60,7 +73,7 @@ def split(reference: str) -> tuple[str, str, str]:
 
 
 class Registry:
-    """One image in its registry, asked as dockerd would ask."""
+    """One image in its registry, asked as dockerd would ask that has neither proxy nor mirror."""
 
     def __init__(self, reference: str) -> None:
         self.reference = reference
@@ -74,10 +87,6 @@ class Registry:
             return self._answer(arch)
         except HTTPError as error:
             error.close()
-            if error.code == 404:
-                return dict(_answer("missing", [], {}, None), why="%s does not have it" % self.host)
-            if error.code in (401, 403):
-                return dict(_answer("missing", [], {}, None), why="%s wants other credentials" % self.host)
             raise Unparsed("%s answers with %d" % (self.host, error.code)) from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             reason = getattr(error, "reason", None) or error

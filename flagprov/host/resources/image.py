@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from flagprov.host import docker
+from flagprov.host import docker, registry
 from flagprov.host.jobs import run_job
 from flagprov.host.wire import Blocked
 
@@ -20,7 +20,7 @@ def observe(spec: dict[str, Any]) -> dict[str, Any]:
     found = docker.image_id(spec["reference"], spec["digests"])
     if found:
         return {"id": found}
-    asked = "" if spec.get("brought") else _registry_says(spec)
+    asked = "" if spec.get("brought") else registry.ask(spec["reference"])["why"]
     return {"id": None, "registry": asked, "free_mib": _free_mib()}
 
 
@@ -28,20 +28,6 @@ def _free_mib() -> int:
     root = docker.call("GET", "/info")["DockerRootDir"]
     status = os.statvfs(root)
     return (status.f_bavail * status.f_frsize) >> 20
-
-
-def _registry_says(spec: dict[str, Any]) -> str:
-    """Empty where the registry has the image, else its answer."""
-    from flagprov.host.pull import credentials
-
-    path = "/distribution/%s/json" % docker.quote(spec["reference"])
-    try:
-        docker.call("GET", path, headers=credentials(spec["reference"]), timeout=30)
-    except docker.DockerError as error:
-        return str(error)
-    except OSError as error:
-        return "no answer from the registry (%s)" % error
-    return ""
 
 
 def diff(spec: dict[str, Any], observed: dict[str, Any], changed: set[str]) -> list[tuple[str, str, str]]:

@@ -24,7 +24,7 @@ PULL = {"kind": "image", "name": "image", "stage": "image", "action": "pull", "r
 
 
 class Answers:
-    """What one host says; `asked` are the operations."""
+    """What one host says; `asked` are the operations, `wanted` is what facts were to tell."""
 
     def __init__(
         self, facts: dict[str, Any], /, changes: Sequence[dict[str, Any]] = (PULL,), **survey: Any
@@ -33,10 +33,12 @@ class Answers:
         self.changes = changes
         self.survey = survey
         self.asked: list[str] = []
+        self.wanted: dict[str, Any] = {}
 
     def say(self, payload: dict[str, Any]) -> dict[str, Any]:
         self.asked.append(payload["op"])
         if payload["op"] == "facts":
+            self.wanted = payload
             return {**self.facts, "time": time.time() - self.facts.get("behind_s", 0)}
         if payload["op"] == "look":
             return {"digest": "d", "changes": list(self.changes), "problems": [], "notes": {}}
@@ -66,6 +68,7 @@ def plan_for(
     chip: str = "nvidia-h100",
     force: tuple[str, ...] = (),
     change: Callable[[Variant], Variant] = lambda variant: variant,
+    **variables: str,
 ) -> Plan:
     """The plan for hosts that answer so."""
     monkeypatch.setattr(provision, "fingerprint", lambda host: "print")
@@ -89,7 +92,8 @@ def plan_for(
                     found[host.name] = error
             return found
 
-    fleet = Fleet(tmp_path / "hosts.ini", tuple(Host(n, Connection(n), chip=chip) for n in hosts))
+    inventory = tuple(Host(name, Connection(name), chip=chip, variables=variables) for name in hosts)
+    fleet = Fleet(tmp_path / "hosts.ini", inventory)
     loaded = load_release(release)
     variants = dict.fromkeys(hosts, change(loaded.variants[chip]))
     keys = {name: frozenset[str]() for name in hosts}

@@ -48,6 +48,15 @@ def test_force_names_what_to_overrule(draw: Draw) -> None:
     assert draw(("mig",), a=Answers(ill())).left_out
 
 
+def test_hosts_that_do_not_pull_do_not_ask_the_registry(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    alone, fed = Answers(h100()), Answers(h100())
+    plan_for(monkeypatch, tmp_path, {"a": alone})
+    plan_for(monkeypatch, tmp_path, {"a": fed}, flagprov_images="fan-out")
+    assert ("brought" in alone.wanted["image"], fed.wanted["image"]["brought"]) == (False, True)
+
+
 def test_a_pass_that_changes_nothing_asks_for_no_facts(draw: Draw) -> None:
     for changes in ((), (CONFIG,)):
         answers = Answers(ill(), changes)

@@ -81,14 +81,23 @@ def test_the_a2_image_on_an_a3_host() -> None:
     )  # its arch is not known yet
 
 
-def test_what_the_registry_does_not_have() -> None:
-    facts = ascend(
-        "a3-idle", image=said(where="missing", why="harbor.baai.ac.cn does not have it", arches=[])
-    )
+@pytest.mark.parametrize(
+    ("where", "why"), [("missing", "manifest unknown"), ("unreachable", "dial tcp: i/o timeout")]
+)
+def test_what_the_registry_does_not_have(where: str, why: str) -> None:
+    facts = ascend("a3-idle", image=said(where=where, why=why, arches=[]))
     found = check("image", subject(facts, A3, "qwen3-4b"))
     assert found.state == "failed"
-    assert "does not have it" in found.message
+    assert why in found.message
     assert "flagrelease_ascend_qwen3_4b" in found.remedy
+    assert ("may dockerd reach it" in found.remedy) == (where == "unreachable")
+
+
+def test_an_image_that_other_hosts_bring() -> None:
+    coming = said(where="brought", why="it comes from host to host", arches=[])
+    assert state("image", subject(ascend("a3-idle", image=coming), A3, "qwen3-4b")) == "ok"  # its name says
+    found = check("image", subject(ascend("a2-idle", image=coming), A2, "qwen3-4b"))
+    assert (found.state, found.message) == ("unknown", "architecture: it comes from host to host")
 
 
 def test_what_was_found_inside_the_image_counts_most() -> None:

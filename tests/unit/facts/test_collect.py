@@ -187,14 +187,57 @@ def refused(code: int, challenge: str = "") -> Exception:
     return HTTPError("https://r", code, "no", headers, None)
 
 
-def test_an_image_that_is_missing_or_forbidden() -> None:
-    missing = FakeRegistry("r.example/b:1", {"": refused(404)}).answer("amd64")
-    assert (missing["where"], missing["why"]) == ("missing", "r.example does not have it")
-    assert FakeRegistry("r.example/b:1", {"": refused(403)}).answer("amd64")["where"] == "missing"
-    with pytest.raises(Exception, match=r"r\.example answers with 500"):
-        FakeRegistry("r.example/b:1", {"": refused(500)}).answer("amd64")
+def test_a_registry_that_says_nothing_of_an_image() -> None:
+    for code in (403, 404, 500):
+        with pytest.raises(Exception, match=rf"r\.example answers with {code}"):
+            FakeRegistry("r.example/b:1", {"": refused(code)}).answer("amd64")
     with pytest.raises(Exception, match=r"registry r\.example: no route"):
         FakeRegistry("r.example/b:1", {"": OSError("no route")}).answer("amd64")
+
+
+def hears(monkeypatch: pytest.MonkeyPatch, answer: Any) -> None:
+    """dockerd has no such image, and hears this of it in its registry."""
+
+    def call(method: str, path: str, **_: Any) -> Any:
+        if path.startswith("/images"):
+            return []
+        assert path == "/distribution/r.example/b:1/json"
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(docker, "call", call)
+
+
+@pytest.mark.parametrize(
+    ("answer", "where", "why"),
+    [
+        (docker.DockerError(404, "manifest unknown"), "missing", "manifest unknown"),
+        (docker.DockerError(500, "manifest for b:1 not found: x"), "missing", "not found"),
+        (docker.DockerError(403, "requested access to the resource is denied"), "missing", "denied"),
+        (docker.DockerError(500, "Get https://r.example/v2/: i/o timeout"), "unreachable", "i/o timeout"),
+        (OSError("timed out"), "unreachable", "no answer from the registry"),
+    ],
+)
+def test_what_dockerd_hears_of_an_image(
+    monkeypatch: pytest.MonkeyPatch, answer: Any, where: str, why: str
+) -> None:
+    hears(monkeypatch, answer)
+    found = image.image({"reference": "r.example/b:1"})
+    assert (found["where"], found["arches"]) == (where, [])
+    assert why in found["why"]
+    assert image.image({"reference": "r.example/b:1", "brought": True})["where"] == "brought"
+
+
+def test_only_dockerd_may_know_the_way_to_a_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = [{"architecture": "arm64", "os": "linux"}, {"architecture": "unknown", "os": "unknown"}]
+    hears(monkeypatch, {"Descriptor": {}, "Platforms": said})
+    monkeypatch.setattr(image, "Registry", lambda name: FakeRegistry(name, {"": OSError("no route")}))
+    there = {"where": "registry", "arches": ["arm64"], "env": {}, "download_mib": None, "why": ""}
+    assert image.image({"reference": "r.example/b:1"}) == there
+    answers = {"manifests": MANIFEST, "blobs": CONFIG}
+    monkeypatch.setattr(image, "Registry", lambda name: FakeRegistry(name, answers))
+    assert image.image({"reference": "r.example/b:1"})["download_mib"] == 8
 
 
 def test_a_token_is_fetched_when_it_is_asked_for() -> None:
