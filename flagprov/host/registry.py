@@ -1,4 +1,4 @@
-"""What a registry says of an image, as dockerd hears it: by its proxy, mirrors, authorities and credentials."""
+"""What a registry says of an image, as dockerd hears it: by its proxy, mirrors and authorities."""
 
 from __future__ import annotations
 

@@ -47,10 +47,8 @@ def _elsewhere(where: str, serving: Serving) -> str:
         "unreachable": "is the registry up, and may dockerd reach it (proxy, insecure-registries, mirror)?",
     }
     others = serving.variant.image.alternatives
-    published = f"published as well as {', '.join(others)}: --set image=NAME" if others else ""
-    return (
-        published if published and where == "missing" else "\n".join(filter(None, (ways[where], published)))
-    )
+    published = f"\npublished as well as {', '.join(others)}: --set image=NAME" if others else ""
+    return ways[where] + published
 
 
 def _for_another_chip(subject: Subject, serving: Serving) -> list[Verdict]:

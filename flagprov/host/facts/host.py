@@ -87,30 +87,35 @@ def mounts() -> list[dict[str, str]]:
 
 def paths(wanted: list[str]) -> list[dict[str, Any]]:
     """For each path: the mount that it lies under, what is to be mounted there, and whether it answers."""
+    names = [path.rstrip("/") or "/" for path in wanted]
+    looks = [_look_into(path) for path in names]  # first: a look mounts what is mounted on demand
     table = parse.mounts(read("/proc/self/mountinfo"))
     boot = parse.fstab(read("/etc/fstab"))
-    return [_path(path.rstrip("/") or "/", table, boot) for path in wanted]
+    return [dict(_lies_under(path, table, boot), **look) for path, look in zip(names, looks)]
 
 
-def _path(path: str, table: list[dict[str, str]], boot: dict[str, str]) -> dict[str, Any]:
+def _lies_under(path: str, table: list[dict[str, str]], boot: dict[str, str]) -> dict[str, Any]:
     over = [mount for mount in table if _under(path, mount["point"])]
     mount = max(over, key=lambda each: len(each["point"])) if over else None
     planned = max((point for point in boot if point != "/" and _under(path, point)), key=len, default="")
-    network = bool(mount) and str(mount and mount["type"]).startswith(NETWORK)
-    found: dict[str, Any] = {
+    return {
         "path": path,
         "point": mount["point"] if mount else None,
         "source": mount["source"] if mount else None,
         "type": mount["type"] if mount else None,
         "read_only": "ro" in mount["options"].split(",") if mount else None,
-        "network": network,
+        "network": bool(mount) and str(mount and mount["type"]).startswith(NETWORK),
         "planned_point": planned or None,
         "planned_source": boot.get(planned),
     }
-    # In a process of its own that can be given up: a network file system may hang.
+
+
+def _look_into(path: str) -> dict[str, Any]:
+    """In a process of its own that can be given up: a network file system may hang."""
     said = run(["stat", "-f", "-c", "%a %b %S", path], timeout=PATIENCE_S)
     words = [int(word) for word in said.out.split() if word.isdecimal()]
-    found.update(exists=not said.code, answers=said.code != 124, empty=None, free_mib=None, total_mib=None)
+    found: dict[str, Any] = {"exists": not said.code, "answers": said.code != 124}
+    found.update(empty=None, free_mib=None, total_mib=None)
     if not said.code and len(words) == 3:
         found.update(free_mib=words[0] * words[2] >> 20, total_mib=words[1] * words[2] >> 20)
         said = run(["find", path, "-maxdepth", "0", "-type", "d", "-empty"], timeout=PATIENCE_S)

@@ -1,7 +1,7 @@
 """What an image says of itself before it is pulled: from here, or from its registry.
 
-Whether it can be had is asked of dockerd. Its configuration and size dockerd does not tell, so the registry is
-asked for them directly; where that is not possible, they stay unknown.
+Whether it can be had is asked of dockerd. Its configuration and size dockerd does not tell, so the registry
+is asked for them directly; where that is not possible, they stay unknown.
 """
 
 from __future__ import annotations

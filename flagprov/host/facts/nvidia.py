@@ -107,7 +107,7 @@ def report(text: str) -> dict[str, Any]:
 
 
 def illness(gpu: dict[str, Any]) -> str:
-    """Why a GPU of `report` cannot serve, `warning` where it only waits for a reset; empty where it is well."""
+    """Why a GPU of `report` cannot serve; `warning` where it can, and waits for a reset; empty if well."""
     if gpu["rows_failed"]:
         return "remapping a row has failed"
     if gpu["recovery"] not in (None, "None"):

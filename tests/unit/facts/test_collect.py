@@ -111,12 +111,31 @@ def test_a_path_is_judged_by_the_mount_it_lies_under() -> None:
         {"point": "/", "source": "/dev/sda1", "type": "ext4", "options": "rw", "root": "/"},
         {"point": "/nfs", "source": "filer:/x", "type": "nfs4", "options": "ro,relatime", "root": "/"},
     ]
-    under = host._path("/nfs/models", table, {"/nfs": "filer:/x"})
+    under = host._lies_under("/nfs/models", table, {"/nfs": "filer:/x"})
     assert (under["point"], under["network"], under["read_only"]) == ("/nfs", True, True)
-    beside = host._path("/nfsx", table, {"/nfs": "filer:/x"})
+    beside = host._lies_under("/nfsx", table, {"/nfs": "filer:/x"})
     assert (beside["point"], beside["planned_point"]) == ("/", None)
-    unmounted = host._path("/nfs", table[:1], {"/nfs": "filer:/x"})
+    unmounted = host._lies_under("/nfs", table[:1], {"/nfs": "filer:/x"})
     assert (unmounted["point"], unmounted["planned_source"]) == ("/", "filer:/x")
+
+
+def test_a_look_comes_before_the_table_of_mounts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is mounted on demand is not in the table before somebody looks."""
+    asked: list[str] = []
+
+    def run(argv: list[str], timeout: float = 0) -> Result:
+        asked.append(argv[0])
+        return Result(0, "10 20 4096" if argv[0] == "stat" else "", "")
+
+    def read(path: str, default: str = "") -> str:
+        asked.append(path)
+        mounted = "40 28 0:35 / /nfs rw - nfs4 filer:/x rw" if "stat" in asked else ""
+        return mounted if path == "/proc/self/mountinfo" else default
+
+    monkeypatch.setattr(host, "run", run)
+    monkeypatch.setattr(host, "read", read)
+    (found,) = host.paths(["/nfs/"])
+    assert (found["point"], found["network"], found["exists"], found["empty"]) == ("/nfs", True, True, False)
 
 
 def test_devices_that_are_used_are_not_tried(tool: Any, monkeypatch: pytest.MonkeyPatch) -> None:
