@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from flagprov.doctor.checks import device, gpu, machine, npu, release
+from flagprov.doctor.checks import device, gpu, machine, npu, release, storage
 from flagprov.doctor.subject import Subject, Verdict
 from flagprov.errors import UsageError
 from flagprov.models.finding import Finding
@@ -39,8 +39,8 @@ CHECKS = (
     Check("npu-network", "the NPUs' own network ports", npu.network),
     Check("usable", "free devices can be allocated and computed on", device.usable, True),
     Check("docker", "an engine answers, at least the card's version", machine.docker, True),
-    Check("mounts", "what the release mounts is there, and the same on all hosts", machine.mounts),
-    Check("space", "room for the image", machine.space, True),
+    Check("mounts", "what the release mounts is there, and the same on all hosts", storage.mounts),
+    Check("space", "room for the image", storage.space, True),
     Check("ports", "the replica's ports are free", machine.ports),
     Check("network", "interfaces are up, one MTU", machine.interfaces),
     Check("clock", "the clock is kept, and agrees with this controller's", machine.clock, True),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flagprov.models.chip import Chip
@@ -44,6 +44,23 @@ class Subject:
     def devices(self) -> tuple[Device, ...]:
         return self.facts.devices.get(self.chip.detection.tool, ()) if self.chip else ()
 
+    @property
+    def chosen(self) -> frozenset[int]:
+        """Devices that the release uses or would use here; empty where that is not known."""
+        replicas = self.serving.replicas if self.serving else ()
+        return frozenset(index for replica in replicas for index in replica.devices)
+
+    def of_device(self, index: int, message: str, remedy: str) -> Verdict:
+        """A failure where the device would serve, and a warning where others do."""
+        return (failed if not self.chosen or index in self.chosen else warning)(message, remedy)
+
+    def of_devices(self, indices: Sequence[int], message: Callable[[str], str], remedy: str) -> list[Verdict]:
+        """The same for several at once; `message` is given their numbers."""
+        serving = [index for index in indices if not self.chosen or index in self.chosen]
+        spare = [index for index in indices if index not in serving]
+        found = [failed(message(numbers(serving)), remedy)] if serving else []
+        return found + ([warning(message(numbers(spare)), remedy)] if spare else [])
+
     def unknown(self, fact: str) -> str:
         return self.facts.unknown.get(fact, "the host does not say")
 
@@ -67,7 +84,7 @@ def failed(message: str, remedy: str) -> Verdict:
     return Verdict("failed", message, remedy)
 
 
-def unknown(message: str, remedy: str = "") -> Verdict:
+def unknown(message: str, remedy: str) -> Verdict:
     return Verdict("unknown", message, remedy)
 
 

@@ -17,6 +17,7 @@ class Detection(Strict):
     phy_id_header: bool | None = None  # npu-smi: whether the table has a Phy-ID column
     devices_per_card: int = 1
     arch: tuple[str, ...] = ()  # as `uname -m` says
+    pci_ids: tuple[str, ...] = ()  # vendor:device, which a host shows that has no driver yet
     machine_patterns: tuple[str, ...] = ()  # on maker and model of the firmware; empty: any machine
 
 

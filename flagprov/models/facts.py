@@ -239,6 +239,7 @@ class HostFacts:
     unknown: Mapping[str, str] = field(default_factory=dict)
     image: ImageSaid | None = None
     use: tuple[Trial, ...] | None = None
+    pci_ids: Mapping[str, int] | None = None  # vendor:device of accelerators -> how many
     emulated: bool = False  # devices are made up, as in a lab
     clock_offset_s: float | None = None  # to the controller's clock; positive: the host is ahead
     schema_version: int = SCHEMA_VERSION

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from flagprov.doctor.subject import Subject, Verdict, failed, numbers, ok, unknown, warning, worst
+from flagprov.doctor.subject import Subject, Verdict, failed, gib, numbers, ok, unknown, warning, worst
 from flagprov.doctor.versions import older
 
 SIZE_TOLERANCE = 0.06  # a device of 80 GiB says 79.6 or 81.6
+IDLE_SHARE = 0.1  # an idle NPU says 3 of 64 GiB
 REBOOT = "reboot the host (drained first), and have the device replaced if it happens again"
 
 
@@ -82,19 +83,25 @@ def devices(subject: Subject) -> Verdict | None:
         return None
     chip, seen = subject.chip, subject.devices
     found: list[Verdict] = []
+    missed = warning if subject.chosen else failed  # one that is missing is none of those that were chosen
     complaint = subject.facts.device_errors.get(chip.detection.tool)
     if complaint:
-        found.append(failed(complaint, REBOOT))
+        found.append(missed(complaint, REBOOT))
     lost = [device.index for device in seen if device.health == "lost"]
-    if lost:
-        found.append(failed(f"device {numbers(lost)} does not answer", REBOOT))
+    found += subject.of_devices(lost, lambda which: f"device {which} does not answer", REBOOT)
     there = (subject.facts.bus or {}).get(chip.health.bus or "", 0)
     if there > len(seen):
-        found.append(failed(f"{there} on the PCI bus, {chip.detection.tool} names {len(seen)}", REBOOT))
+        found.append(missed(f"{there} on the PCI bus, {chip.detection.tool} names {len(seen)}", REBOOT))
     elif chip.device_counts and len(seen) not in chip.device_counts:
         counts = ", ".join(map(str, chip.device_counts))
         found.append(warning(f"{len(seen)} devices; a host of this chip has {counts}", REBOOT))
     found += _sizes(subject)
+    found += _held(subject)
+    unread = (
+        subject.facts.nvidia.report.unread if subject.facts.nvidia and subject.facts.nvidia.report else ()
+    )
+    if unread:
+        found.append(unknown("; ".join(unread), "a newer flagprov may understand this driver"))
     per_card = Counter(device.card for device in seen if device.card is not None)
     torn = [card for card, count in per_card.items() if count != chip.detection.devices_per_card]
     if torn:
@@ -107,7 +114,8 @@ def _sizes(subject: Subject) -> Iterable[Verdict]:
     allowed = subject.chip.device_memory_gib
     unread = [device.index for device in subject.devices if device.memory_mib is None]
     if unread:
-        yield unknown(f"the memory of device {numbers(unread)} is not shown")
+        way = f"see what {subject.chip.detection.tool} says on the host"
+        yield unknown(f"the memory of device {numbers(unread)} is not shown", way)
     odd = {
         round(device.memory_mib / 1024)
         for device in subject.devices
@@ -120,6 +128,17 @@ def _sizes(subject: Subject) -> Iterable[Verdict]:
         )
 
 
+def _held(subject: Subject) -> Iterable[Verdict]:
+    """Memory that is in use without a process: of a process that died, or that the tool cannot see."""
+    for device in subject.devices:
+        used, size = device.used_mib or 0, device.memory_mib or 0
+        if not device.processes and used > size * IDLE_SHARE:
+            said = f"device {device.index}: {gib(used)} in use, and no process is named"
+            yield warning(
+                said, "fuser -v /dev/nvidia* /dev/davinci* shows who holds it; else reset the device"
+            )
+
+
 def _near(size: float, allowed: Iterable[int]) -> bool:
     return any(abs(size - each) <= each * SIZE_TOLERANCE for each in allowed)
 
@@ -128,7 +147,8 @@ def usable(subject: Subject) -> Verdict | None:
     """Every free device was allocated and computed on."""
     trials = subject.facts.use
     if not trials:
-        return unknown(subject.unknown("use")) if "use" in subject.facts.unknown else None
+        way = "try it by hand: torch.ones(1).cuda(), or .npu()"
+        return unknown(subject.unknown("use"), way) if "use" in subject.facts.unknown else None
     found = [
         failed(f"device {t.index}: {t.error}", "see `flagprov facts` and dmesg; reset it, or reboot")
         for t in trials
@@ -141,6 +161,6 @@ def usable(subject: Subject) -> Verdict | None:
             skipped.setdefault(trial.why, []).append(trial.index)
     left = "; ".join(f"device {numbers(indices)}: {why}" for why, indices in skipped.items())
     if not tried and not found:
-        return unknown(left)
+        return unknown(left, "it is tried where devices are free and, on NPUs, the image is on the host")
     said = f"computed on device {numbers(tried)}" + (f"; {left}" if left else "")
     return worst(found, said)

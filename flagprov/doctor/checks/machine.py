@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from flagprov.doctor.subject import Subject, Verdict, failed, gib, ok, unknown, warning, worst
+from collections.abc import Iterable
+from ipaddress import ip_interface
+
+from flagprov.doctor.subject import Subject, Verdict, failed, ok, unknown, warning, worst
 from flagprov.doctor.versions import older
-from flagprov.models.facts import PathFacts
+from flagprov.models.chip import Chip
+from flagprov.models.facts import Interface
 from flagprov.placement import mismatch
 from flagprov.report.text import duration
 
 OFF_S, FAR_OFF_S = 1.0, 30.0
 NETWORK_DELAY_S = 0.5  # the controller's comparison is no better than this
-LOW_SHARE = 10  # a tenth of the disk
 
 
 def arch(subject: Subject) -> Verdict | None:
     if subject.chip is None or subject.facts.system is None:
-        return None if subject.chip is None else unknown(subject.unknown("system"))
+        return None if subject.chip is None else unknown(subject.unknown("system"), "see `uname -m`")
     wanted, machine = subject.chip.detection.arch, subject.facts.system.arch
     if wanted and machine not in wanted:
         return failed(
@@ -33,7 +36,7 @@ def chip(subject: Subject) -> Verdict | None:
         )
     detection = subject.chip.detection
     if not subject.devices and subject.before_provisioning:
-        return None  # a driver may be brought yet
+        return _on_bus(subject, subject.chip)  # a driver may be brought yet
     if not subject.devices:
         said = subject.facts.device_errors.get(detection.tool, "it is not there, or names no device")
         return failed(
@@ -59,12 +62,26 @@ def chip(subject: Subject) -> Verdict | None:
     return ok(f"{len(subject.devices)} x {subject.devices[0].name}{made_up}")
 
 
+def _on_bus(subject: Subject, chip: Chip) -> Verdict | None:
+    """Before there is a driver, what the PCI bus has against the chip's numbers."""
+    seen, wanted = subject.facts.pci_ids, set(chip.detection.pci_ids)
+    if seen is None or not wanted or wanted & set(seen):
+        return None
+    fitting = [each.name for each in subject.chips.values() if set(each.detection.pci_ids) & set(seen)]
+    there = f"{', '.join(seen)}" if seen else "no accelerator"
+    hint = f"; it looks like {' or '.join(fitting)}" if fitting else ""
+    return failed(
+        f"the inventory says {chip.name}, but the PCI bus has {there}{hint}",
+        f"correct flagprov_chip of {subject.host.name}",
+    )
+
+
 def processor(subject: Subject) -> Verdict | None:
     wanted = subject.chip.health.cpu_features if subject.chip else ()
     if not wanted:
         return None
     if subject.facts.processor is None:
-        return unknown(subject.unknown("processor"))
+        return unknown(subject.unknown("processor"), "see /proc/cpuinfo")
     missing = [feature for feature in wanted if feature not in subject.facts.processor.features]
     if missing:
         return failed(
@@ -107,96 +124,10 @@ def clock(subject: Subject) -> Verdict:
     return worst(found, f"synchronized, says {kept.tool}" if kept else "")
 
 
-def mounts(subject: Subject) -> Verdict | None:
-    """Every directory that the release mounts is there, answers, and is the mount that it is meant to be."""
-    found: list[Verdict] = []
-    shown: list[str] = []
-    serving = subject.serving
-    wanted = [each.rstrip("/") for each in serving.sources] if serving else []
-    spare = [each.rstrip("/") for each in serving.optional] if serving else []
-    for path in subject.facts.paths or ():
-        if path.path in spare and not path.exists:  # docker would make a directory of it
-            shown.append(f"the container goes without {path.path}, which is not here")
-        if serving and path.path not in wanted:
-            continue
-        verdict = _path(subject, path)
-        if verdict:
-            found.append(verdict)
-        else:
-            where = f"{path.source} ({path.type})" if path.point != "/" else "the root file system"
-            shown.append(f"{path.path} on {where}")
-    if subject.facts.paths is None:
-        return unknown(subject.unknown("paths"))
-    return worst(found, ", ".join(shown)) if found or shown else None
-
-
-def _path(subject: Subject, path: PathFacts) -> Verdict | None:
-    planned = path.planned_point
-    if not path.answers:
-        return failed(
-            f"{path.path}: {path.source or 'its mount'} does not answer",
-            f"is its server up? umount -l {path.point or path.path}, then mount it again",
-        )
-    if planned and planned != path.point and len(planned) > len(path.point or ""):
-        return failed(
-            f"{planned} is not mounted; /etc/fstab has {path.planned_source} there", f"mount {planned}"
-        )
-    if not path.exists:
-        return failed(f"{path.path} is not there", f"mount or make {path.path}, or set flagprov_weights_root")
-    others = {
-        name: mount
-        for name, facts in subject.peers.items()
-        for mount in [facts.path(path.path)]
-        if mount and mount.network
-    }
-    if not path.network and others:
-        name, mount = next(iter(others.items()))
-        return failed(
-            f"{path.path} is no network mount here, on {name} it is {mount.source}",
-            f"mount {mount.source} on {mount.point}",
-        )
-    different = {name: mount.source for name, mount in others.items() if mount.source != path.source}
-    if path.network and different:
-        name, source = next(iter(different.items()))
-        return warning(
-            f"{path.path} is {path.source}, on {name} it is {source}", "mount the same export on all hosts"
-        )
-    if path.empty and path.point == "/" and _for_weights(subject, path.path):
-        return failed(
-            f"{path.path} is an empty directory of the root file system", f"mount {path.path}; see /etc/fstab"
-        )
-    return None
-
-
-def _for_weights(subject: Subject, path: str) -> bool:
-    """Directories of the system, such as /usr/local/sbin, may well be empty."""
-    if subject.serving is None:
-        return True
-    return subject.serving.weights == path or subject.serving.weights.startswith(path.rstrip("/") + "/")
-
-
-def space(subject: Subject) -> Verdict | None:
-    """Room for the image where docker keeps images; it is unpacked there."""
-    engine = subject.facts.docker
-    if engine is None:
-        return None
-    remedy = "docker system df; docker image prune; or move docker's data root"
-    image = subject.facts.image
-    if subject.serving and image and image.where == "registry" and image.download_mib:
-        need = image.download_mib * 3  # layers are compressed, and the archive lies beside what it unpacks to
-        if engine.free_mib < need:
-            return failed(
-                f"{gib(engine.free_mib)} free in {engine.root}, the image needs about {gib(need)}", remedy
-            )
-    if engine.free_mib * LOW_SHARE < engine.total_mib:
-        return warning(f"{gib(engine.free_mib)} of {gib(engine.total_mib)} free in {engine.root}", remedy)
-    return ok(f"{gib(engine.free_mib)} free in {engine.root}")
-
-
 def ports(subject: Subject) -> Verdict | None:
     asked = subject.facts.ports
     if not asked:
-        return None if asked is not None else unknown(subject.unknown("ports"))
+        return None if asked is not None else unknown(subject.unknown("ports"), "see `ss -tlnp`")
     taken = [
         failed(f"port {port.port} is taken by {port.holder}", "stop it, or use another: --set port=N")
         for port in asked
@@ -208,21 +139,35 @@ def ports(subject: Subject) -> Verdict | None:
 def interfaces(subject: Subject) -> Verdict:
     found = subject.facts.interfaces
     if found is None:
-        return unknown(subject.unknown("interfaces"))
+        return unknown(subject.unknown("interfaces"), "see `ip address`")
     up = [each for each in found if each.state != "down" and each.addresses != ()]
     if not up:
         return failed("no network interface is up with an address", "ip address; ip link")
-    own = {each.mtu for each in up}
+    own = _mtus(up)
     for name, facts in subject.peers.items():
-        theirs = {each.mtu for each in facts.interfaces or () if each.state != "down" and each.addresses}
-        if theirs and own.isdisjoint(theirs):
-            return warning(
-                f"MTU {', '.join(map(str, sorted(filter(None, own))))}, on {name} "
-                f"{', '.join(map(str, sorted(filter(None, theirs))))}",
-                "give the hosts of one network one MTU",
-            )
+        theirs = _mtus(facts.interfaces or ())
+        for network in own.keys() & theirs.keys():
+            if own[network].isdisjoint(theirs[network]):
+                return warning(
+                    f"MTU {_listed(own[network])} in {network}, on {name} {_listed(theirs[network])}",
+                    "give the hosts of one network one MTU",
+                )
     speeds = [
         f"{each.name} {each.speed_mbps // 1000 if each.speed_mbps else '?'} Gbit/s MTU {each.mtu}"
         for each in up
     ]
     return ok(", ".join(speeds))
+
+
+def _mtus(interfaces: Iterable[Interface]) -> dict[str, set[int]]:
+    """By network, the MTUs of the interfaces that have an address in it."""
+    found: dict[str, set[int]] = {}
+    for each in interfaces:
+        if each.mtu and each.state != "down":
+            for address in each.addresses or ():
+                found.setdefault(str(ip_interface(address).network), set()).add(each.mtu)
+    return found
+
+
+def _listed(values: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(values)))

@@ -10,22 +10,16 @@ def health(subject: Subject) -> Verdict | None:
     """What npu-smi says of each device; an alarm on a device that would serve is a failure."""
     if subject.chip is None or subject.chip.detection.tool != "npu-smi" or not subject.devices:
         return None
-    used = set(_used(subject))
     found = []
     for device in subject.devices:
         if device.health == "ok":
             continue
         said = f"NPU {device.index}: {device.health}"
         remedy = f"npu-smi info -t health -i {device.index if device.card is None else device.card} says why"
-        bad = not is_well(device) and (not used or device.index in used)
-        found.append(failed(said, remedy) if bad else warning(said, remedy))
+        found.append(
+            warning(said, remedy) if is_well(device) else subject.of_device(device.index, said, remedy)
+        )
     return worst(found, f"all {len(subject.devices)} ok")
-
-
-def _used(subject: Subject) -> list[int]:
-    """Devices that the release would use or uses; empty where that is not known."""
-    replicas = subject.serving.replicas if subject.serving else ()
-    return [index for replica in replicas for index in replica.devices]
 
 
 def numbering(subject: Subject) -> Verdict | None:
@@ -34,7 +28,8 @@ def numbering(subject: Subject) -> Verdict | None:
         return None
     mapping = subject.facts.ascend.mapping
     if mapping is None:
-        return unknown(subject.facts.ascend.errors.get("mapping", "npu-smi info -m says nothing"))
+        said = subject.facts.ascend.errors.get("mapping", "npu-smi info -m says nothing")
+        return unknown(said, "see what `npu-smi info -m` says on the host")
     ordered = [entry.logic_id for entry in sorted(mapping, key=lambda entry: (entry.card, entry.chip))]
     indices = [device.index for device in subject.facts.ascend.table.devices]
     if ordered != indices:
@@ -49,7 +44,8 @@ def network(subject: Subject) -> Verdict | None:
         return None
     ports = subject.facts.ascend.network
     if ports is None:
-        return unknown(subject.facts.ascend.errors.get("network", "there is no hccn_tool"))
+        said = subject.facts.ascend.errors.get("network", "there is no hccn_tool")
+        return unknown(said, "it comes with the driver's tools: install the driver with --full")
     several = bool(subject.serving and subject.serving.variant.nodes > 1)
     down = [port.index for port in ports if (port.link or "").upper() != "UP"]
     ill = [port.index for port in ports if port.health not in (None, "Success") and port.index not in down]

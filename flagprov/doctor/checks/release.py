@@ -12,6 +12,7 @@ from flagprov.doctor.subject import Serving, Subject, Verdict, failed, gib, ok, 
 from flagprov.doctor.versions import begins_with, major, older
 from flagprov.processors import ROOM, model_bytes, operators
 
+PULL = "it is known once the image is on a host"
 ARCHES = {"amd64": "x86_64", "arm64": "aarch64"}
 
 
@@ -35,7 +36,7 @@ def image(subject: Subject) -> Verdict | None:
         tag = tags.parse(serving.variant.image.reference)
         if tag.arch is None or not machine:
             why = said.why if said and said.why else subject.unknown("image")
-            found.append(unknown(f"architecture: {why}", "it is known once the image is on a host"))
+            found.append(unknown(f"architecture: {why}", PULL))
         elif tag.arch != machine:
             found.append(failed(f"its name says {tag.arch}, the machine is {machine}", "--set image=NAME"))
     return worst(found, f"{', '.join(arches) or machine}")
@@ -83,7 +84,7 @@ def sdk(subject: Subject) -> Verdict | None:
         way = "install CANN there, correct flagprov_cann_path, or set flagprov_cann: image"
         return failed("containers are to use the host's CANN, and there is none", way)
     if version is None:
-        return unknown(f"what {chip.health.sdk.upper()} the image has is known once it was looked into")
+        return unknown(f"what {chip.health.sdk.upper()} the image has is known once it was looked into", PULL)
     return _cuda(subject, version) if chip.health.sdk == "cuda" else _cann(subject, version)
 
 
@@ -112,7 +113,9 @@ def _cuda(subject: Subject, version: str) -> Verdict:
     report = subject.facts.nvidia and subject.facts.nvidia.report
     takes = report.cuda if report else None
     if takes is None:
-        return unknown(f"the image has CUDA {version}; nvidia-smi does not say what the driver takes")
+        return unknown(
+            f"the image has CUDA {version}; nvidia-smi does not say what the driver takes", "see nvidia-smi"
+        )
     way = "install a driver for it (role nvidia_driver), or choose an image with an older CUDA"
     wanted, most = major(version), major(takes)
     if wanted is not None and most is not None and wanted > most:
@@ -128,11 +131,12 @@ def _cann(subject: Subject, version: str) -> Verdict:
     ascend = subject.facts.ascend
     driver = ascend.driver if ascend else None
     if driver is None or subject.chip is None:
-        return unknown(f"CANN is {version}; the driver's version is not known")
+        return unknown(f"CANN is {version}; the driver's version is not known", "see the check `driver`")
     table = subject.chip.health.sdk_drivers
     least = next((oldest for start, oldest in table.items() if begins_with(version, start)), None)
     if least is None:
-        return unknown(f"CANN {version} on driver {driver}: no pair in the table of this chip")
+        said = f"CANN {version} on driver {driver}: no pair in the table of this chip"
+        return unknown(said, "see Huawei's compatibility table; flagprov's is sdk_drivers in the chip's file")
     if older(driver, least):
         return failed(
             f"CANN {version} wants driver {least} or newer, here is {driver}",
@@ -196,14 +200,14 @@ def memory(subject: Subject) -> Verdict | None:
     if size is None:
         dtype = variant.serve.get("dtype") or model.dtype or "none"
         missing = "parameters" if model.parameters is None else f"the size of dtype {dtype}"
-        return unknown(f"the release does not say {missing}")
+        return unknown(f"the release does not say {missing}", "it stands under model in the release")
     need = size * ROOM / variant.nodes / (1 << 20)
     chosen = {index for replica in serving.replicas for index in replica.devices}
     sizes = sorted(
         d.memory_mib for d in subject.devices if d.memory_mib and (d.index in chosen or not chosen)
     )
     if not sizes:
-        return unknown("the memory of the devices is not known")
+        return unknown("the memory of the devices is not known", "see the check `devices`")
     there = sizes[0] * variant.devices
     if subject.chip.resource_type == "cpu":  # an engine on processors may use all of the host's memory
         there = (subject.facts.system and subject.facts.system.memory_mib) or there

@@ -25,16 +25,36 @@ NVIDIA, HUAWEI = "0x10de", "0x19e5"
 CLASSES = {(NVIDIA, "0x03"): "nvidia", (NVIDIA, "0x0680"): "nvswitch", (HUAWEI, "0x12"): "ascend"}
 
 
+PCI = "/sys/bus/pci/devices"
+
+
 def bus() -> dict[str, int]:
-    """Accelerators that the PCI bus has, whatever the driver says."""
-    base = "/sys/bus/pci/devices"
+    """Accelerators that the PCI bus has, by kind, whatever the driver says."""
     found = dict.fromkeys(CLASSES.values(), 0)
-    for device in os.listdir(base) if os.path.isdir(base) else []:
-        vendor = read("%s/%s/vendor" % (base, device)).strip()
-        kind = read("%s/%s/class" % (base, device)).strip()
+    for kind, _ in _on_bus():
+        found[kind] += 1
+    return found
+
+
+def pci_ids() -> dict[str, int]:
+    """The same accelerators by vendor and device, as in 10de:2330."""
+    found: dict[str, int] = {}
+    for kind, number in _on_bus():
+        if kind != "nvswitch":
+            found[number] = found.get(number, 0) + 1
+    return found
+
+
+def _on_bus() -> list[tuple[str, str]]:
+    """Kind and number of each; OSError where there is no such bus."""
+    found = []
+    for device in sorted(os.listdir(PCI)):
+        vendor, kind, number = (
+            read("%s/%s/%s" % (PCI, device, name)).strip() for name in ("vendor", "class", "device")
+        )
         for (maker, prefix), name in CLASSES.items():
             if vendor == maker and kind.startswith(prefix):
-                found[name] += 1
+                found.append((name, "%s:%s" % (vendor[2:], number[2:])))
     return found
 
 

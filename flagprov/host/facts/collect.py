@@ -58,6 +58,7 @@ def facts(request: dict[str, Any]) -> dict[str, Any]:
     add("interfaces", host.interfaces)
     add("ports", lambda: host.ports(list(request.get("ports", ()))))
     add("bus", accelerators.bus)
+    add("pci_ids", accelerators.pci_ids)
     add("nvidia", accelerators.nvidia)
     add("ascend", lambda: accelerators.ascend(request.get("cann") or accelerators.CANN))
     if request.get("image"):

@@ -116,6 +116,8 @@ def illness(gpu: dict[str, Any]) -> str:
         return "wants a reset"
     if gpu["mig"] == "Enabled":
         return "partitioned (mig)"
+    if gpu["ecc_uncorrected"]:
+        return "%d uncorrected memory errors" % gpu["ecc_uncorrected"]
     return "warning" if gpu["rows_pending"] else ""
 
 

@@ -163,7 +163,7 @@ def subject(
 def check(name: str, of: Subject) -> Verdict:
     verdict = ALL[name](of)
     assert verdict is not None, f"{name} says nothing"
-    assert verdict.state == "ok" or verdict.state == "unknown" or verdict.remedy, f"{name} has no remedy"
+    assert verdict.state == "ok" or verdict.remedy, f"{name} has no remedy"
     return verdict
 
 

@@ -158,9 +158,10 @@ def test_nvlinks() -> None:
         ("persistence", {"persistence": "Disabled"}, "warning"),
         ("ecc", {"ecc": "Disabled"}, "warning"),
         ("ecc", {"ecc_uncorrected": 2}, "failed"),
-        ("ecc", {"rows_pending": True}, "failed"),
+        ("ecc", {"rows_pending": True}, "warning"),
         ("ecc", {"rows_failed": True}, "failed"),
         ("ecc", {"recovery": "Reset"}, "failed"),
+        ("ecc", {"recovery": "Drain and Reset"}, "failed"),
         ("ecc", {"reset_required": True}, "failed"),
     ],
 )
@@ -168,6 +169,65 @@ def test_one_gpu_of_eight(name: str, changes: dict[str, Any], expected: str) -> 
     found = check(name, subject(gpu(**changes), GPU))
     assert found.state == expected
     assert expected == "ok" or "GPU 3" in found.message
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("mig", {"mig": "Enabled"}),
+        ("compute-mode", {"compute_mode": "Prohibited"}),
+        ("ecc", {"rows_failed": True}),
+        ("ecc", {"recovery": "Reset"}),
+        ("ecc", {"ecc_uncorrected": 2}),
+        ("fabric", {"fabric_state": "In Progress"}),
+    ],
+)
+def test_an_ill_gpu_that_is_not_needed_is_a_warning(name: str, changes: dict[str, Any]) -> None:
+    assert state(name, subject(gpu(**changes), GPU, "qwq-32b", devices=2)) == "warning"
+    assert state(name, subject(gpu(**changes), GPU, "qwq-32b", devices=4)) == "failed"
+
+
+def test_an_xid_of_a_gpu_that_is_not_needed() -> None:
+    facts = gpu(bus="00000000:3B:00.0")
+    facts["nvidia"]["xids"] = [{"bus": "0000:3b:00", "xid": 79, "text": "", "count": 1}]
+    assert state("xid", subject(facts, GPU, "qwq-32b", devices=2)) == "warning"
+    found = check("xid", subject(facts, GPU, "qwq-32b", devices=4))
+    assert found.state == "failed"
+    assert "until a reboot" in found.remedy
+
+
+def test_a_device_that_is_missing_and_not_needed() -> None:
+    facts = h100(device_errors={"nvidia-smi": "GPU 0000:3B:00.0: GPU is lost."})
+    facts["devices"]["nvidia-smi"].pop()
+    assert state("devices", subject(facts, GPU)) == "failed"
+    assert state("devices", subject(facts, GPU, "qwq-32b", devices=4)) == "warning"
+
+
+def test_memory_that_nobody_has() -> None:
+    facts = h100()
+    facts["devices"]["nvidia-smi"][2]["used_mib"] = 61240
+    found = check("devices", subject(facts, GPU))
+    assert (found.state, found.message) == ("warning", "device 2: 60 GiB in use, and no process is named")
+    facts["devices"]["nvidia-smi"][2]["processes"] = ["python3 (pid 7)"]
+    assert state("devices", subject(facts, GPU)) == "ok"
+
+
+def test_a_report_that_is_understood_in_part() -> None:
+    report = {**h100()["nvidia"]["report"], "unread": ["GPU 0, minor_number: a number was expected: x"]}
+    found = check("devices", subject(h100(nvidia={"report": report}), GPU))
+    assert (found.state, found.message) == ("unknown", report["unread"][0])
+
+
+def test_gpus_of_branch_580() -> None:
+    report = case("nvidia_xml/two-h100-580")
+    found = check("ecc", subject(h100(nvidia={"report": report}), GPU))
+    assert (found.state, found.message) == ("failed", "GPU 1: it wants recovery: Drain and Reset")
+
+
+def test_no_fabric_is_expected_where_the_bus_has_no_switch() -> None:
+    facts = gpu(fabric_state=None, fabric_status=None)
+    facts["bus"]["nvswitch"] = 0
+    assert ALL["fabric"](subject(facts, GPU)) is None
 
 
 def test_what_nvidia_smi_does_not_say_is_unknown() -> None:

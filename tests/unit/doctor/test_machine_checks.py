@@ -104,6 +104,40 @@ def test_mounts(changes: dict[str, Any], expected: str, words: str) -> None:
     assert words in found.message
 
 
+@pytest.mark.parametrize("changes", [{"empty": True}, {"exists": False}])
+def test_the_sites_own_directory_for_weights_may_be_new(changes: dict[str, Any]) -> None:
+    facts = h100(
+        paths=[path("/nfs", **LOCAL, **NOT_PLANNED), path("/srv/w", **LOCAL, **NOT_PLANNED, **changes)]
+    )
+    of = subject(facts, "nvidia-h100")
+    assert state("mounts", of) == "failed"
+    of = replace(of, host=replace(of.host, weights_root="/srv/w/"))
+    assert state("mounts", of) == "warning"
+    other = read_facts("h2", answer(paths=[path("/srv/w")]))
+    assert "no network mount here" in check("mounts", replace(of, peers={"h2": other})).message
+    facts["paths"][1].update(planned_point="/srv/w", planned_source="filer.example:/w")
+    planned = replace(of, facts=read_facts("h1", facts))
+    assert "/srv/w is not mounted" in check("mounts", planned).message
+
+
+@pytest.mark.parametrize(
+    ("chip", "there", "words"),
+    [
+        ("ascend-a2", {"19e5:d803": 16}, "the PCI bus has 19e5:d803; it looks like ascend-a3"),
+        ("nvidia-h100", {"10de:2335": 8}, "the PCI bus has 10de:2335"),
+        ("nvidia-h100", {}, "the PCI bus has no accelerator"),
+        ("nvidia-h100", {"10de:2330": 8}, None),
+        ("nvidia-h100", None, None),
+        ("cpu-x86", {}, None),
+    ],
+)
+def test_a_bare_host_of_another_chip(chip: str, there: Any, words: str | None) -> None:
+    of = subject(answer(devices={}, pci_ids=there), chip, before_provisioning=True)
+    found = ALL["chip"](of)
+    assert (found and found.state) == ("failed" if words else None)
+    assert words is None or (found and words in found.message)
+
+
 def test_a_directory_of_the_system_may_be_empty() -> None:
     facts = h100(paths=[path("/usr/local/sbin", **LOCAL, **NOT_PLANNED, empty=True)])
     looked_at = subject(facts, "nvidia-h100", "qwq-32b")
@@ -147,7 +181,15 @@ def test_network() -> None:
     jumbo = answer()
     jumbo["interfaces"][0]["mtu"] = 9000
     found = check("network", subject(answer(), CPU, peers={"h2": read_facts("h2", jumbo)}))
-    assert (found.state, found.message) == ("warning", "MTU 1500, on h2 9000")
+    assert (found.state, found.message) == ("warning", "MTU 1500 in 192.0.2.0/24, on h2 9000")
+    both = answer()
+    both["interfaces"].append(
+        {"name": "ib0", "state": "up", "mtu": 4092, "speed_mbps": None, "addresses": ["198.51.100.5/24"]}
+    )
+    of = subject(both, CPU, peers={"h2": read_facts("h2", jumbo)})
+    assert "in 192.0.2.0/24" in check("network", of).message  # whatever the other network has
+    jumbo["interfaces"][0]["addresses"] = ["203.0.113.5/24"]
+    assert state("network", subject(answer(), CPU, peers={"h2": read_facts("h2", jumbo)})) == "ok"
     assert state("network", subject(answer(interfaces=[]), CPU)) == "failed"
     unknown = answer(interfaces=None, unknown={"interfaces": "/sys is not there"})
     assert check("network", subject(unknown, CPU)).message == "/sys is not there"

@@ -43,6 +43,10 @@ def changed(facts: dict[str, Any], case: dict[str, Any]) -> dict[str, Any]:
     facts["paths"][0].update(case.get("path", {}))
     if "gpu" in case:
         facts["nvidia"]["report"]["gpus"][3].update(case["gpu"])
+    for gpu in facts["devices"].get("nvidia-smi", ()) if "named" in case else ():
+        gpu["name"] = case["named"]
+    if "ill" in case:
+        facts["devices"]["nvidia-smi"][3]["health"] = case["ill"]
     for missing in case.get("missing", ()):
         facts["paths"] = [each for each in facts["paths"] if each["path"] != missing]
         facts["paths"].append(path(missing, exists=False, point="/", network=False, planned_point=None))

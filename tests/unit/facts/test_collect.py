@@ -119,6 +119,20 @@ def test_a_path_is_judged_by_the_mount_it_lies_under() -> None:
     assert (unmounted["point"], unmounted["planned_source"]) == ("/", "filer:/x")
 
 
+def test_what_the_bus_has(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    kinds = [("0x10de", "0x030200", "0x2330")] * 2 + [("0x10de", "0x068000", "0x22a3")]
+    kinds += [("0x19e5", "0x120000", "0xd803"), ("0x8086", "0x020000", "0x10fb")]
+    for at, names in enumerate(kinds):
+        (tmp_path / str(at)).mkdir()
+        for file, text in zip(("vendor", "class", "device"), names, strict=True):
+            (tmp_path / str(at) / file).write_text(text + "\n")
+    monkeypatch.setattr(accelerators, "PCI", str(tmp_path))
+    assert accelerators.bus() == {"nvidia": 2, "nvswitch": 1, "ascend": 1}
+    assert accelerators.pci_ids() == {"10de:2330": 2, "19e5:d803": 1}
+    monkeypatch.setattr(accelerators, "PCI", str(tmp_path / "none"))
+    assert facts({})["bus"] is None
+
+
 def test_a_look_comes_before_the_table_of_mounts(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is mounted on demand is not in the table before somebody looks."""
     asked: list[str] = []
