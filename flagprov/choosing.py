@@ -69,7 +69,9 @@ def choose_devices(
 ) -> tuple[int, ...]:
     count = wish.variant.devices
     if previous and len(previous.devices) == count and not set(previous.devices) & set(held):
-        return previous.devices
+        well = {device.index for device in devices if is_well(device)}
+        if previous.state == "running" or well.issuperset(previous.devices):
+            return previous.devices
     unclaimed = [device for device in devices if device.index not in held and is_well(device)]
     free = [device for device in unclaimed if not device.processes]
     for some in (free, unclaimed):  # busy ones, so that the claim says which process is on which device

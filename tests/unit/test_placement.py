@@ -79,6 +79,17 @@ def test_what_runs_keeps_its_name_and_devices() -> None:
     ]
 
 
+def test_what_does_not_run_moves_off_devices_that_are_ill_or_gone() -> None:
+    seen = survey("a", devices=4)
+    first, second, *rest = seen.devices["nvidia-smi"]
+    there = Running("m-0", "m", CHIP.name, ("a",), (0, 1), 9010, "exited")
+    for some in ((first, replace(second, health="lost"), *rest), (first, *rest)):
+        ill = replace(seen, devices={"nvidia-smi": some}, running=(there,))
+        assert run(wish(ill, devices=2)).replicas[0].devices == (0, 2)
+        serving = replace(ill, running=(replace(there, state="running"),))
+        assert run(wish(serving, devices=2)).replicas[0].devices == (0, 1)
+
+
 def test_a_name_on_a_host_that_does_not_answer_is_not_given_away() -> None:
     assert [r.name for r in run(wish(survey("b")), reserved=("m-0",)).replicas] == ["m-1"]
 
