@@ -9,7 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-REFUSALS = ("manifest unknown", "name unknown", "not found", "denied", "unauthorized")
+REFUSALS = ("manifest unknown", "name unknown", "not found", "denied", "unauthorized", "credentials")
 
 
 def ask(reference: str) -> dict[str, Any]:

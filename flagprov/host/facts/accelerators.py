@@ -13,7 +13,7 @@ from flagprov.host.shell import run, unit_state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
 ASCEND = "/usr/local/Ascend"
@@ -67,8 +67,8 @@ def _attempt(found: dict[str, Any], name: str, collector: Callable[[], Any]) -> 
         found["errors"][name] = str(unparsed)
 
 
-def nvidia() -> dict[str, Any] | None:
-    """None where nothing of NVIDIA's driver is here."""
+def nvidia(devices: Sequence[dict[str, Any]] = ()) -> dict[str, Any] | None:
+    """None where nothing of NVIDIA's driver is here; `devices` tell which number a GPU of the report has."""
     said = run(["nvidia-smi", "-q", "-x"], timeout=120)
     module = read("/proc/driver/nvidia/version")
     disk = run(["modinfo", "-F", "version", "nvidia"], timeout=20)
@@ -78,6 +78,9 @@ def nvidia() -> dict[str, Any] | None:
     _attempt(found, "loaded", lambda: parse.loaded(module) if module else None)
     _attempt(found, "on_disk", lambda: None if disk.code else parse.version(disk.out))
     _attempt(found, "report", lambda: None if said.code == 127 else _report(said.code, said.out, said.err))
+    numbers = {device["uuid"]: device["index"] for device in devices if device["uuid"]}
+    for gpu in found["report"]["gpus"] if found["report"] else ():
+        gpu["index"] = numbers.get(gpu["uuid"], gpu["index"])  # a lost GPU before it is left out there
     _attempt(found, "links", lambda: _links() if found["report"] and found["report"]["gpus"] else None)
     _attempt(found, "xids", _xids)
     _attempt(found, "fabric_manager", _fabric_manager)

@@ -59,7 +59,7 @@ def facts(request: dict[str, Any]) -> dict[str, Any]:
     add("ports", lambda: host.ports(list(request.get("ports", ()))))
     add("bus", accelerators.bus)
     add("pci_ids", accelerators.pci_ids)
-    add("nvidia", accelerators.nvidia)
+    add("nvidia", lambda: accelerators.nvidia(found.get("nvidia-smi", ())))
     add("ascend", lambda: accelerators.ascend(request.get("cann") or accelerators.CANN))
     if request.get("image"):
         add("image", lambda: image.image(request["image"]))

@@ -77,14 +77,14 @@ def _nvidia() -> tuple[list[dict[str, Any]], str] | None:
     answer = run(query + ["--query-gpu=" + nvidia.QUERY], timeout=60)
     if answer.code == 127:
         return None
-    if answer.code and not nvidia.LOST.search(answer.out):
+    lost = "\n".join(nvidia.lost(answer.err))  # beside the rows, or on the other channel
+    if answer.code and not lost and not nvidia.lost(answer.out):
         raise Unparsed("nvidia-smi: %s" % shown(answer.out + " " + answer.err))
     apps = run(query + ["--query-compute-apps=" + nvidia.APPS], timeout=60)
-    if apps.code and not nvidia.LOST.search(answer.out + apps.out):
-        raise Unparsed(
-            "nvidia-smi does not say which processes there are: %s" % shown(apps.out + " " + apps.err)
-        )
-    found, complaints = nvidia.devices(answer.out, apps.out)
+    if apps.code and not lost and not nvidia.lost(answer.out + "\n" + apps.out):
+        said = shown(apps.out + " " + apps.err)
+        raise Unparsed("nvidia-smi does not say which processes there are: %s" % said)
+    found, complaints = nvidia.devices(answer.out + "\n" + lost, apps.out)
     ill = _ill_gpus()
     for device in found:
         if device["health"] == "ok":

@@ -48,6 +48,11 @@ def _number(text: str | None, unit: str = "") -> int | None:
     return int(words[0])
 
 
+def lost(text: str) -> list[str]:
+    """Its lines about devices that do not answer any more."""
+    return [line.strip() for line in text.splitlines() if LOST.match(line.strip())]
+
+
 def devices(gpus: str, apps: str) -> tuple[list[dict[str, Any]], list[str]]:
     """Devices from rows of QUERY and APPS (csv,noheader,nounits), and complaints about others."""
     processes: dict[str, list[str]] = {}
@@ -60,9 +65,12 @@ def devices(gpus: str, apps: str) -> tuple[list[dict[str, Any]], list[str]]:
     found: list[dict[str, Any]] = []
     complaints = []
     for line in gpus.splitlines():
-        lost = LOST.match(line.strip())
-        if lost:
-            complaints.append("GPU %s: %s" % (lost.group(1).rstrip(":"), lost.group(2)))
+        gone = LOST.match(line.strip())
+        if gone:
+            complaints.append("GPU %s: %s" % (gone.group(1).rstrip(":"), gone.group(2)))
+            continue
+        if line.strip() == "No devices were found":
+            complaints.append("it says: %s" % line.strip())
             continue
         cells = [cell.strip() for cell in line.split(", ")]
         if not line.strip():
@@ -90,8 +98,9 @@ def report(text: str) -> dict[str, Any]:
     """`nvidia-smi -q -x`; what a GPU does not have is None, and so is what is not understood: `unread`."""
     from xml.etree import ElementTree
 
+    document = "\n".join(line for line in text.splitlines() if not LOST.match(line.strip()))
     try:
-        root = ElementTree.fromstring(text.strip())
+        root = ElementTree.fromstring(document.strip())
     except ElementTree.ParseError:
         raise Unparsed("nvidia-smi -q -x: %s" % shown(text or "it said nothing")) from None
     if root.tag != "nvidia_smi_log":
@@ -152,7 +161,7 @@ def _gpu(position: int, gpu: Element, unread: list[str]) -> dict[str, Any]:
     counts = [number("ecc_errors/volatile/" + kind) for kind in kinds + ("dram_uncorrectable",)]
     errors = [count for count in counts if count is not None]
     return {
-        "index": position,  # the document has no index; its order is that of the index
+        "index": position,  # the document has none, but the order of the others
         "uuid": _text(gpu, "uuid") or "",
         "bus": _text(gpu, "pci/pci_bus_id") or str(gpu.get("id", "")),
         "minor": number("minor_number"),

@@ -64,6 +64,17 @@ def test_nvidia(tool: Any) -> None:
     assert found.errors == {}
 
 
+def test_gpus_of_the_report_have_the_numbers_of_the_devices(tool: Any) -> None:
+    gpus = case("nvidia_csv/two-h100").partition("--- apps\n")[0].replace("\n1, ", "\n2, ")
+    lost = "Unable to determine the device handle for GPU1: 0000:34:00.0: Unknown Error\n"
+    answers = {"-q -x": lost + case("nvidia_xml/two-h100"), "--query-gpu": gpus, "--query-compute-apps": ""}
+    tool("nvidia-smi", answers)
+    tool("journalctl", {"": ""}, code=1)
+    found = read_facts("h1", facts({})).nvidia
+    assert found is not None and found.report is not None
+    assert [gpu.index for gpu in found.report.gpus] == [0, 2]
+
+
 def test_a_driver_that_does_not_answer(tool: Any) -> None:
     tool("nvidia-smi", {"": case("nvidia_csv/mismatch")}, code=18)
     tool("journalctl", {"": ""}, code=1)

@@ -72,6 +72,17 @@ def test_gpus_that_answer_may_be_ill(tool: Any) -> None:
     assert health == ["ok", "wants recovery: drain and reset"]
 
 
+def test_a_lost_gpu_may_be_said_on_the_other_channel(tool: Any, tmp_path: Any) -> None:
+    gpus, _, apps = case("nvidia_csv/two-h100").partition("--- apps\n")
+    tool("nvidia-smi", {"--query-gpu": gpus, "--query-compute-apps": apps}, code=15)
+    script = tmp_path / "bin" / "nvidia-smi"
+    said = "Unable to determine the device handle for GPU2: 0000:34:00.0: Unknown Error"
+    script.write_text(script.read_text().replace("#!/bin/sh\n", f"#!/bin/sh\necho '{said}' >&2\n"))
+    found, errors = probe()
+    assert [device["index"] for device in found["nvidia-smi"]] == [0, 1]
+    assert errors["nvidia-smi"] == "GPU 2: 0000:34:00.0: Unknown Error"
+
+
 def test_npus_are_numbered_like_their_device_nodes(tool: Any) -> None:
     tool("npu-smi", {"info": case("npu_smi/a3-glued-and-busy")})
     found, errors = probe()
