@@ -87,6 +87,15 @@ def test_the_report_has_fabric_minors_and_errors(host: Host) -> None:
     }
 
 
+def test_branch_570_and_later_no_longer_say_whether_a_reset_is_required(host: Host) -> None:
+    host.describe("DEVICES=2\nFABRIC=Completed\n")
+    said = host.smi("-q", "-x").stdout
+    assert said.count("<reset_required>Requested functionality has been deprecated<") == 2
+    assert (parse.report(said)["unread"], parse.report(said)["gpus"][0]["reset_required"]) == ([], None)
+    host.describe("DEVICES=2\nFABRIC=Completed\n", loaded=nvidia.OLD_DRIVER)
+    assert parse.report(host.smi("-q", "-x", branch="535").stdout)["gpus"][0]["reset_required"] is False
+
+
 def test_links(host: Host) -> None:
     host.describe("DEVICES=2\nLINKS_DOWN=1\nFABRIC=Completed\n")
     found = parse.links(host.smi("nvlink", "-s").stdout)
