@@ -72,8 +72,17 @@ def split(reference: str) -> tuple[str, str, str]:
     return ("registry-1.docker.io" if first == "docker.io" else first), name, digest or tag
 
 
+def proxies(host: str) -> dict[str, str]:
+    """The way to a host that dockerd has been given, in urllib's form."""
+    from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # of all Pythons
+
+    told = docker.call("GET", "/info", timeout=20)
+    proxy, no_proxy = str(told.get("HttpsProxy") or ""), str(told.get("NoProxy") or "")
+    return {} if not proxy or proxy_bypass_environment(host, {"no": no_proxy}) else {"https": proxy}
+
+
 class Registry:
-    """One image in its registry, asked as dockerd would ask that has neither proxy nor mirror."""
+    """One image in its registry, asked as dockerd would ask that has no mirror."""
 
     def __init__(self, reference: str) -> None:
         self.reference = reference
@@ -140,8 +149,11 @@ class Registry:
         request = urllib.request.Request(url, headers={"Accept": ", ".join(TYPES)})
         if authorization:  # never sent on to where a registry redirects
             request.add_unredirected_header("Authorization", authorization)
-        handler = urllib.request.HTTPSHandler(context=self._context())
-        with urllib.request.build_opener(handler).open(request, timeout=PATIENCE_S) as answer:
+        handlers = (
+            urllib.request.HTTPSHandler(context=self._context()),
+            urllib.request.ProxyHandler(proxies(url.split("/")[2])),
+        )
+        with urllib.request.build_opener(*handlers).open(request, timeout=PATIENCE_S) as answer:
             return json.loads(answer.read(4 << 20))
 
     def _context(self) -> Any:

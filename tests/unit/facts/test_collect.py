@@ -273,6 +273,15 @@ def test_what_dockerd_hears_of_an_image(
     assert image.image({"reference": "r.example/b:1", "brought": True})["where"] == "brought"
 
 
+def test_the_way_to_a_registry_is_dockerds(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {"HttpsProxy": "http://proxy.example:3128", "NoProxy": "localhost,.local.example,10.0.0.2"}
+    monkeypatch.setattr(docker, "call", lambda *_, **__: told)
+    assert image.proxies("r.example:5000") == {"https": "http://proxy.example:3128"}
+    assert image.proxies("r.local.example:5000") == image.proxies("10.0.0.2:5000") == {}
+    monkeypatch.setattr(docker, "call", lambda *_, **__: {"HttpsProxy": ""})
+    assert image.proxies("r.example") == {}
+
+
 def test_only_dockerd_may_know_the_way_to_a_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     said = [{"architecture": "arm64", "os": "linux"}, {"architecture": "unknown", "os": "unknown"}]
     hears(monkeypatch, {"Descriptor": {}, "Platforms": said})
