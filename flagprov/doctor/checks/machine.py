@@ -34,15 +34,9 @@ def chip(subject: Subject) -> Verdict | None:
         return failed(
             "the inventory gives it no flagprov_chip", f"set it to one of {', '.join(sorted(subject.chips))}"
         )
-    detection = subject.chip.detection
-    if not subject.devices and subject.before_provisioning:
-        return _on_bus(subject, subject.chip)  # a driver may be brought yet
     if not subject.devices:
-        said = subject.facts.device_errors.get(detection.tool, "it is not there, or names no device")
-        return failed(
-            f"no {subject.chip.name} device: {detection.tool}: {said}",
-            "install the driver (flagprov deploy runs its role), or correct flagprov_chip",
-        )
+        return _without_devices(subject, subject.chip)
+    detection = subject.chip.detection
     machine = (subject.facts.system and subject.facts.system.machine) or ""
     other = mismatch(detection, subject.devices, machine)
     if other:
@@ -62,11 +56,18 @@ def chip(subject: Subject) -> Verdict | None:
     return ok(f"{len(subject.devices)} x {subject.devices[0].name}{made_up}")
 
 
-def _on_bus(subject: Subject, chip: Chip) -> Verdict | None:
-    """Before there is a driver, what the PCI bus has against the chip's numbers."""
+def _without_devices(subject: Subject, chip: Chip) -> Verdict | None:
+    """Where no driver names devices, the PCI bus says whether one for this chip would find any."""
     seen, wanted = subject.facts.pci_ids, set(chip.detection.pci_ids)
     if seen is None or not wanted or wanted & set(seen):
-        return None
+        if subject.before_provisioning:
+            return None
+        tool = chip.detection.tool
+        said = subject.facts.device_errors.get(tool, "it is not there, or names no device")
+        return failed(
+            f"no {chip.name} device: {tool}: {said}",
+            "install the driver (flagprov deploy runs its role), or correct flagprov_chip",
+        )
     fitting = [each.name for each in subject.chips.values() if set(each.detection.pci_ids) & set(seen)]
     there = f"{', '.join(seen)}" if seen else "no accelerator"
     hint = f"; it looks like {' or '.join(fitting)}" if fitting else ""

@@ -136,6 +136,9 @@ def test_a_bare_host_of_another_chip(chip: str, there: Any, words: str | None) -
     found = ALL["chip"](of)
     assert (found and found.state) == ("failed" if words else None)
     assert words is None or (found and words in found.message)
+    later = check("chip", subject(answer(devices={}, pci_ids=there), chip))
+    assert later.state == "failed"
+    assert (words or "device: ") in later.message
 
 
 def test_a_directory_of_the_system_may_be_empty() -> None:
