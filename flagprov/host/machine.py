@@ -1,18 +1,13 @@
-"""What the kernel and the vendors' tools say of this machine, as resources and the survey ask for it."""
+"""What the kernel says of this machine, as resources and the survey ask for it."""
 
 from __future__ import annotations
 
 import os
 
-from flagprov.host.facts import devices as probe
 from flagprov.host.facts.devices import memory_mib, read
 from flagprov.host.facts.system import os_release as parse_os_release
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
-__all__ = ["devices", "holder", "listening", "memory_mib", "os_release", "read"]
+__all__ = ["holder", "listening", "memory_mib", "os_release", "read"]
 
 LISTEN = "0A"
 
@@ -44,8 +39,3 @@ def holder(port: int) -> str:
 
 def os_release() -> dict[str, str]:
     return parse_os_release(read("/etc/os-release"))
-
-
-def devices() -> dict[str, list[dict[str, Any]]]:
-    """By tool; a tool that is not here is left out, a value that cannot be read is None."""
-    return probe.devices()[0]

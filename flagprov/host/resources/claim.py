@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flagprov.host import docker, machine
+from flagprov.host.facts import devices as probe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,15 +17,19 @@ def observe(spec: dict[str, Any]) -> dict[str, Any]:
     ports = machine.listening()
     taken = next((port for port in spec.get("ports", [spec["port"]]) if port in ports), None)
     holder = machine.holder(taken) if taken is not None else ""
-    return {"ours": False, "number": taken, "port": holder, "devices": _device_holders(spec)}
+    return dict({"ours": False, "number": taken, "port": holder}, **_devices(spec))
 
 
-def _device_holders(spec: dict[str, Any]) -> dict[str, str]:
-    held = {}
-    for device in machine.devices().get(spec["tool"], []):
-        if device["index"] in spec["devices"] and device["processes"]:
-            held[str(device["index"])] = ", ".join(device["processes"])
-    return held
+def _devices(spec: dict[str, Any]) -> dict[str, Any]:
+    """Who uses the devices, and those of which the tool does not say it."""
+    found, errors = probe.devices()
+    named = {device["index"]: device["processes"] for device in found.get(spec["tool"], ())}
+    silent = [index for index in spec["devices"] if index not in named] if spec["tool"] in errors else []
+    return {
+        "devices": {str(i): ", ".join(named[i]) for i in spec["devices"] if named.get(i)},
+        "silent": silent,
+        "why": errors[spec["tool"]] if silent else "",
+    }
 
 
 def diff(spec: dict[str, Any], observed: dict[str, Any], changed: set[str]) -> list[tuple[str, str, str]]:
@@ -45,6 +50,15 @@ def diff(spec: dict[str, Any], observed: dict[str, Any], changed: set[str]) -> l
                 "block",
                 "%s device %s is used by %s" % (spec["tool"], index, processes),
                 "stop that process, or leave the host out with --limit",
+            )
+        )
+    if observed.get("silent"):
+        which = ", ".join(str(index) for index in observed["silent"])
+        blocks.append(
+            (
+                "block",
+                "whether %s device %s is free is not known: %s" % (spec["tool"], which, observed["why"]),
+                "see what the tool says on the host, or leave the host out with --limit",
             )
         )
     return blocks

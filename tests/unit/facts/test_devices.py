@@ -9,6 +9,7 @@ from facts_tools import case
 
 from flagprov.host.facts import devices
 from flagprov.host.facts.devices import devices as probe
+from flagprov.host.resources import claim
 
 
 def nvidia(name: str) -> dict[str, str]:
@@ -60,6 +61,8 @@ def test_processes_that_cannot_be_read_are_not_none(tool: Any) -> None:
     found, errors = probe()
     assert found["nvidia-smi"] == []
     assert "does not say which processes" in errors["nvidia-smi"]
+    claimed = claim._devices({"tool": "nvidia-smi", "devices": [0, 1]})
+    assert (claimed["devices"], claimed["silent"]) == ({}, [0, 1])
 
 
 def test_gpus_that_answer_may_be_ill(tool: Any) -> None:
