@@ -83,7 +83,8 @@ def devices(subject: Subject) -> Verdict | None:
         return None
     chip, seen = subject.chip, subject.devices
     found: list[Verdict] = []
-    missed = warning if subject.chosen else failed  # one that is missing is none of those that were chosen
+    spare = bool(subject.chosen) and subject.chosen <= {device.index for device in seen}
+    missed = warning if spare else failed  # whether what is missing is none of those that serve
     complaint = subject.facts.device_errors.get(chip.detection.tool)
     if complaint:
         found.append(missed(complaint, REBOOT))
@@ -97,11 +98,9 @@ def devices(subject: Subject) -> Verdict | None:
         found.append(warning(f"{len(seen)} devices; a host of this chip has {counts}", REBOOT))
     found += _sizes(subject)
     found += _held(subject)
-    unread = (
-        subject.facts.nvidia.report.unread if subject.facts.nvidia and subject.facts.nvidia.report else ()
-    )
-    if unread:
-        found.append(unknown("; ".join(unread), "a newer flagprov may understand this driver"))
+    report = subject.facts.nvidia and subject.facts.nvidia.report
+    if report and report.unread:
+        found.append(unknown("; ".join(report.unread), "a newer flagprov may understand this driver"))
     per_card = Counter(device.card for device in seen if device.card is not None)
     torn = [card for card, count in per_card.items() if count != chip.detection.devices_per_card]
     if torn:
@@ -132,7 +131,7 @@ def _held(subject: Subject) -> Iterable[Verdict]:
     """Memory that is in use without a process: of a process that died, or that the tool cannot see."""
     for device in subject.devices:
         used, size = device.used_mib or 0, device.memory_mib or 0
-        if not device.processes and used > size * IDLE_SHARE:
+        if size and not device.processes and used > size * IDLE_SHARE:
             said = f"device {device.index}: {gib(used)} in use, and no process is named"
             yield warning(
                 said, "fuser -v /dev/nvidia* /dev/davinci* shows who holds it; else reset the device"

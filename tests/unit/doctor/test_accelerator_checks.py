@@ -201,6 +201,7 @@ def test_a_device_that_is_missing_and_not_needed() -> None:
     facts["devices"]["nvidia-smi"].pop()
     assert state("devices", subject(facts, GPU)) == "failed"
     assert state("devices", subject(facts, GPU, "qwq-32b", devices=4)) == "warning"
+    assert state("devices", subject(facts, GPU, "qwq-32b", devices=8)) == "failed"
 
 
 def test_memory_that_nobody_has() -> None:
