@@ -111,7 +111,8 @@ def _request(stored: Mapping[str, Any]) -> Request:
 
 def _options(stored: Mapping[str, Any]) -> Options:
     batches = tuple(Size(**size) for size in stored["batches"])
-    return Options(**{**stored, "batches": batches, "max_unavailable": Size(**stored["max_unavailable"])})
+    most = stored["max_unavailable"] and Size(**stored["max_unavailable"])
+    return Options(**{**stored, "batches": batches, "max_unavailable": most})
 
 
 def _batches(plan: Plan) -> tuple[tuple[str, ...], ...]:

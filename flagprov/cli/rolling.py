@@ -15,8 +15,8 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 OPTIONS = (
     click.option("--batch", metavar="SIZES", default="25%", show_default=True,
                  help="How many replicas at once: 1, 25%, or growing, such as 1,5,50%."),
-    click.option("--max-unavailable", metavar="SIZE", default="25%", show_default=True,
-                 help="How many may be out of service, unreachable ones counted in."),
+    click.option("--max-unavailable", metavar="SIZE",
+                 help="How many may be out of service, unreachable ones counted in (25%, or as --batch says)."),
     click.option("--no-canary", is_flag=True, help="No single replica per chip first."),
     click.option("--pause", metavar="SECONDS", type=click.FloatRange(0), default=0.0,
                  help="Between batches."),
@@ -37,7 +37,7 @@ def options(command: Decorated) -> Decorated:
 
 def chosen(
     batch: str,
-    max_unavailable: str,
+    max_unavailable: str | None,
     no_canary: bool,
     pause: float,
     soak: float,
@@ -50,7 +50,7 @@ def chosen(
 
     return Options(
         batches=parse_batches(batch),
-        max_unavailable=parse_size(max_unavailable, "--max-unavailable"),
+        max_unavailable=parse_size(max_unavailable, "--max-unavailable") if max_unavailable else None,
         canary=not no_canary,
         at_once=all_at_once,
         pause_s=pause,

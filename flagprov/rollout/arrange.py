@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from flagprov.errors import FlagprovError, UsageError
 from flagprov.models.desired import Placement, Replica
 from flagprov.models.observed import Running, Survey
 from flagprov.models.plan import HostPlan
+from flagprov.report.text import names as in_words
 from flagprov.rollout.options import Options
-from flagprov.rollout.order import Budget, batches
+from flagprov.rollout.order import Budget, batches, units
 
 INTERRUPTING = ("restart", "new container")
 
@@ -29,10 +30,12 @@ def arrange(
     lost: Collection[str],
     options: Options,
     drained: Collection[str] = (),
+    known: Collection[str] = (),
 ) -> Arrangement:
     """`lost`: replicas that are unreachable or left out; they keep their place in the budget.
 
     `drained`: hosts where all that serves is stopped before they are provisioned.
+    `known`: all replicas of the release, also on hosts that this run leaves alone.
     """
     stopping = {h for h in drained if h in plans and any(r.state == "running" for r in _running(h, surveys))}
     interrupted = [
@@ -42,26 +45,78 @@ def arrange(
     ]
     if not interrupted or options.at_once:
         return Arrangement()
-    moving = [replica for replica in placement.replicas if all(host in plans for host in replica.hosts)]
-    total = len({replica.name for replica in placement.replicas} | set(lost))
-    budget = Budget(total, max(1, options.max_unavailable.of(total)), lost=len(lost))
-    if total == 1:
-        return _alone(interrupted[0], options)
+    together = units(
+        [replica for replica in placement.replicas if all(host in plans for host in replica.hosts)]
+    )
+    serving = [unit for unit in together if any(r in interrupted or _serves(r, surveys) for r in unit)]
+    idle = [replica for unit in together if unit not in serving for replica in unit]
+    names = {replica.name for replica in placement.replicas} | set(lost) | set(known)
+    if len(serving) == 1 and len(serving[0]) == len(names):
+        return _alone(serving[0], options)
+    down = {r.name for unit in serving for r in unit if _deployed(r, surveys) and not _serves(r, surveys)}
+    budget = _budget(names, down | set(lost), serving, options)
+    # What serves nobody now interrupts nobody: it goes first, and serves when the others are away.
+    first = batches(idle, options.batches, Budget(len(names), len(idle)), canary=options.canary)
+    moving = [replica for unit in serving for replica in unit]
+    return Arrangement(
+        first + batches(moving, options.batches, budget, canary=options.canary),
+        gated=True,
+        notes=tuple(f"{in_words(_names(unit))} share hosts and move as one" for unit in serving if unit[1:]),
+    )
+
+
+def _budget(
+    names: Collection[str], lost: Collection[str], serving: Sequence[Sequence[Replica]], options: Options
+) -> Budget:
+    """Raises where it is too small for what has to move as one."""
+    largest = max(map(len, serving), default=1)
+    total = len(names)
+    unavailable = options.unavailable(total)
+    if options.max_unavailable is None or options.max_unavailable.percent is not None:
+        unavailable = max(unavailable, largest)  # a share that rounds down to none would never end
+    budget = Budget(total, unavailable, lost=len(lost))
     if budget.spent:
         raise FlagprovError(
-            f"{budget.lost} of {total} replicas are out of service, and at most {budget.unavailable} may be",
+            f"{budget.lost} of {total} replicas are out of service, and at most {unavailable} may be",
             remedy="bring those back first (flagprov status), or allow more: --max-unavailable",
         )
-    return Arrangement(batches(moving, options.batches, budget, canary=options.canary), gated=True)
+    if budget.left < largest:
+        unit = next(unit for unit in serving if len(unit) == largest)
+        raise FlagprovError(
+            f"{in_words(_names(unit))} share hosts and move as one; {budget.left} more may be out of service",
+            remedy=f"allow more: --max-unavailable {largest + budget.lost}",
+        )
+    return budget
 
 
-def _alone(replica: Replica, options: Options) -> Arrangement:
+def _alone(unit: Sequence[Replica], options: Options) -> Arrangement:
+    named = in_words(_names(unit))
     if options.allow_downtime is False:
+        what = "is the release's only replica" if len(unit) == 1 else "share hosts, and are all there is"
         raise UsageError(
-            f"{replica.name} is the release's only replica; changing it interrupts its service",
+            f"{named} {what}; changing {'it' if len(unit) == 1 else 'them'} interrupts the service",
             remedy="say so with --allow-downtime, or add a replica on another host first",
         )
-    return Arrangement(((replica,),), True, (f"{replica.name} is the only replica: it is away meanwhile",))
+    what = "is the only replica: it is away meanwhile"
+    if len(unit) > 1:
+        what = "share hosts and are all there is: they are away meanwhile"
+    return Arrangement((tuple(unit),), True, (f"{named} {what}",))
+
+
+def _names(unit: Sequence[Replica]) -> list[str]:
+    return [replica.name for replica in unit]
+
+
+def _deployed(replica: Replica, surveys: Mapping[str, Survey]) -> bool:
+    return any(r.replica == replica.name for host in replica.hosts for r in _running(host, surveys))
+
+
+def _serves(replica: Replica, surveys: Mapping[str, Survey]) -> bool:
+    """Whether it runs on all of its hosts."""
+    return all(
+        any(r.replica == replica.name and r.state == "running" for r in _running(host, surveys))
+        for host in replica.hosts
+    )
 
 
 def _interrupts(replica: Replica, plans: Mapping[str, HostPlan], surveys: Mapping[str, Survey]) -> bool:

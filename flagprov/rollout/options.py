@@ -15,7 +15,7 @@ class Options:
     """Careful by default; `at_once` is one batch without canary or soak."""
 
     batches: tuple[Size, ...] = (QUARTER,)
-    max_unavailable: Size = QUARTER
+    max_unavailable: Size | None = None  # None: a quarter, or as many as a batch was asked to have
     canary: bool = True
     at_once: bool = False
     pause_s: float = 0.0
@@ -26,3 +26,9 @@ class Options:
     slowdown: float = 3.0  # how much slower than before is still good
     allow_downtime: bool = False
     golden: Golden | None = None  # the release's
+
+    def unavailable(self, total: int) -> int:
+        """How many of so many may be out of service."""
+        if self.max_unavailable is not None:
+            return self.max_unavailable.of(total)
+        return max(size.of(total) for size in (QUARTER, *self.batches))

@@ -36,8 +36,8 @@ def parse_size(text: str, option: str) -> Size:
         if not 0 < value <= 100:
             raise UsageError(f"{option}: {text!r} is no share", remedy="more than 0%, at most 100%")
         return Size(percent=value)
-    if value < 1 and option == "--batch":
-        raise UsageError(f"{option}: a batch has at least one replica", remedy="--batch 1")
+    if value < 1:
+        raise UsageError(f"{option}: with none at all nothing would ever move", remedy=f"{option} 1")
     return Size(count=int(value))
 
 
@@ -63,6 +63,19 @@ class Budget:
         return self.left == 0
 
 
+def units(replicas: Sequence[Replica]) -> list[tuple[Replica, ...]]:
+    """Replicas that share a host, directly or through others: a host is changed as one, so they move as one."""
+    found: list[list[Replica]] = []
+    for replica in replicas:
+        mine = [unit for unit in found if any(set(other.hosts) & set(replica.hosts) for other in unit)]
+        if mine:
+            mine[0] += [other for unit in mine[1:] for other in unit] + [replica]
+            found = [unit for unit in found if unit not in mine[1:]]
+        else:
+            found.append([replica])
+    return [tuple(unit) for unit in found]
+
+
 def batches(
     replicas: Sequence[Replica],
     sizes: Sequence[Size],
@@ -73,29 +86,39 @@ def batches(
 ) -> tuple[tuple[Replica, ...], ...]:
     """Every replica that is not lost, once; no batch is larger than the budget leaves.
 
-    A replica over several hosts counts and moves as one. Empty when the budget is spent.
+    A replica over several hosts counts and moves as one; replicas that share a host move together, and count
+    each. Empty when the budget is spent, or too small for one of these.
     """
-    moving = [replica for replica in replicas if replica.name not in lost]
-    if budget.spent or not moving:
+    moving = units([replica for replica in replicas if replica.name not in lost])
+    if not moving or budget.left < max(map(len, moving)):
         return ()
     found: list[tuple[Replica, ...]] = []
     if canary:
-        first = list({replica.chip: replica for replica in reversed(moving)}.values())
-        order = {replica.name: position for position, replica in enumerate(moving)}
-        first.sort(key=lambda replica: order[replica.name])
-        found += _cut(first, (Size(count=len(first)),), budget)
-        chosen = {replica.name for replica in first}
-        moving = [replica for replica in moving if replica.name not in chosen]
+        first = _canaries(moving)
+        found += _cut(first, (Size(count=sum(map(len, first))),), budget)
+        moving = [unit for unit in moving if unit not in first]
     found += _cut(moving, sizes, budget)
     return tuple(found)
 
 
-def _cut(replicas: Sequence[Replica], sizes: Sequence[Size], budget: Budget) -> list[tuple[Replica, ...]]:
+def _canaries(moving: Sequence[tuple[Replica, ...]]) -> list[tuple[Replica, ...]]:
+    """The first of each chip, in their order."""
+    first: dict[str, tuple[Replica, ...]] = {}
+    for unit in moving:
+        for replica in unit:
+            first.setdefault(replica.chip, unit)
+    return [unit for unit in moving if unit in first.values()]
+
+
+def _cut(
+    moving: Sequence[tuple[Replica, ...]], sizes: Sequence[Size], budget: Budget
+) -> list[tuple[Replica, ...]]:
+    """At least one unit a batch, and as many as fit into its size."""
     found: list[tuple[Replica, ...]] = []
-    position = 0
-    while position < len(replicas):
-        size = sizes[min(len(found), len(sizes) - 1)].of(budget.total)
-        size = max(1, min(size, budget.left))
-        found.append(tuple(replicas[position : position + size]))
-        position += size
+    for unit in moving:
+        size = sizes[min(max(0, len(found) - 1), len(sizes) - 1)].of(budget.total)
+        if found and len(found[-1]) + len(unit) <= min(size, budget.left):
+            found[-1] += unit
+        else:
+            found.append(unit)
     return found

@@ -18,7 +18,7 @@ from flagprov.rollout.options import Options
 from flagprov.rollout.order import Size
 
 REQUEST = Request(Path("/site/hosts.ini"), "m", "h*", ("port=1",), ("clock",), allow_reboot=True)
-OPTIONS = Options(batches=(Size(1), Size(percent=50)), max_unavailable=Size(count=2), latency_s=1.5)
+OPTIONS = Options(batches=(Size(1), Size(percent=50)), latency_s=1.5)
 STEP = Change("container", "flagprov-m-0", "serve", "create", "it is missing")
 
 

@@ -1,0 +1,89 @@
+"""Which batches a change has, by what serves now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from flagprov.errors import FlagprovError, UsageError
+from flagprov.models.desired import Placement, Replica
+from flagprov.models.observed import Change, Running
+from flagprov.models.plan import HostPlan
+from flagprov.rollout.arrange import Arrangement, arrange
+from flagprov.rollout.options import Options
+from flagprov.rollout.order import Size, parse_batches
+
+ONE = Options(batches=(Size(count=1),), canary=False)
+
+
+def arranged(
+    hosts: Mapping[str, str], options: Options = ONE, lost: tuple[str, ...] = (), known: tuple[str, ...] = ()
+) -> Arrangement:
+    """Host -> a letter for each of its replicas: r runs, d was deployed and is down, n is new."""
+    replicas, surveys, plans = [], {}, {}
+    for host, states in hosts.items():
+        mine = [Replica(f"{host}{i}", "m", "cpu-x86", (host,), (i,), 9010 + i) for i in range(len(states))]
+        replicas += mine
+        surveys[host] = SimpleNamespace(
+            running=tuple(
+                Running(r.name, "m", r.chip, r.hosts, r.devices, r.port, "running" if s == "r" else "exited")
+                for r, s in zip(mine, states, strict=True)
+                if s != "n"
+            ),
+            facts={},
+        )
+        steps = tuple(Change("container", "c", "serve", "replace", "", r.name, "new container") for r in mine)
+        plans[host] = HostPlan(host, steps, "")
+    return arrange(Placement(tuple(replicas)), plans, cast(Any, surveys), lost, options, known=known)
+
+
+def names(found: Arrangement) -> list[list[str]]:
+    return [[replica.name for replica in group] for group in found.groups]
+
+
+def test_replicas_of_one_host_are_away_together_and_only_where_that_is_allowed() -> None:
+    with pytest.raises(UsageError, match="a0, a1 share hosts, and are all there is"):
+        arranged({"a": "rr"})
+    found = arranged({"a": "rr"}, Options(allow_downtime=True))
+    assert names(found) == [["a0", "a1"]]
+    assert found.notes == ("a0, a1 share hosts and are all there is: they are away meanwhile",)
+
+
+def test_the_plan_says_what_moves_as_one() -> None:
+    found = arranged({"a": "rr", "b": "rr", "c": "r"})
+    assert names(found) == [["a0", "a1"], ["b0", "b1"], ["c0"]]
+    assert found.notes[0] == "a0, a1 share hosts and move as one"
+    strict = Options(batches=(Size(count=1),), max_unavailable=Size(count=1))
+    with pytest.raises(FlagprovError, match="1 more may be out of service") as refused:
+        arranged({"a": "rr", "b": "rr"}, strict)
+    assert refused.value.remedy == "allow more: --max-unavailable 2"
+
+
+def test_what_serves_nobody_goes_first() -> None:
+    assert names(arranged({"a": "r", "b": "d", "c": "r", "d": "n"})) == [["b0"], ["d0"], ["a0"], ["c0"]]
+    assert names(arranged({"a": "r", "b": "n"})) == [["b0"], ["a0"]]
+
+
+def test_one_that_is_down_beside_one_that_serves_takes_from_the_budget() -> None:
+    with pytest.raises(FlagprovError, match="share hosts"):
+        arranged({"a": "rd", "b": "rr"})
+    more = Options(batches=(Size(count=1),), max_unavailable=Size(count=3), canary=False)
+    assert names(arranged({"a": "rd", "b": "rr"}, more)) == [["a0", "a1"], ["b0", "b1"]]
+
+
+def test_the_whole_fleet_counts_also_where_the_run_is_limited() -> None:
+    known = ("a0", "b0", "c0", "d0")
+    assert names(arranged({"a": "r"}, known=known)) == [["a0"]]
+    with pytest.raises(FlagprovError, match="1 of 4 replicas are out of service"):
+        arranged({"a": "r"}, lost=("d0",), known=known)
+
+
+def test_a_batch_of_all_is_not_cut_down_by_a_default() -> None:
+    hosts = {name: "r" for name in "abcd"}
+    assert len(arranged(hosts, Options(batches=parse_batches("100%"), canary=False)).groups) == 1
+    assert len(arranged(hosts, Options(canary=False)).groups) == 4
+    quarter = Options(batches=parse_batches("100%"), max_unavailable=Size(percent=25), canary=False)
+    assert len(arranged(hosts, quarter).groups) == 4
