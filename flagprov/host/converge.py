@@ -14,6 +14,7 @@ from flagprov.host.wire import Blocked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 STATE = "/var/lib/flagprov"
@@ -101,31 +102,47 @@ def wanted(request: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _recorded(request: dict[str, Any]) -> dict[str, Any]:
-    """Apply, and write into the history what came of it."""
+    """Apply, and have it in the history from the first change on: a run that is cut off has proved nothing.
+
+    A gated deployment stays pending until the controller has seen it through its gate.
+    """
     resources = wanted(request)
     deployment = request.get("deployment")
+    if not deployment:
+        return _apply(resources)
+    from flagprov.host import history
+
+    restored = history.restored(request.get("from") or [])
+    begun = []
+
+    def begin() -> None:
+        begun.append(True)
+        _noted(lambda: history.remember(resources, deployment, history.PENDING, restored))
+
+    def settle(result: str) -> None:
+        _noted(lambda: [history.mark(replica, result) for replica in history.deployed_replicas(resources)])
+
     try:
-        result = _apply(resources)
+        result = _apply(resources, begin)
     except Blocked:
-        if deployment:
-            _remember(resources, deployment, "failed")
+        if not begun:
+            begin()
+        settle("failed")
         raise
-    if deployment and result["changes"]:
-        _remember(resources, deployment, "done")
+    if not deployment.get("gated"):
+        settle("done")
     return result
 
 
-def _remember(resources: list[dict[str, Any]], deployment: dict[str, Any], result: str) -> None:
-    from flagprov.host.history import remember
-
+def _noted(write: Callable[[], object]) -> None:
     try:
-        remember(resources, deployment, result)
+        write()
     except OSError as error:  # a full disk must not hide what failed before
         message = "%s: %s" % (error.filename, error.strerror)
         wire.event("note", "verify", "history", "not written: %s" % message)
 
 
-def _apply(resources: list[dict[str, Any]]) -> dict[str, Any]:
+def _apply(resources: list[dict[str, Any]], before_first: Callable[[], None] | None = None) -> dict[str, Any]:
     changed: set[str] = set()
     notes: dict[str, Any] = {}
     seconds: dict[str, float] = {}
@@ -142,6 +159,8 @@ def _apply(resources: list[dict[str, Any]]) -> dict[str, Any]:
         if changes:
             step = "%s %s" % (", ".join(change[0] for change in changes), resource["name"])
             wire.started(resource["stage"], step, changes[0][1], resource["replica"])
+            if before_first and not count:
+                before_first()
             try:
                 _guarded(module, resource, spec, observed)
             except Blocked as problem:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 STATE = "/var/lib/flagprov"
 KEEP = 20
 SCHEMA_VERSION = 1
+PENDING = "pending"  # begun, and not proved yet
 SHARED = ("image", "weights")  # belong to every replica of the host
 
 
@@ -38,27 +39,61 @@ def deployed_replicas(resources: list[dict[str, Any]]) -> list[str]:
     )
 
 
-def remember(resources: list[dict[str, Any]], deployment: dict[str, Any], result: str) -> None:
-    """Append a deployment to each replica's history; the oldest ones go. Keys stay where they are used."""
+def remember(
+    resources: list[dict[str, Any]],
+    deployment: dict[str, Any],
+    result: str,
+    restored: dict[str, int] | None = None,
+) -> None:
+    """Append a deployment to each replica's history; the oldest ones go. Keys stay where they are used.
+
+    `restored`: replica -> the number of the deployment that is put back; it stays that of the run which made it.
+    """
     resources = [r for r in resources if not r["spec"].get("secret")]
     for replica in deployed_replicas(resources):
         known = numbers(replica)
         number = known[-1] + 1 if known else 1
         mine = [r for r in resources if r["replica"] == replica or r["kind"] in SHARED]
         entry = dict(deployment, schema_version=SCHEMA_VERSION, number=number, result=result, resources=mine)
-        path = os.path.join(_folder(replica), "%d.json" % number)
-        replace(path, json.dumps(entry).encode(), 0o600)
+        entry["before"] = (deployment.get("before") or {}).get(replica)
+        if replica in (restored or {}):
+            source = read(replica, restored[replica])  # type: ignore[index]
+            entry.update(restores=source["number"], run=run_of(source), set=source.get("set", []))
+        if known and read(replica, known[-1])["result"] == PENDING:
+            _write(replica, dict(read(replica, known[-1]), result="cut off", before=None))
+        _write(replica, entry)
         for old in known[: max(0, len(known) + 1 - KEEP)]:
             os.unlink(os.path.join(_folder(replica), "%d.json" % old))
 
 
+def _write(replica: str, entry: dict[str, Any]) -> None:
+    replace(os.path.join(_folder(replica), "%d.json" % entry["number"]), json.dumps(entry).encode(), 0o600)
+
+
+def run_of(entry: dict[str, Any]) -> str:
+    """Which run made what this entry has; in the order of time."""
+    return str(entry.get("run") or "%s %s" % (entry.get("at", ""), entry.get("by", "")))
+
+
 def mark(replica: str, result: str) -> dict[str, Any]:
-    """Say of the newest deployment what came of it after all."""
+    """Say of the newest deployment what came of it; one that was settled before stays as it is."""
     known = numbers(replica)
-    if known:
-        entry = dict(read(replica, known[-1]), result=result)
-        replace(os.path.join(_folder(replica), "%d.json" % known[-1]), json.dumps(entry).encode(), 0o600)
+    entry = read(replica, known[-1]) if known else {}
+    if entry.get("result") == PENDING:
+        _write(replica, dict(entry, result=result, before=None))
     return {}
+
+
+def unproved() -> dict[str, bool]:
+    """Replicas whose newest deployment was never settled: its run was cut off; whether a gate was to come."""
+    root = os.path.join(STATE, "replicas")
+    found = {}
+    for replica in sorted(os.listdir(root)) if os.path.isdir(root) else []:
+        known = numbers(replica)
+        entry = read(replica, known[-1]) if known else {}
+        if entry.get("result") == PENDING:
+            found[replica] = bool(entry.get("gated"))
+    return found
 
 
 def read(replica: str, number: int) -> dict[str, Any]:
@@ -79,10 +114,7 @@ def last_good(replica: str, before: int | None = None) -> int | None:
 
 
 def previous(replica: str) -> int | None:
-    """What a rollback goes to: the good one before the good one that is in place now.
-
-    After a failed deployment that is the last good one itself.
-    """
+    """The good one before the good one that is in place now; after a failure the last good one itself."""
     known = numbers(replica)
     if not known:
         return None
@@ -97,20 +129,27 @@ def previous(replica: str) -> int | None:
 
 
 def chosen(wishes: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Resources of stored deployments: `number` is a number, `previous` or `last`."""
+    """Resources of stored deployments that served: `number` is a number, or `last`."""
     resources: list[dict[str, Any]] = []
     for wish in wishes:
         replica = str(wish["replica"])
         number = wish["number"]
-        if number == "previous":
-            number = previous(replica)
-        elif number == "last":
+        if number == "last":
             number = last_good(replica)
         if number is None:
             message = "%s has no earlier deployment that served" % replica
             raise Blocked("history", message, "flagprov history lists what there was", replica=replica)
-        resources.extend(read(replica, int(number))["resources"])
+        entry = read(replica, int(number))
+        if entry["result"] != "done":
+            message = "deployment %d of %s never served: %s" % (entry["number"], replica, entry["result"])
+            raise Blocked("history", message, "name one whose result is done", replica=replica)
+        resources.extend(entry["resources"])
     return resources
+
+
+def restored(wishes: list[dict[str, Any]]) -> dict[str, int]:
+    """Replica -> number of what is put back."""
+    return {str(wish["replica"]): int(wish["number"]) for wish in wishes if wish["number"] != "last"}
 
 
 def latest(release: str, sets: list[str]) -> list[dict[str, Any]]:
@@ -143,6 +182,6 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     for replica in sorted(os.listdir(root)) if os.path.isdir(root) else []:
         for number in numbers(replica):
             entry = read(replica, number)
-            del entry["resources"]
-            entries.append(dict(entry, replica=replica))
+            what = asked(entry.pop("resources"))
+            entries.append(dict(entry, replica=replica, what=what, run=run_of(entry)))
     return {"deployments": entries}

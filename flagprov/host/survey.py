@@ -44,6 +44,7 @@ def survey(request: dict[str, Any]) -> dict[str, Any]:
             "numa": devices.numa(),
             "networks": networks.networks(),
             "cordoned": _cordoned(),
+            "unproved": _unproved(),
         },
         "looked": _looked(request) if request.get("release") else None,
     }
@@ -60,6 +61,15 @@ def _looked(request: dict[str, Any]) -> dict[str, Any] | None:
         return {"asked": asked(resources), "look": look({"resources": resources})}
     except (Blocked, KeyError, TypeError):  # written by another version of flagprov
         return None
+
+
+def _unproved() -> dict[str, bool]:
+    from flagprov.host.history import unproved
+
+    try:
+        return unproved()
+    except (Blocked, KeyError, TypeError):  # written by another version of flagprov
+        return {}
 
 
 def _cordoned() -> dict[str, Any] | None:

@@ -63,15 +63,48 @@ def test_back_from_a_failure_is_the_last_that_served() -> None:
 
 def test_a_deployment_that_started_but_was_refused_is_never_gone_back_to() -> None:
     deploy("a")
-    deploy("b")
+    deploy("b", "pending")
     history.mark("m-0", "refused")
     assert config_of(history.previous("m-0")) == "a"
+
+
+def test_what_was_settled_stays_as_it_is() -> None:
+    deploy("a")
+    history.mark("m-0", "refused")
+    assert history.read("m-0", 1)["result"] == "done"
+
+
+def test_what_was_never_proved_is_known_and_makes_way() -> None:
+    history.remember(resources("a"), {"gated": True, "before": {"m-0": {"x": 1}, "n-0": {}}}, "pending")
+    assert history.read("m-0", 1)["before"] == {"x": 1}
+    assert history.unproved() == {"m-0": True}
+    assert history.last_good("m-0") is None
+    deploy("b")
+    assert history.unproved() == {}
+    assert history.read("m-0", 1)["result"] == "cut off"
+
+
+def test_what_is_put_back_is_that_of_the_run_which_made_it() -> None:
+    history.remember(resources("a"), {"at": "1", "by": "x", "set": ["port=1"]}, "done")
+    history.remember(resources("b"), {"at": "2", "by": "y"}, "refused")
+    wishes = [{"replica": "m-0", "number": 1}]
+    back = {"at": "2", "by": "y", "set": []}
+    history.remember(history.chosen(wishes), back, "done", history.restored(wishes))
+    first, second, third = history.answer({})["deployments"]
+    assert (third["run"], third["set"], third["restores"]) == ("1 x", ["port=1"], 1)
+    assert first["what"] == third["what"] != second["what"]
+
+
+def test_what_never_served_is_not_gone_back_to_by_number() -> None:
+    deploy("a", "refused")
+    with pytest.raises(Blocked, match="deployment 1 of m-0 never served: refused"):
+        history.chosen([{"replica": "m-0", "number": 1}])
 
 
 def test_nowhere_to_go() -> None:
     deploy("a")
     with pytest.raises(Blocked, match="no earlier deployment"):
-        history.chosen([{"replica": "m-0", "number": "previous"}])
+        history.chosen([{"replica": "m-0", "number": None}])
     with pytest.raises(Blocked, match="no deployment 7"):
         history.chosen([{"replica": "m-0", "number": 7}])
 
