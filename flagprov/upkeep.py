@@ -180,7 +180,9 @@ def change(
         plan = build(verb, scope.release or "", Placement(()), plans, gone, tuple(notes))
         outcomes = _failures(looks)
         run = ""
+        leaving = {step.replica for p in plans.values() for step in p.steps if step.replica and is_end(step)}
         if plan.changes:
+            gateways.must_answer(leaving)
             if not approve(plan):
                 return None
             changing = hosts_of(scope.fleet, [name for name, plan in plans.items() if plan.steps])
@@ -189,9 +191,6 @@ def change(
                 Lease(connections, changing, f"{verb} {scope.release or ''}".strip()) as lease,
             ):
                 gateways.on_event = record
-                leaving = {
-                    step.replica for p in plans.values() for step in p.steps if step.replica and is_end(step)
-                }
                 gateways.leave(leaving)
                 outcomes |= _apply(changing, connections, plans, wanted, lease, record)
                 if verb == "teardown":

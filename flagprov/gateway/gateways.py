@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
@@ -78,11 +78,7 @@ class Gateways:
             return drawn
         away = self._away()
         if away and interrupts:
-            error = self.silent[away[0]]
-            raise FlagprovError(
-                f"gateway {away[0]} cannot be told to drain: {error.message}",
-                remedy="bring it back, or take it out of the group flagprov_gateway if it is out of service",
-            )
+            raise self._no_drain(away[0])
         from flagprov.gateway.provision import gateway_fingerprint
 
         wanted = servers(job, placement)
@@ -129,11 +125,19 @@ class Gateways:
         def tell(session: Session) -> None:
             self._say(session, {"do": "put", "release": release, "servers": wanted})
             known = before.get(session.host.name, {})
+            failures = []
             for name in fit:
                 there = known.get(name) or {}
                 same = all(there.get(key) == wanted[name][key] for key in ("address", "port"))
                 if not (same and there.get("state") == "in" and name not in self._moved):
-                    self._say(session, {"do": "admit", "release": release, "replica": name})
+                    try:
+                        self._say(session, {"do": "admit", "release": release, "replica": name})
+                    except UnreachableError:
+                        raise
+                    except HostError as error:  # the others are let in all the same
+                        failures.append(error)
+            if failures:
+                raise _together(failures)
 
         hosts = [host for host in self.fleet.gateways if host.name not in self.silent]
         self._keep_errors(self._connections.each(hosts, tell))
@@ -151,20 +155,32 @@ class Gateways:
         return [name for name in replicas if name in known]
 
     def drain(self, release: str, replicas: Iterable[str], deadline_s: float = DRAIN_S) -> None:
-        """No requests any more on any gateway; those at work have ended, or their time is over."""
+        """No requests any more on any gateway; those at work have ended, or their time is over.
+
+        Raises where a gateway fails; then all is as it was before.
+        """
+        names = self.knows(release, replicas)
+        for name in self._away() if names else ():
+            raise self.silent[name]
+        failures = self.put_out(release, names, deadline_s)
+        if failures:
+            fine = [host for host in self._answering() if host.name not in failures]
+            for name in names if fine else ():
+                self._ask(fine, {"do": "admit", "release": release, "replica": name, "deadline_s": ADMIT_S})
+            self._moved -= set(names)
+            raise next(iter(failures.values()))
+
+    def put_out(
+        self, release: str, replicas: Iterable[str], deadline_s: float = DRAIN_S
+    ) -> dict[str, HostError]:
+        """Drained on every gateway that can; the errors of the others."""
         names = self.knows(release, replicas)
         if not names:
-            return
-        for name in self._away():
-            raise self.silent[name]
+            return {}
         payload = {"do": "drain", "release": release, "replicas": names, "deadline_s": deadline_s}
-        answers = self._ask(self._answering(), payload)
-        if any(isinstance(answer, HostError) for answer in answers.values()):
-            fine = [h for h in self._answering() if not isinstance(answers[h.name], HostError)]
-            for name in names:  # nothing was changed yet, and nothing will be
-                self._ask(fine, {"do": "admit", "release": release, "replica": name, "deadline_s": ADMIT_S})
-        self._raise(answers)
         self._moved |= set(names)
+        failures = _errors(self._ask(self._answering(), payload))
+        return failures | {name: self.silent[name] for name in self._away()}
 
     def admit(self, release: str, probes: Iterable[Mapping[str, Any]]) -> None:
         """Requests again, after a completion from each gateway; the probes say what serves there now."""
@@ -181,14 +197,26 @@ class Gateways:
                 payload = {"do": "admit", "release": release, "replica": name, "deadline_s": ADMIT_S}
                 self._say(session, payload)
 
-        self._raise(self._connections.each(self._answering(), let_in))
+        for error in _errors(self._connections.each(self._answering(), let_in)).values():
+            raise error
         self._moved -= set(names)
 
     def leave(self, replicas: Iterable[str]) -> None:
-        """Drain replicas of any release, before they are stopped for long; what fails is in `silent`."""
+        """Drain replicas of any release, before they are stopped for long; raises where a gateway fails."""
         for release, names in self._by_release(replicas).items():
-            payload = {"do": "drain", "release": release, "replicas": names, "deadline_s": DRAIN_S}
-            self._keep_errors(self._ask(self._answering(), payload))
+            self.drain(release, names)
+
+    def must_answer(self, interrupted: Collection[str]) -> None:
+        """Raises where a gateway that may send requests to these cannot be told to drain."""
+        self._looked()
+        for name in self._away() if interrupted else ():
+            raise self._no_drain(name)
+
+    def _no_drain(self, name: str) -> FlagprovError:
+        return FlagprovError(
+            f"gateway {name} cannot be told to drain: {self.silent[name].message}",
+            remedy="bring it back, or take it out of the group flagprov_gateway if it is out of service",
+        )
 
     def forget(self, replicas: Iterable[str], uninstall: bool) -> None:
         """Replicas that are no more; a gateway without any goes, too, where that is asked for."""
@@ -248,13 +276,17 @@ class Gateways:
         return self._connections.each(hosts, lambda session: self._say(session, payload))
 
     def _keep_errors(self, answers: Mapping[str, object]) -> None:
-        self.silent.update({n: answer for n, answer in answers.items() if isinstance(answer, HostError)})
+        self.silent.update(_errors(answers))
 
-    @staticmethod
-    def _raise(answers: Mapping[str, object]) -> None:
-        for answer in answers.values():
-            if isinstance(answer, HostError):
-                raise answer
+
+def _errors(answers: Mapping[str, object]) -> dict[str, HostError]:
+    return {name: answer for name, answer in answers.items() if isinstance(answer, HostError)}
+
+
+def _together(failures: Sequence[HostError]) -> HostError:
+    first = failures[0]
+    said = "; ".join(error.message for error in failures)
+    return HostError(first.host, first.step, said, remedy=first.remedy, log=first.log)
 
 
 def _spec(address: str, probe: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from typing import Any, cast
 
 import pytest
 
-from flagprov.errors import FlagprovError, UnreachableError
+from flagprov.errors import FlagprovError, HostError, UnreachableError
 from flagprov.gateway.gateways import Gateways
-from flagprov.models.desired import Placement
+from flagprov.models.desired import Placement, Replica
 from flagprov.models.fleet import Connection, Fleet, Host
 from flagprov.models.plan import Plan
 
@@ -39,6 +39,77 @@ def test_what_interrupts_nobody_goes_on(away: Gateways) -> None:
     assert [plan.host for plan in away.planned(PLAN, JOB, Placement(()), False).gateways] == ["gw2"]
     shown = {gateway.host: gateway.state for gateway in away.status()}
     assert shown["gw"] == "unreachable"
+
+
+def test_nothing_is_stopped_behind_a_gateway_that_cannot_drain(away: Gateways) -> None:
+    with pytest.raises(FlagprovError, match="gw cannot be told to drain: no route to host"):
+        away.must_answer({"r-0"})
+    away.must_answer(set())
+    with pytest.raises(UnreachableError):
+        away.leave(["r-0"])
+
+
+class Asked:
+    """Gateways that answer; one of them refuses what it is told to."""
+
+    def __init__(self, refused: str, gateway: str = "gw") -> None:
+        self.refused, self.gateway = refused, gateway
+        self.told: list[str] = []
+
+    def each(self, hosts: Any, function: Any) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for host in hosts:
+            session = SimpleNamespace(
+                host=host, ask=lambda payload, *_, host=host: self.ask(host.name, payload)
+            )
+            try:
+                found[host.name] = function(session)
+            except HostError as error:
+                found[host.name] = error
+        return found
+
+    def ask(self, name: str, payload: dict[str, Any]) -> dict[str, Any]:
+        what = payload.get("replica") or ",".join(payload.get("replicas") or payload["servers"])
+        said = f"{payload['do']} {what}"
+        self.told.append(f"{name}: {said}")
+        if name == self.gateway and said == self.refused:
+            raise HostError(name, "gateway", f"{what}: HAProxy does not answer")
+        return {}
+
+
+def answering(refused: str) -> tuple[Gateways, Asked]:
+    found = Gateways(Fleet(Path("x.ini"), (), (GATEWAY, Host("gw2", Connection("192.0.2.8")))))
+    known = {f"r-{i}": {"state": "in", "address": "a", "port": 1} for i in range(2)}
+    found.shown = {name: {"releases": {"r": known}} for name in ("gw", "gw2")}
+    asked = Asked(refused)
+    found._connections = cast(Any, asked)
+    return found, asked
+
+
+def test_a_drain_that_fails_on_one_gateway_is_taken_back_on_the_others() -> None:
+    gateways, asked = answering("drain r-0")
+    with pytest.raises(HostError, match="HAProxy does not answer"):
+        gateways.drain("r", ["r-0"])
+    assert asked.told == ["gw: drain r-0", "gw2: drain r-0", "gw2: admit r-0"]
+
+
+def test_what_was_refused_is_put_out_wherever_that_is_possible_and_stays_out() -> None:
+    gateways, asked = answering("drain r-0")
+    assert list(gateways.put_out("r", ["r-0"])) == ["gw"]
+    assert asked.told == ["gw: drain r-0", "gw2: drain r-0"]
+
+
+def test_a_replica_that_is_not_let_in_keeps_no_other_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    gateways, asked = answering("admit r-0")
+    wanted = {f"r-{i}": {"address": "b", "port": 1} for i in range(2)}
+    monkeypatch.setattr("flagprov.gateway.gateways.servers", lambda job, placement: wanted)
+    replicas = tuple(Replica(f"r-{i}", "r", "c", (f"h{i}",), (0,), 1) for i in range(2))
+    fine = {f"h{i}": SimpleNamespace(outcome=SimpleNamespace(state="changed")) for i in range(2)}
+    gateways.settle(JOB, Placement(replicas), cast(Any, fine))
+    assert [told for told in asked.told if "admit" in told] == [
+        "gw: admit r-0", "gw: admit r-1", "gw2: admit r-0", "gw2: admit r-1",
+    ]  # fmt: skip
+    assert gateways.silent["gw"].message == "r-0: HAProxy does not answer"
 
 
 def test_what_no_gateway_knows_needs_no_drain(away: Gateways) -> None:

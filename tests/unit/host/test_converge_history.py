@@ -11,7 +11,7 @@ import pytest
 from flagprov.host import converge, history, wire
 from flagprov.host.wire import Blocked
 
-RESOURCES = [
+RESOURCES: list[dict[str, Any]] = [
     {"kind": kind, "name": kind, "stage": "serve", "replica": "m-0", "spec": {}}
     for kind in ("container", "probe")
 ]
