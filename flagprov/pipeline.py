@@ -31,7 +31,7 @@ from flagprov.observe import first_look, look, survey_for
 from flagprov.placement import place
 from flagprov.plan import build, host_plan
 from flagprov.preparation import Job, Request, hosts_of, prepare
-from flagprov.rollout.arrange import arrange
+from flagprov.rollout.arrange import arrange, unproved
 from flagprov.rollout.move import Rolling
 from flagprov.rollout.options import Options
 from flagprov.rollout.reprovision import Provisioning, drained, step
@@ -149,13 +149,13 @@ def _draw(job: Job, connections: Connections, gateways: Gateways, verb: str, opt
     for name, change in provision.items():
         if name not in plans and name not in excluded:
             plans[name] = host_plan(name, None, change, "the rest follows once the host is provisioned")
+    plans = {name: unproved(plan, placement, surveys.get(name)) for name, plan in plans.items()}
     for name, why in halves(placement.replicas, plans).items():
         del plans[name]
         excluded.add(name)
         gone.append(LeftOut(name, Problem("placement", why, "mend that host first")))
-    arranged = arrange(
-        placement, plans, surveys, job.lost(excluded), options, drained(job, provision, surveys)
-    )
+    stopping = drained(job, provision, surveys)
+    arranged = arrange(placement, plans, surveys, options, lambda: job.census(excluded), stopping)
     provisioned = reprovision_notes(job, set(provision) & set(plans), surveys)
     told = (*_taken_back(job, placement, surveys), *profile(job.unprivileged), *arranged.notes)
     told = (*told, *_unheeded(job, placement, surveys))
@@ -290,9 +290,9 @@ def _apply(
     for name, why in halves(picture.placement.replicas, set(going) - set(brought)).items():
         brought[name] = _failure(HostError(name, "placement", why, remedy="mend that host first"))
 
-    def bring(session: Session) -> Brought:
+    def bring(session: Session, kept: Mapping[str, Any]) -> Brought:
         name = session.host.name
-        found = bringing.bring(session, surveys[name], digests[name])
+        found = bringing.bring(session, surveys[name], digests[name], kept)
         found = found.after(fetched.outcomes[name]) if name in fetched.outcomes else found
         return found.after(roles.outcomes[name]) if name in roles.outcomes else found
 

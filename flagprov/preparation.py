@@ -26,6 +26,7 @@ from flagprov.site import Site
 
 if TYPE_CHECKING:
     from flagprov.distribute.bundle import Bundle
+    from flagprov.rollout.census import Census
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,7 @@ class Job:
     files: tuple[tuple[str, int, str], ...] = ()  # of the weights, where the site has locked them
     hooks: Hooks = NO_HOOKS
     bundle: Bundle | None = None  # where images and weights come from, and nothing else
+    limit: str | None = None  # the fleet is only this part of its inventory
     unprivileged: tuple[str, ...] = ()  # hosts whose containers get no more than they need
 
     def wishes(self, surveys: Mapping[str, Survey]) -> list[Wish]:
@@ -76,11 +78,11 @@ class Job:
         known = self.site.deployed()
         return {name for name, replica in known.items() if not set(replica["hosts"]) & set(surveys)}
 
-    def lost(self, hosts: Collection[str]) -> set[str]:
-        """Replicas of the release that are on hosts which were left out."""
-        known = self.site.deployed()
-        mine = {n: r for n, r in known.items() if r["release"] == self.release.name}
-        return {name for name, replica in mine.items() if set(replica["hosts"]) & set(hosts)}
+    def census(self, left_out: Collection[str]) -> Census:
+        """The release's replicas in the whole inventory."""
+        from flagprov.rollout.census import census
+
+        return census(self.fleet, self.limit, self.site, self.release.name, left_out)
 
     def servings(self, host: Host, placement: Placement, survey: Survey) -> list[Serving]:
         """The host's replicas, each with the image facts that the site knows by now."""
@@ -185,6 +187,7 @@ def prepare(request: Request) -> Job:
         allow_reboot=request.allow_reboot,
         unprivileged=tuple(unprivileged),
         hooks=hooks_of(fleet),
+        limit=request.limit,
         bundle=bundle,
     )
 

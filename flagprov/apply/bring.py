@@ -61,12 +61,15 @@ class Bringing:
         self.job = job
         self.lease = lease  # None: looking only
         self.placement = placement
-        self.deployment = deployment  # who does what, for the hosts' history
+        self.deployment = deployment or {}  # who does what, for the hosts' history
         self.on_event = on_event
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
-    def bring(self, session: Session, survey: Survey, digest: str) -> Brought:
-        """`digest` is that of the plan's look; empty where the plan could not look so far."""
+    def bring(self, session: Session, survey: Survey, digest: str, kept: Mapping[str, Any]) -> Brought:
+        """`digest` is that of the plan's look; empty where the plan could not look so far.
+
+        `kept`: what goes into this host's history besides.
+        """
         host = session.host
         seconds: dict[str, float] = {}
         changes = 0
@@ -77,7 +80,7 @@ class Bringing:
             digest = ""
         if not digest:
             digest = checked_look(session, desired.resources).digest
-        answer = self._converge(session, desired.resources, digest, self.deployment)
+        answer = self._converge(session, desired.resources, digest, {**self.deployment, **kept})
         changes += _add(answer, seconds)
         outcome = HostOutcome(host.name, "changed" if changes else "unchanged", changes, seconds=seconds)
         return Brought(outcome, answer["notes"])

@@ -16,7 +16,7 @@ OPTIONS = (
     click.option("--batch", metavar="SIZES", default="25%", show_default=True,
                  help="How many replicas at once: 1, 25%, or growing, such as 1,5,50%."),
     click.option("--max-unavailable", metavar="SIZE",
-                 help="How many may be out of service, unreachable ones counted in (25%, or as --batch says)."),
+                 help="How many may be out of service, unreachable ones too; 25%, or as --batch says."),
     click.option("--no-canary", is_flag=True, help="No single replica per chip first."),
     click.option("--pause", metavar="SECONDS", type=click.FloatRange(0), default=0.0,
                  help="Between batches."),

@@ -2,40 +2,53 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 
 from flagprov.host import engine
 from flagprov.host.http import NoAnswer
+from flagprov.host.http import request as http
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 TOKENS = 16
 GOLDEN_TIMEOUT_S = 120.0
+LOOK_S = 0.5
+PROGRESS = ("prompt_tokens_total", "generation_tokens_total")
 
 
 def measure(request: dict[str, Any]) -> dict[str, Any]:
-    """Timed completions, several at once; an answer of no tokens, or none at all, is an error."""
+    """A warm-up, then timed completions, several at once and every other one streamed.
+
+    An answer of no tokens, or none at all, is an error; an engine that hangs is left alone at once.
+    """
     spec = request["probe"]
+    found: dict[str, Any] = {"seconds": [], "errors": [], "texts": [], "tokens_per_s": 0.0, "golden": []}
     if spec["readiness"] not in engine.PATHS:
         now = engine.state(spec)
-        ready = now["state"] == "ready"
-        errors = [] if ready else [now["detail"]]
-        return {"seconds": [], "errors": errors, "texts": [], "tokens_per_s": 0.0, "golden": []}
-    for _ in range(int(request.get("warm_up", 0))):
-        try:
-            engine.completion(spec, TOKENS, timeout=request["timeout_s"])
-        except NoAnswer:
-            break
-    found = _load(spec, int(request["requests"]), int(request["concurrent"]), float(request["timeout_s"]))
+        return dict(found, errors=[] if now["state"] == "ready" else [now["detail"]])
+    patience = float(request["warm_up_timeout_s"])
+    warm_up = _Load(spec, int(request.get("warm_up", 0)), 1, patience, streamed=False)
+    if warm_up.errors:
+        return dict(found, errors=["at warm-up: %s" % error for error in warm_up.errors])
+    load = _Load(spec, int(request["requests"]), int(request["concurrent"]), float(request["timeout_s"]))
+    found.update(
+        seconds=sorted(load.seconds),
+        errors=load.errors,
+        texts=[load.texts[number] for number in sorted(load.texts)],
+        tokens_per_s=round(len(load.seconds) * TOKENS / load.took, 3),
+        warm_up=warm_up.seconds,
+    )
     golden = request.get("golden")
-    if golden:
+    if golden and not load.errors:
         try:
             found["golden"] = [_greedy(spec, golden, prompt) for prompt in golden["prompts"]]
         except NoAnswer as error:
-            found["errors"].append(str(error))
+            found["golden_error"] = str(error)
     return found
 
 
@@ -43,40 +56,102 @@ def _greedy(spec: dict[str, Any], golden: dict[str, Any], prompt: str) -> str:
     return str(engine.completion(spec, int(golden["tokens"]), GOLDEN_TIMEOUT_S, prompt)["text"])
 
 
-def _load(spec: dict[str, Any], requests: int, concurrent: int, timeout_s: float) -> dict[str, Any]:
-    waiting = list(range(requests))
-    seconds: list[float] = []
-    errors: list[str] = []
-    texts: dict[int, str] = {}
-    guard = threading.Lock()
+class _Load:
+    """So many completions, so many of them at once; its fields are what came of them."""
 
-    def work() -> None:
-        while True:
-            with guard:
-                if not waiting:
+    def __init__(
+        self, spec: dict[str, Any], requests: int, concurrent: int, timeout_s: float, streamed: bool = True
+    ) -> None:
+        self.seconds: list[float] = []
+        self.errors: list[str] = []
+        self.texts: dict[int, str] = {}
+        self._spec, self._timeout_s, self._streamed = spec, timeout_s, streamed
+        self._waiting = list(range(requests))
+        self._guard = threading.Lock()
+        begun = time.monotonic()
+        threads = [threading.Thread(target=self._work, daemon=True) for _ in range(max(1, concurrent))]
+        for thread in threads:
+            thread.start()
+        still = Standstill(lambda: engine.counters(spec["address"], spec["port"]))
+        for thread in threads:
+            while thread.is_alive():
+                thread.join(LOOK_S)
+                if thread.is_alive() and still.hangs():
+                    self.errors.append("it hangs: %s" % still.words())
                     return
-                number = waiting.pop()
-            try:
-                proof = engine.completion(spec, TOKENS, timeout=timeout_s)
-            except NoAnswer as error:
-                with guard:
-                    errors.append(str(error))
-                continue
-            with guard:
-                seconds.append(proof["seconds"])
-                texts[number] = proof["text"]
+        self.took = max(time.monotonic() - begun, 1e-6)
 
+    took = 1.0
+
+    def _work(self) -> None:
+        while True:
+            with self._guard:
+                if not self._waiting:
+                    return
+                number = self._waiting.pop()
+            try:
+                ask = streamed if self._streamed and number % 2 else engine.completion
+                proof = ask(self._spec, TOKENS, timeout=self._timeout_s)
+            except NoAnswer as error:
+                with self._guard:
+                    self.errors.append(str(error))
+                continue
+            with self._guard:
+                self.seconds.append(proof["seconds"])
+                self.texts[number] = proof["text"]
+
+
+class Standstill:
+    """Whether requests run and no token is made; a busy engine's counters move."""
+
+    def __init__(
+        self, counters: Callable[[], dict[str, float]], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._counters, self._clock = counters, clock
+        self._last: dict[str, float] = {}
+        self._since = clock()
+
+    def hangs(self) -> bool:
+        now = self._counters()
+        moved = any(now.get(key) != self._last.get(key) for key in PROGRESS)
+        if moved or not now.get("num_requests_running"):
+            self._since = self._clock()
+        self._last = now
+        return self._clock() - self._since >= engine.STANDSTILL_S
+
+    def words(self) -> str:
+        running = self._last.get("num_requests_running", 0)
+        return "%d requests run and no token was made for %d s" % (running, engine.STANDSTILL_S)
+
+
+def streamed(spec: dict[str, Any], tokens: int, timeout: float) -> dict[str, Any]:
+    """One timed completion in pieces; raises NoAnswer, also where the stream is cut."""
+    body: dict[str, Any] = {"model": spec["model"], "max_tokens": tokens, "temperature": 0, "stream": True}
+    if spec["readiness"] == "chat":
+        body["messages"] = [{"role": "user", "content": "Say hello."}]
+    else:
+        body["prompt"] = "Say hello."
     begun = time.monotonic()
-    threads = [threading.Thread(target=work) for _ in range(max(1, concurrent))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    took = max(time.monotonic() - begun, 1e-6)
-    return {
-        "seconds": sorted(seconds),
-        "errors": errors,
-        "texts": [texts[number] for number in sorted(texts)],
-        "tokens_per_s": round(len(seconds) * TOKENS / took, 3),
-        "golden": [],
-    }
+    code, answer = http(spec["address"], spec["port"], engine.PATHS[spec["readiness"]], body, timeout)
+    seconds = time.monotonic() - begun
+    if code != 200:
+        raise NoAnswer("HTTP %d %s" % (code, answer[:200].decode(errors="replace")))
+    lines = answer.decode(errors="replace").splitlines()
+    events = [line[len("data:") :].strip() for line in lines if line.startswith("data:")]
+    if "[DONE]" not in events:
+        raise NoAnswer("a stream was cut after %d pieces" % len(events))
+    try:
+        pieces = [_piece(json.loads(event)) for event in events if event != "[DONE]"]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise NoAnswer("a stream is none: %s" % events[0][:200]) from None
+    return {"text": "".join(pieces), "seconds": round(seconds, 3)}
+
+
+def _piece(event: dict[str, Any]) -> str:
+    if event.get("error"):
+        raise NoAnswer("a stream ends with an error: %s" % str(event["error"])[:200])
+    found = ""
+    for choice in event["choices"]:
+        said = choice.get("delta") or choice
+        found += str(said.get("content") or said.get("reasoning_content") or said.get("text") or "")
+    return found

@@ -47,7 +47,7 @@ def remember(
 ) -> None:
     """Append a deployment to each replica's history; the oldest ones go. Keys stay where they are used.
 
-    `restored`: replica -> the number of the deployment that is put back; it stays that of the run which made it.
+    `restored`: replica -> the number of what is put back; it stays the work of the run that made it.
     """
     resources = [r for r in resources if not r["spec"].get("secret")]
     for replica in deployed_replicas(resources):

@@ -112,7 +112,8 @@ class Beating:
     def __enter__(self) -> None:
         if self._lease:
             take(self._lease)
-            threading.Thread(target=self._beat, daemon=True).start()
+            self._thread = threading.Thread(target=self._beat, daemon=True)
+            self._thread.start()
 
     def _beat(self) -> None:
         assert self._lease
@@ -126,3 +127,5 @@ class Beating:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._over.set()
+        if self._lease:
+            self._thread.join()  # a late heartbeat would bring back a lease that was given back meanwhile

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from flagprov.errors import FlagprovError, UsageError
-from flagprov.models.desired import Placement, Replica
-from flagprov.models.observed import Running, Survey
+from flagprov.models.desired import Placement, Replica, Stage
+from flagprov.models.observed import Change, Running, Survey
 from flagprov.models.plan import HostPlan
 from flagprov.report.text import names as in_words
+from flagprov.rollout.census import Census
 from flagprov.rollout.options import Options
 from flagprov.rollout.order import Budget, batches, units
 
@@ -27,15 +28,13 @@ def arrange(
     placement: Placement,
     plans: Mapping[str, HostPlan],
     surveys: Mapping[str, Survey],
-    lost: Collection[str],
     options: Options,
+    census: Callable[[], Census] = Census,
     drained: Collection[str] = (),
-    known: Collection[str] = (),
 ) -> Arrangement:
-    """`lost`: replicas that are unreachable or left out; they keep their place in the budget.
+    """`census`: what a budget is over; asked for where there is need for one.
 
     `drained`: hosts where all that serves is stopped before they are provisioned.
-    `known`: all replicas of the release, also on hosts that this run leaves alone.
     """
     stopping = {h for h in drained if h in plans and any(r.state == "running" for r in _running(h, surveys))}
     interrupted = [
@@ -43,18 +42,20 @@ def arrange(
         for replica in placement.replicas
         if stopping.intersection(replica.hosts) or _interrupts(replica, plans, surveys)
     ]
-    if not interrupted or options.at_once:
+    to_be_gated = [r for r in placement.replicas if any(_unproved(h, surveys).get(r.name) for h in r.hosts)]
+    if not (interrupted or to_be_gated) or options.at_once:
         return Arrangement()
     together = units(
         [replica for replica in placement.replicas if all(host in plans for host in replica.hosts)]
     )
     serving = [unit for unit in together if any(r in interrupted or _serves(r, surveys) for r in unit)]
     idle = [replica for unit in together if unit not in serving for replica in unit]
-    names = {replica.name for replica in placement.replicas} | set(lost) | set(known)
-    if len(serving) == 1 and len(serving[0]) == len(names):
+    counted = census()
+    names = {replica.name for replica in placement.replicas} | counted.lost | counted.known
+    if interrupted and len(serving) == 1 and len(serving[0]) == len(names):
         return _alone(serving[0], options)
     down = {r.name for unit in serving for r in unit if _deployed(r, surveys) and not _serves(r, surveys)}
-    budget = _budget(names, down | set(lost), serving, options)
+    budget = _budget(names, down | counted.lost, serving, options)
     # What serves nobody now interrupts nobody: it goes first, and serves when the others are away.
     first = batches(idle, options.batches, Budget(len(names), len(idle)), canary=options.canary)
     moving = [replica for unit in serving for replica in unit]
@@ -127,6 +128,23 @@ def _interrupts(replica: Replica, plans: Mapping[str, HostPlan], surveys: Mappin
         if running and any(step.replica == replica.name and step.cost in INTERRUPTING for step in steps):
             return True
     return False
+
+
+def unproved(plan: HostPlan, placement: Placement, survey: Survey | None) -> HostPlan:
+    """With a step for each replica that a run left before it was proved, though all is in place."""
+    left = (survey.facts.get("unproved") or {}) if survey else {}
+    why = "the run that brought it was cut off before it was proved"
+    steps = tuple(
+        Change("deployment", replica.name, Stage.VERIFY.label, "prove", why, replica.name)
+        for replica in placement.on(plan.host)
+        if replica.name in left
+    )
+    return replace(plan, steps=plan.steps + steps)
+
+
+def _unproved(host: str, surveys: Mapping[str, Survey]) -> Mapping[str, bool]:
+    """Replica -> whether a gate was to come."""
+    return (surveys[host].facts.get("unproved") or {}) if host in surveys else {}
 
 
 def _running(host: str, surveys: Mapping[str, Survey]) -> tuple[Running, ...]:

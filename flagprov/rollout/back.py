@@ -13,14 +13,17 @@ from flagprov.apply.lease import Lease
 from flagprov.apply.record import RunRecord
 from flagprov.errors import HostError, UsageError
 from flagprov.gateway.gateways import Gateways
+from flagprov.maintenance import cordoned
 from flagprov.models.desired import Placement, Replica
-from flagprov.models.observed import Look, Survey
+from flagprov.models.observed import Look, Running, Survey
 from flagprov.models.outcome import HostOutcome, Outcome
 from flagprov.models.plan import LeftOut, Plan
 from flagprov.observe import read_look, survey
 from flagprov.plan import build, host_plan
 from flagprov.preparation import Request, hosts_of
 from flagprov.rollout.arrange import arrange
+from flagprov.rollout.census import Census, census
+from flagprov.rollout.earlier import Entry, Place, previous
 from flagprov.rollout.hooks import hooks_of
 from flagprov.rollout.move import Rolling
 from flagprov.rollout.options import Options
@@ -28,7 +31,7 @@ from flagprov.scope import Scope, left_out, scope_of
 from flagprov.transport import Connections, Session
 from flagprov.verify.status import completions, of_placement
 
-Which = int | str  # a number, `previous` or `last`
+Which = int | str  # a number, or `last`
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ def drift(request: Request) -> Plan:
     """What differs from what was deployed last; changes nothing."""
     scope = scope_of(request)
     with Connections(scope.fleet) as connections:
-        picture = _look(scope, connections, "last")
+        picture = _look(scope, connections, lambda found: dict.fromkeys(found, "last"))
     plans = {name: host_plan(name, seen, None, "") for name, seen in picture.looks.items()}
     return build("diff", scope.release or "", picture.placement, plans, picture.left_out)
 
@@ -80,9 +83,14 @@ def rollback(
     brought: dict[str, Brought] = {}
     run = ""
     with Connections(scope.fleet) as connections, Gateways(scope.fleet) as gateways:
-        picture = _look(scope, connections, to or "previous")
+        picture = _look(scope, connections, lambda found: _goals(found, to), cordons=True)
         plans = {name: host_plan(name, seen, None, "") for name, seen in picture.looks.items()}
-        arranged = arrange(picture.placement, plans, picture.surveys, (), options)
+        out = {left.host for left in picture.left_out}
+
+        def counted() -> Census:
+            return census(scope.fleet, request.limit, scope.site, str(scope.release), out)
+
+        arranged = arrange(picture.placement, plans, picture.surveys, options, counted)
         plan = build(
             "rollback",
             scope.release,
@@ -113,20 +121,41 @@ def rollback(
     return _outcome(scope, picture, brought, plan, begun, run)
 
 
-def _look(scope: Scope, connections: Connections, which: Which) -> _Picture:
+def _goals(histories: Mapping[Place, Sequence[Entry]], to: int | None) -> Mapping[Place, Which | None]:
+    return previous(histories) if to is None else dict.fromkeys(histories, to)
+
+
+def _look(
+    scope: Scope,
+    connections: Connections,
+    goals: Callable[[Mapping[Place, Sequence[Entry]]], Mapping[Place, Which | None]],
+    cordons: bool = False,
+) -> _Picture:
+    """What serves, and how it differs from deployments that the hosts remember; which, say the histories."""
     surveys: dict[str, Survey] = {}
     wishes: dict[str, list[dict[str, Any]]] = {}
+    histories: dict[Place, list[Entry]] = {}
 
-    def look(session: Session) -> Look | None:
+    def ask(session: Session) -> None:
         host = session.host.name
-        surveys[host] = survey(session)
-        mine = [r for r in surveys[host].running if scope.release in (None, r.release)]
-        if not mine:
-            return None
-        wishes[host] = [{"replica": running.replica, "number": which} for running in mine]
+        found = survey(session)
+        if cordons and (out := cordoned(found)):
+            raise HostError(host, out.step, out.message, remedy=out.remedy)
+        entries = session.ask({"op": "history"})["deployments"]
+        for running in _mine(found, scope):
+            histories[host, running.replica] = [e for e in entries if e["replica"] == running.replica]
+        surveys[host] = found
+
+    def look(session: Session) -> Look:
+        host = session.host.name
+        mine = _mine(surveys[host], scope)
+        wishes[host] = [{"replica": r.replica, "number": chosen[host, r.replica]} for r in mine]
         return read_look(host, session.ask({"op": "look", "from": wishes[host]}))
 
-    found = connections.each(scope.fleet.hosts, look)
+    asked = connections.each(scope.fleet.hosts, ask)
+    chosen = goals(histories)
+    serving = [h for h in scope.fleet.hosts if h.name in surveys and _mine(surveys[h.name], scope)]
+    found: dict[str, Look | HostError | None] = {**asked, **connections.each(serving, look)}
     gone = [left_out(error) for error in found.values() if isinstance(error, HostError)]
     looks = {}
     for name, seen in found.items():
@@ -138,31 +167,35 @@ def _look(scope: Scope, connections: Connections, which: Which) -> _Picture:
     replicas = {
         r.replica: Replica(r.replica, r.release, r.chip, r.hosts, r.devices, r.port)
         for name in looks
-        for r in surveys[name].running
-        if scope.release in (None, r.release)
+        for r in _mine(surveys[name], scope)
     }
     return _Picture(surveys, looks, wishes, gone, Placement(tuple(replicas.values())))
 
 
+def _mine(found: Survey, scope: Scope) -> list[Running]:
+    return [running for running in found.running if scope.release in (None, running.release)]
+
+
 def _bringing(
     picture: _Picture, lease: Lease, scope: Scope, on_event: OnEvent
-) -> Callable[[Session], Brought]:
+) -> Callable[[Session, Mapping[str, Any]], Brought]:
+    digests = {name: seen.digest for name, seen in picture.looks.items()}
     deployment = {
         "command": lease.wire["command"],
         "by": lease.wire["holder"],
         "at": lease.wire["since"],
         "release": scope.release,
-        "set": [],
+        "set": [],  # the host has those of what is put back
     }
 
-    def bring(session: Session) -> Brought:
+    def bring(session: Session, kept: Mapping[str, Any]) -> Brought:
         host = session.host.name
         payload = {
             "op": "converge",
             "from": picture.wishes[host],
-            "digest": picture.looks[host].digest,
+            "digest": digests.pop(host, ""),  # once: it moves with what is done
             "lease": lease.wire,
-            "deployment": deployment,
+            "deployment": {**deployment, **kept},
         }
         answer = session.ask(payload, lambda message: on_event(host_event(host, message)))
         changes = int(answer["changes"])

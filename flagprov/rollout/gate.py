@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
 from flagprov.errors import HostError
+from flagprov.host.gate import TOKENS
 from flagprov.models.release import Golden
 from flagprov.rollout.options import Options
 from flagprov.transport import Session
 
-TIMEOUT_S = 60.0
+TIMEOUT_S = 60.0  # of a completion; one that hangs is found sooner, by its token counters
+WARM_UP_S = 300.0  # kernels are compiled with the first completion
 NOISE_S = 0.5  # differences below this say nothing
 
 
@@ -23,9 +25,29 @@ class Figures:
     texts: tuple[str, ...]
     tokens_per_s: float
     golden: tuple[str, ...] = ()  # answers to the release's golden prompts
+    golden_error: str = ""  # why there are none
+    warm_up: tuple[float, ...] = ()  # seconds
+
+    def wire(self) -> dict[str, Any]:
+        return asdict(self)
 
 
-def measure(session: Session, probe: Mapping[str, Any], options: Options, warm_up: int) -> Figures:
+def read_figures(answer: Mapping[str, Any]) -> Figures:
+    """Raises KeyError or TypeError where it is something else."""
+    return Figures(
+        tuple(answer["seconds"]),
+        tuple(answer["errors"]),
+        tuple(answer["texts"]),
+        float(answer["tokens_per_s"]),
+        tuple(answer.get("golden", ())),
+        str(answer.get("golden_error", "")),
+        tuple(answer.get("warm_up", ())),
+    )
+
+
+def measure(
+    session: Session, probe: Mapping[str, Any], options: Options, lease: Mapping[str, Any], warm_up: int
+) -> Figures:
     answer = session.ask(
         {
             "op": "measure",
@@ -34,19 +56,26 @@ def measure(session: Session, probe: Mapping[str, Any], options: Options, warm_u
             "concurrent": options.concurrent,
             "timeout_s": options.latency_s or TIMEOUT_S,
             "warm_up": warm_up,
+            "warm_up_timeout_s": WARM_UP_S,
             "golden": options.golden.model_dump(mode="json") if options.golden else None,
+            "lease": dict(lease),
         }
     )
     try:
-        return Figures(
-            tuple(answer["seconds"]),
-            tuple(answer["errors"]),
-            tuple(answer["texts"]),
-            answer["tokens_per_s"],
-            tuple(answer.get("golden", ())),
-        )
-    except (KeyError, TypeError) as error:
+        return read_figures(answer)
+    except (KeyError, TypeError, ValueError) as error:
         raise HostError(session.host.name, "gate", f"its answer is not understood: {error!r}") from None
+
+
+def unlike(before: Figures | None) -> str:
+    """What of a gate cannot be judged for want of figures from before; empty where nothing is amiss."""
+    if before and before.errors:
+        return (
+            f"its completions failed before the change already ({before.errors[0]}): nothing to compare with"
+        )
+    if before and before.golden_error:
+        return f"its golden prompts failed before the change already ({before.golden_error}): not compared"
+    return ""
 
 
 def judge(before: Figures | None, after: Figures, options: Options) -> str:
@@ -63,9 +92,21 @@ def judge(before: Figures | None, after: Figures, options: Options) -> str:
         allowed = max(median(before.seconds) * options.slowdown, NOISE_S)
         if slow > allowed:
             return f"a completion takes {slow:.2f} s, it took {median(before.seconds):.2f} s before"
+        if _less(before.tokens_per_s, after.tokens_per_s, options):
+            return f"it makes {after.tokens_per_s:.1f} tokens/s, it made {before.tokens_per_s:.1f} before"
     if not any(after.texts):
         return "its completions are empty"
+    if options.golden and after.golden_error and not (before and before.golden_error):
+        return f"its golden prompts fail: {after.golden_error}"
     return _golden(before.golden, after.golden, options.golden) if before and options.golden else ""
+
+
+def _less(before: float, after: float, options: Options) -> bool:
+    """Throughput that fell by more than the slowdown that is allowed; noise of a short load is none."""
+    if not before or not after:
+        return False
+    longer = options.requests * TOKENS * (1 / after - 1 / before)
+    return before > after * options.slowdown and longer > NOISE_S
 
 
 def _golden(before: Sequence[str], after: Sequence[str], golden: Golden) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from flagprov.apply.bring import Brought
-from flagprov.apply.converge import OnEvent, failed, host_event
+from flagprov.apply.converge import OnEvent, failed
 from flagprov.apply.lease import Lease
 from flagprov.errors import HostError, UnreachableError
 from flagprov.gateway.gateways import Gateways
@@ -17,11 +17,28 @@ from flagprov.models.fleet import Host
 from flagprov.models.observed import Running, Survey
 from flagprov.models.outcome import HostOutcome
 from flagprov.models.plan import Batch, HostPlan, Plan
-from flagprov.rollout.gate import Figures, judge, measure
+from flagprov.rollout.gate import Figures, judge, measure, read_figures, unlike
 from flagprov.rollout.hooks import NO_HOOKS, Hooks, Phase, Refused
 from flagprov.rollout.options import Options
-from flagprov.rollout.whole import group_of, halt, partners, replicas_on
+from flagprov.rollout.put_back import PuttingBack, of_gateway
+from flagprov.rollout.whole import halt, partners, replicas_on, tail
 from flagprov.transport import Connections, Session
+
+T = TypeVar("T")
+
+AGAIN_S = 5.0  # between two looks at a host that went away
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What became of the hosts of a batch, and those among them that nothing was done to."""
+
+    results: Mapping[str, Brought | HostError]
+    untouched: frozenset[str] = frozenset()
+
+    @property
+    def broken(self) -> dict[str, HostError]:
+        return _errors(self.results)
 
 
 @dataclass
@@ -34,13 +51,14 @@ class Rolling:
     options: Options
     lease: Lease
     on_event: OnEvent
-    bring: Callable[[Session], Brought]
+    bring: Callable[[Session, Mapping[str, Any]], Brought]  # with what is to be kept in the host's history
     # Done to the hosts of a batch together, before each of them is brought; errors of those that stay out.
     prepare: Callable[[Sequence[str]], Mapping[str, HostError]] = lambda names: {}
     good: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # host -> what to put back
     gateways: Gateways | None = None
     hooks: Hooks = NO_HOOKS
     release: str = ""  # a host may serve others too: they are neither measured nor judged
+    sleep: Callable[[float], None] = time.sleep
 
     def roll(self, plan: Plan, brought: dict[str, Brought], gated: bool) -> dict[str, Brought]:
         """Outcomes of all hosts of the plan; `brought` holds those that ended before."""
@@ -55,19 +73,20 @@ class Rolling:
                 brought.update({h.name: _failure(HostError(h.name, "hook", refused)) for h in moving})
                 brought.update(self._left_alone(plan, brought, number))
                 return brought
-            results = self._change(moving, batch, gated)
-            broken = {name: error for name, error in results.items() if isinstance(error, HostError)}
-            brought.update({name: found for name, found in results.items() if isinstance(found, Brought)})
-            rest = partners(batch, broken)
+            changed = self._change_gated(moving, batch) if gated else self._change(moving, batch)
+            broken = changed.broken
+            brought.update({n: found for n, found in changed.results.items() if isinstance(found, Brought)})
             self._tell("on-failure" if broken else "post-batch", plan, number, moving, broken)
             if broken and gated:
-                brought.update(self._put_back(broken | rest, batch))
+                brought.update(self._refused(changed, moving, batch))
                 brought.update(self._left_alone(plan, brought, number))
                 return brought
-            broken |= self._halt(rest, batch)
+            if gated:
+                self._settle(moving, batch)
+            broken |= self._halt(partners(batch, broken), batch)
             brought.update({name: _failure(error) for name, error in broken.items()})
             if gated and self.options.pause_s and number < len(plan.batches):
-                time.sleep(self.options.pause_s)
+                self.sleep(self.options.pause_s)
         return brought
 
     def _tell(
@@ -93,39 +112,65 @@ class Rolling:
         for host in hosts:
             self.on_event(Event(time.time(), host.name, "note", "serve", "rollout", text))
 
-    def _change(self, moving: Sequence[Host], batch: Batch, gated: bool) -> dict[str, Brought | HostError]:
-        """Change the hosts of a batch; those that fail early are not brought, nor is who serves with them."""
-        taken = self.connections.each(moving, self._before) if gated else {}
-        broken = {name: error for name, error in taken.items() if isinstance(error, HostError)}
-        fine = [host for host in moving if host.name not in broken]
-        away = self._drain(fine, batch)
-        broken.update(away if gated else {})
-        fine = [host for host in fine if host.name not in broken]
-        provisioned = [host for host in fine if provisions(batch, host.name)]
-        broken.update(self.prepare([host.name for host in fine]))
-        self._return_others(provisioned)
-        alone = partners(batch, broken)
-        fine = [host for host in fine if host.name not in broken and host.name not in alone]
+    def _change(self, moving: Sequence[Host], batch: Batch) -> Changed:
+        """Without gates: nothing that serves is interrupted, or all of it may be."""
+        self._drain(moving, batch)
+        broken = dict(self.prepare([host.name for host in moving]))
+        self._return_others([host for host in moving if provisions(batch, host.name)])
+        out = {**broken, **partners(batch, broken)}
+        fine = [host for host in moving if host.name not in out]
+        return Changed({**broken, **self.connections.each(fine, lambda session: self.bring(session, {}))})
+
+    def _change_gated(self, moving: Sequence[Host], batch: Batch) -> Changed:
+        """Measured, drained, changed, and judged; who goes away meanwhile is waited for."""
+        nobody = frozenset(host.name for host in moving)
+        taken = self.connections.each(moving, self._before)
+        taken |= self._when_back(taken, self._before)
+        if lost := _errors(taken):
+            return Changed(lost, nobody)
+        if kept := self._drain(moving, batch):
+            return Changed(kept, nobody)
+        broken = dict(self.prepare([host.name for host in moving]))
+        self._return_others([host for host in moving if provisions(batch, host.name)])
+        out = {**broken, **partners(batch, broken)}
         figures = {name: found for name, found in taken.items() if not isinstance(found, HostError)}
 
         def move(session: Session) -> Brought:
             return self._move(session, figures[session.host.name])
 
-        return {**broken, **self.connections.each(fine, move if gated else self.bring)}
+        results = self.connections.each([host for host in moving if host.name not in out], move)
+        return Changed({**broken, **results, **self._when_back(results, move)})
+
+    def _when_back(
+        self, results: Mapping[str, T | HostError], function: Callable[[Session], T]
+    ) -> dict[str, T | HostError]:
+        """The same once more for hosts that went away (a reboot, a network), when they are back in time."""
+        found: dict[str, T | HostError] = {}
+        away = [self.hosts[name] for name, r in results.items() if isinstance(r, UnreachableError)]
+        if away and self.options.return_s:
+            self._say(away, f"it went away; it is waited for, {self.options.return_s:.0f} s at most")
+        deadline = time.monotonic() + self.options.return_s
+        while away and time.monotonic() < deadline:
+            self.sleep(AGAIN_S)
+            found |= self.connections.each(away, function)
+            away = [host for host in away if isinstance(found[host.name], UnreachableError)]
+        return found
 
     def _move(self, session: Session, before: Mapping[str, Figures]) -> Brought:
         """Change one host; its own figures from before are what it is judged by."""
-        host = session.host.name
-        brought = self.bring(session)
+        host = session.host
+        kept = {"gated": True, "before": {name: figures.wire() for name, figures in before.items()}}
+        brought = self.bring(session, kept)
         for note in brought.notes.values():
             probe = note.get("probe") if isinstance(note, Mapping) else None
             if probe:
-                after = measure(session, probe, self.options, warm_up=1)
-                reason = judge(before.get(probe["replica"]), after, self.options)
-                if reason:
-                    self._mark(session, probe["replica"])
-                    raise HostError(host, "gate", f"{probe['replica']}: {reason}")
-        self._admit(host, brought.notes)
+                name = probe["replica"]
+                after = measure(session, probe, self.options, self.lease.wire, warm_up=1)
+                if reason := judge(before.get(name), after, self.options):
+                    raise HostError(host.name, "gate", f"{name}: {reason}", log=tail(session, name))
+                if unjudged := unlike(before.get(name)):
+                    self._say([host], f"{name}: {unjudged}")
+        self.let_in(host.name, brought.notes)
         self._soak(session)
         return brought
 
@@ -139,13 +184,12 @@ class Rolling:
         if self.gateways is None or not (replicas or others):
             return {}
         try:
-            self.gateways.drain(self.release, sorted(replicas))
             if others - replicas:
                 self.gateways.leave(sorted(others - replicas))
+            self.gateways.drain(self.release, sorted(replicas))
         except HostError as error:
-            for name in names:
-                self.good.pop(name, None)  # nothing is to be put back: it serves as before
-            return {name: _of_gateway(name, error) for name in names}
+            self._return_others([self.hosts[name] for name in again])
+            return {name: of_gateway(name, error) for name in names}
         return {}
 
     def _running(self, host: str, release: str = "") -> list[Running]:
@@ -165,7 +209,7 @@ class Rolling:
                 except HostError as error:
                     self._say([host], f"{running.replica} gets no requests: {error.host}: {error.message}")
 
-    def _admit(self, host: str, notes: Mapping[str, Any]) -> None:
+    def let_in(self, host: str, notes: Mapping[str, Any]) -> None:
         """What serves again gets requests again; of a replica over several hosts its head says so."""
         probes = [note["probe"] for note in notes.values() if isinstance(note, Mapping) and note.get("probe")]
         heads = [probe for probe in probes if probe["readiness"] != "rank"]
@@ -174,39 +218,64 @@ class Rolling:
         try:
             self.gateways.admit(self.release, heads)
         except HostError as error:
-            raise _of_gateway(host, error) from None
+            raise of_gateway(host, error) from None
 
     def _before(self, session: Session) -> dict[str, Figures]:
+        """Figures of what serves now, and which deployments to go back to.
+
+        What a run that was cut off has left is no measure of itself: it left the figures from before with it.
+        """
         host = session.host.name
-        history = session.ask({"op": "history"})["deployments"]
-        last = {entry["replica"]: entry["number"] for entry in history if entry["result"] == "done"}
-        mine = [r for r in self.surveys[host].running if r.release == self.release]
-        running = [r.replica for r in mine if r.state == "running"]
-        self.good[host] = [{"replica": name, "number": last[name]} for name in running if name in last]
+        newest: dict[str, Mapping[str, Any]] = {}
+        last: dict[str, int] = {}
+        for entry in session.ask({"op": "history"})["deployments"]:
+            newest[entry["replica"]] = entry
+            if entry["result"] == "done":
+                last[entry["replica"]] = entry["number"]
+        unproved = {name: entry for name, entry in newest.items() if entry["result"] == "pending"}
+        mine = self._running(host, self.release)
+        served = [r.replica for r in mine if r.state == "running" or r.replica in unproved]
+        self.good[host] = [{"replica": name, "number": last[name]} for name in served if name in last]
         records = self.surveys[host].records
-        probes = {name: records[name]["probe"] for name in running if name in records}
-        return {name: measure(session, probe, self.options, warm_up=0) for name, probe in probes.items()}
+        figures = {}
+        for name in served:
+            if name not in unproved and name in records:
+                probe = records[name]["probe"]
+                figures[name] = measure(session, probe, self.options, self.lease.wire, warm_up=0)
+            elif before := unproved.get(name, {}).get("before"):
+                figures[name] = read_figures(before)
+        return figures
 
     def _soak(self, session: Session) -> None:
         """Nothing may fall over in the first seconds."""
         deadline = time.monotonic() + self.options.soak_s
+        payload = {"op": "status", "release": self.release, "lease": self.lease.wire}
         while time.monotonic() < deadline:
-            for replica in session.ask({"op": "status", "release": self.release})["replicas"]:
+            for replica in session.ask(payload)["replicas"]:
                 if replica["state"] != "ready":
-                    self._mark(session, replica["replica"])
-                    message = f"{replica['replica']} became {replica['state']}: {replica.get('detail', '')}"
-                    raise HostError(session.host.name, "soak", message)
-            time.sleep(min(1.0, max(0.0, deadline - time.monotonic())))
+                    name = replica["replica"]
+                    message = f"{name} became {replica['state']}: {replica.get('detail', '')}"
+                    raise HostError(session.host.name, "soak", message, log=tail(session, name))
+            self.sleep(min(1.0, max(0.0, deadline - time.monotonic())))
 
-    def _mark(self, session: Session, replica: str) -> None:
-        """The newest deployment did start, but was refused: never go back to it."""
-        session.ask({"op": "mark", "replica": replica, "result": "refused"})
+    def _settle(self, moved: Sequence[Host], batch: Batch) -> None:
+        """The whole batch has passed: from now on it is what a way back leads to."""
+
+        def settle(session: Session) -> None:
+            for replica in replicas_on(batch, session.host.name):
+                session.ask({"op": "mark", "replica": replica, "result": "done"})
+
+        for name, error in _errors(self.connections.each(moved, settle)).items():
+            self._say(
+                [self.hosts[name]], f"its history does not know yet that it was proved: {error.message}"
+            )
 
     def _halt(self, rest: Mapping[str, HostError], batch: Batch) -> dict[str, HostError]:
         """Ranks whose replica has lost another host: stopped, with the end of their logs."""
 
         def stop(session: Session) -> str:
-            return halt(session, replicas_on(batch, session.host.name), self.lease, self.on_event)
+            ranks = replicas_on(batch, session.host.name, spread=True)
+            return halt(session, ranks, self.lease, self.on_event)
 
         logs = self.connections.each([self.hosts[name] for name in rest], stop)
         found = {}
@@ -219,40 +288,20 @@ class Rolling:
                 found[name] = HostError(name, "serve", error.message, remedy=remedy, log=log)
         return found
 
-    def _put_back(self, broken: Mapping[str, HostError], batch: Batch) -> dict[str, Brought]:
-        """A replica over several hosts goes back only where all of them can; else it is stopped."""
-        reachable = [name for name, error in broken.items() if not isinstance(error, UnreachableError)]
-        back = {name for name in reachable if self.good.get(name)}
-        groups = {name: group_of(batch, name) for name in reachable}
-        alone = {n: broken[n] for n, group in groups.items() if len(group) > 1 and not group <= back}
-        restored = [self.hosts[name] for name in reachable if name not in alone]
-        answers = self.connections.each(restored, self._restore)
-        broken = {**broken, **self._halt(alone, batch)}
-        outcomes = {}
-        for name, error in broken.items():
-            outcome = _failure(error).outcome
-            answer = answers.get(name)
-            if isinstance(answer, HostError):
-                told = f"{outcome.message}; putting the old one back failed: {answer.message}"
-            elif answer:
-                told = f"{outcome.message}; the deployment from before was put back and serves"
-            else:
-                told = outcome.message
-            outcomes[name] = Brought(replace(outcome, message=told))
-        return outcomes
-
-    def _restore(self, session: Session) -> bool:
-        """Whether there was something to go back to, and it serves again."""
-        wishes = self.good.get(session.host.name)
-        if not wishes:
-            return False
-        host = session.host.name
-        if self.gateways is not None:
-            self.gateways.drain(self.release, [str(wish["replica"]) for wish in wishes])
-        payload = {"op": "converge", "from": wishes, "digest": "", "lease": self.lease.wire}
-        answer = session.ask(payload, lambda message: self.on_event(host_event(host, message)))
-        self._admit(host, answer["notes"])
-        return True
+    def _refused(self, changed: Changed, moving: Sequence[Host], batch: Batch) -> dict[str, Brought]:
+        """A batch goes back as a whole, with those in it that were well; what was not touched serves on."""
+        broken = changed.broken
+        if changed.untouched:
+            return {name: _failure(error) for name, error in broken.items()}
+        culprits = ", ".join(broken)
+        siblings = {
+            host.name: HostError(host.name, "rollout", f"{culprits}, of the same batch, failed")
+            for host in moving
+            if host.name not in broken
+        }
+        rest = partners(batch, broken)
+        well = {name: error for name, error in siblings.items() if name not in rest}
+        return PuttingBack(self, batch).put_back({**well, **rest, **broken}, well)
 
     def _left_alone(self, plan: Plan, brought: Mapping[str, Brought], stopped: int) -> dict[str, Brought]:
         names = {host.host for host in plan.hosts()} - set(brought)
@@ -271,8 +320,8 @@ def disturbs(plan: HostPlan) -> bool:
     return bool(plan.pending) or any(step.cost not in ("", "nothing") for step in plan.steps)
 
 
-def _of_gateway(host: str, error: HostError) -> HostError:
-    return HostError(host, "gateway", f"{error.host}: {error.message}", remedy=error.remedy, log=error.log)
+def _errors(answers: Mapping[str, object]) -> dict[str, HostError]:
+    return {name: answer for name, answer in answers.items() if isinstance(answer, HostError)}
 
 
 def _failure(error: HostError) -> Brought:

@@ -20,6 +20,7 @@ class Options:
     at_once: bool = False
     pause_s: float = 0.0
     soak_s: float = 3.0
+    return_s: float = 120.0  # how long a host that went away during its batch is waited for
     requests: int = 4
     concurrent: int = 2
     latency_s: float | None = None  # of one completion; None: against the replica's own figures from before

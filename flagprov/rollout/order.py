@@ -64,7 +64,7 @@ class Budget:
 
 
 def units(replicas: Sequence[Replica]) -> list[tuple[Replica, ...]]:
-    """Replicas that share a host, directly or through others: a host is changed as one, so they move as one."""
+    """Replicas that share a host, directly or through others: a host is changed as one, and so are they."""
     found: list[list[Replica]] = []
     for replica in replicas:
         mine = [unit for unit in found if any(set(other.hosts) & set(replica.hosts) for other in unit)]

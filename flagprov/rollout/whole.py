@@ -8,7 +8,7 @@ from typing import Any
 from flagprov.apply.converge import OnEvent, converge
 from flagprov.apply.lease import Lease
 from flagprov.desired import halted
-from flagprov.errors import HostError
+from flagprov.errors import HostError, UnreachableError
 from flagprov.models.desired import Replica
 from flagprov.models.plan import Batch
 from flagprov.serving import container_name
@@ -40,12 +40,14 @@ def partners(batch: Batch, broken: Mapping[str, HostError]) -> dict[str, HostErr
     return found
 
 
-def replicas_on(batch: Batch, host: str) -> list[str]:
-    """Replicas of the batch that span several hosts, this one among them."""
+def replicas_on(batch: Batch, host: str, *, spread: bool = False) -> list[str]:
+    """Replicas of the batch on a host; with `spread` those only that span several hosts."""
     return [
         replica.replica
         for replica in batch.replicas
-        if len(replica.hosts) > 1 and any(plan.host == host for plan in replica.hosts)
+        if replica.replica
+        and (len(replica.hosts) > 1 or not spread)
+        and any(plan.host == host for plan in replica.hosts)
     ]
 
 
@@ -56,13 +58,25 @@ def group_of(batch: Batch, host: str) -> set[str]:
 
 
 def halt(session: Session, replicas: Iterable[str], lease: Lease, on_event: OnEvent) -> str:
-    """Stop ranks that are left alone; the end of what their engines said."""
+    """Stop replicas, such as ranks that are left alone; the end of what their engines said."""
+    logs = []
+    for replica in replicas:
+        converge(session, halted(replica), "", lease, on_event)
+        logs.append(tail(session, replica))
+    return "\n".join(log for log in logs if log)
+
+
+def tail(session: Session, replica: str) -> str:
+    """The end of an engine's log; empty where there is none."""
     lines: list[str] = []
 
     def keep(message: Mapping[str, Any]) -> None:
         lines.append(str(message.get("text", "")))
 
-    for replica in replicas:
-        converge(session, halted(replica), "", lease, on_event)
+    try:
         session.ask({"op": "logs", "container": container_name(replica), "lines": TAIL}, keep)
+    except UnreachableError:
+        raise
+    except HostError as error:
+        return error.message
     return "\n".join(lines)

@@ -12,7 +12,8 @@ from flagprov.errors import FlagprovError, UsageError
 from flagprov.models.desired import Placement, Replica
 from flagprov.models.observed import Change, Running
 from flagprov.models.plan import HostPlan
-from flagprov.rollout.arrange import Arrangement, arrange
+from flagprov.rollout.arrange import Arrangement, arrange, unproved
+from flagprov.rollout.census import Census
 from flagprov.rollout.options import Options
 from flagprov.rollout.order import Size, parse_batches
 
@@ -37,7 +38,27 @@ def arranged(
         )
         steps = tuple(Change("container", "c", "serve", "replace", "", r.name, "new container") for r in mine)
         plans[host] = HostPlan(host, steps, "")
-    return arrange(Placement(tuple(replicas)), plans, cast(Any, surveys), lost, options, known=known)
+    return arrange(
+        Placement(tuple(replicas)),
+        plans,
+        cast(Any, surveys),
+        options,
+        lambda: Census(frozenset(known), frozenset(lost)),
+    )
+
+
+def test_what_a_killed_run_left_is_gated_though_nothing_differs() -> None:
+    replica = Replica("m-0", "m", "cpu-x86", ("a",), (0,), 9010)
+    running = (Running("m-0", "m", "cpu-x86", ("a",), (0,), 9010, "running"),)
+    for gated in (True, False):
+        survey = cast(
+            Any, SimpleNamespace(running=running, facts={"unproved": {"m-0": gated, "other-0": True}})
+        )
+        plan = unproved(HostPlan("a", (), "d"), Placement((replica,)), survey)
+        assert [(step.action, step.name, step.cost) for step in plan.steps] == [("prove", "m-0", "nothing")]
+        found = arrange(Placement((replica,)), {"a": plan}, {"a": survey}, ONE)
+        assert found.gated is gated
+    assert unproved(HostPlan("a", (), "d"), Placement((replica,)), None).steps == ()
 
 
 def names(found: Arrangement) -> list[list[str]]:
@@ -82,7 +103,7 @@ def test_the_whole_fleet_counts_also_where_the_run_is_limited() -> None:
 
 
 def test_a_batch_of_all_is_not_cut_down_by_a_default() -> None:
-    hosts = {name: "r" for name in "abcd"}
+    hosts = dict.fromkeys("abcd", "r")
     assert len(arranged(hosts, Options(batches=parse_batches("100%"), canary=False)).groups) == 1
     assert len(arranged(hosts, Options(canary=False)).groups) == 4
     quarter = Options(batches=parse_batches("100%"), max_unavailable=Size(percent=25), canary=False)

@@ -3,7 +3,7 @@
 import pytest
 
 from flagprov.models.release import Golden
-from flagprov.rollout.gate import Figures, judge
+from flagprov.rollout.gate import Figures, judge, unlike
 from flagprov.rollout.options import Options
 
 
@@ -30,6 +30,25 @@ def test_judge(before: Figures | None, after: Figures, options: Options, reason:
     found = judge(before, after, options)
     assert reason in found
     assert bool(reason) == bool(found)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "refused"),
+    [(100.0, 30.0, True), (100.0, 40.0, False), (0.0, 1.0, False), (900.0, 200.0, False)],
+)
+def test_throughput(before: float, after: float, refused: bool) -> None:
+    one, other = (Figures((1.0,), (), ("x",), tokens) for tokens in (before, after))
+    assert ("tokens/s" in judge(one, other, Options())) is refused
+
+
+def test_what_failed_before_is_said() -> None:
+    assert unlike(None) == unlike(figures(1.0)) == ""
+    assert "failed before the change already (HTTP 500)" in unlike(figures(errors=("HTTP 500",)))
+    failed = Figures((1.0,), (), ("x",), 10.0, golden_error="no answer")
+    assert "its golden prompts failed before" in unlike(failed)
+    options = Options(golden=Golden(prompts=("one",)))
+    assert judge(figures(1.0), failed, options) == "its golden prompts fail: no answer"
+    assert judge(failed, figures(1.0), options) == ""
 
 
 def golden(*answers: str) -> Figures:

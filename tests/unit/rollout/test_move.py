@@ -47,7 +47,7 @@ def test_another_release_on_the_host_is_left_out_of_figures_soak_and_way_back() 
         {},
         cast(Any, {"h1": survey}),
         Options(soak_s=0.01),
-        nothing,
+        cast(Any, SimpleNamespace(wire={})),
         nothing,
         nothing,
         release="mine",

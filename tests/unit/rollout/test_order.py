@@ -57,7 +57,8 @@ def test_what_shares_a_host_moves_as_one_and_counts_each() -> None:
 
 def test_a_host_in_two_groups_ties_them() -> None:
     fleet = [
-        Replica(f"m-{i}", "m", CHIPS[0], hosts, (0,), 9010) for i, hosts in enumerate(("ab", "cd", "bc"))
+        Replica(f"m-{i}", "m", CHIPS[0], tuple(hosts), (0,), 9010)
+        for i, hosts in enumerate(("ab", "cd", "bc"))
     ]
     assert units(fleet) == [(fleet[0], fleet[1], fleet[2])]
 

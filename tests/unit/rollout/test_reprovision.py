@@ -105,10 +105,10 @@ def test_drained_hosts_go_one_batch_at_a_time(tmp_path: Path) -> None:
     }
     placement = Placement(replicas)
     serving = {name: seen(running()) for name in names}
-    assert not arrange(placement, plans, serving, (), ONE_BY_ONE).gated
+    assert not arrange(placement, plans, serving, ONE_BY_ONE).gated
     foreign = {name: seen(foreign=["database"]) for name in names}
-    assert not arrange(placement, plans, foreign, (), ONE_BY_ONE, names).gated
-    arranged = arrange(placement, plans, serving, (), ONE_BY_ONE, names)
+    assert not arrange(placement, plans, foreign, ONE_BY_ONE, drained=names).gated
+    arranged = arrange(placement, plans, serving, ONE_BY_ONE, drained=names)
     assert arranged.gated
     plan = build("deploy", RELEASE, placement, plans, (), groups=arranged.groups)
     assert [[r.replica for r in batch.replicas] for batch in plan.batches] == [["m-a"], ["m-b"], ["m-c"]]

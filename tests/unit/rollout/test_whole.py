@@ -36,5 +36,6 @@ def test_what_failed_takes_the_rest_of_its_replica_with_it_and_nothing_else() ->
 def test_groups() -> None:
     assert group_of(BATCH, "a") == {"a", "b"}
     assert group_of(BATCH, "d") == {"d"}
-    assert replicas_on(BATCH, "b") == ["m-0"]
-    assert replicas_on(BATCH, "d") == []
+    assert replicas_on(BATCH, "b", spread=True) == ["m-0"]
+    assert replicas_on(BATCH, "d", spread=True) == []
+    assert replicas_on(BATCH, "d") == ["m-1"]
