@@ -59,5 +59,9 @@ class UnreachableError(HostError):
     """The host did not answer; unreachable is not failed."""
 
 
+class NewerError(HostError, VersionError):
+    """A host has state of a newer flagprov; nobody goes on beside it."""
+
+
 class LabError(FlagprovError):
     """The embedded fleet could not be built or started."""

@@ -15,7 +15,7 @@ from flagprov.apply.bring import Bringing, Brought
 from flagprov.apply.converge import OnEvent, failed
 from flagprov.apply.lease import Lease
 from flagprov.apply.preflight import new_groups, preflight
-from flagprov.apply.record import RunRecord
+from flagprov.apply.record import RunRecord, finish
 from flagprov.distribute import supply, weights
 from flagprov.doctor.gather import Examination, is_new
 from flagprov.errors import HostError, UnreachableError
@@ -81,10 +81,12 @@ def deploy(
     on_event: OnEvent = _ignore,
     options: Options = DEFAULT,
     verb: str = "deploy",
+    resumed: saved.SavedPlan | None = None,
 ) -> Outcome | None:
     """Bring every host of the fleet to serve the release; None where the plan was not approved.
 
     What serves already is changed batch after batch, gated, and put back when it fails.
+    `resumed`: the run that was killed, whose request this is.
     """
     begun = time.monotonic()
     job = prepare(request)
@@ -96,14 +98,17 @@ def deploy(
                 host: Brought(HostOutcome(host, "unchanged"), seen.notes)
                 for host, seen in picture.looks.items()
             }
-            return replace(_finish(job, picture, brought, begun), gateways=gateways.status())
+            outcome = replace(_finish(job, picture, brought, begun), gateways=gateways.status())
+            if resumed:
+                finish(resumed.path.parent, outcome)
+            return outcome
         if not approve(picture.plan):
             return None
         changing = hosts_of(job.fleet, [host.host for host in picture.plan.hosts()])
         command = " ".join([verb, job.release.name, *(f"--set {text}" for text in job.sets)])
         with (
-            RunRecord(job.site, verb, picture.plan, on_event) as record,
-            Lease(connections, changing, command) as lease,
+            RunRecord(job.site, verb, picture.plan, on_event, resumed.token if resumed else "") as record,
+            Lease(connections, changing, command, record.token) as lease,
         ):
             saved.save(record.directory / saved.REQUEST, verb, request, options, picture.plan)
             picture, brought = _apply(job, picture, connections, gateways, lease, record, options)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flagprov.apply import record
 from flagprov.errors import FlagprovError, UsageError, VersionError
 from flagprov.models.fleet import Fleet
 from flagprov.models.plan import Plan
@@ -31,6 +32,7 @@ class SavedPlan:
     options: Options
     batches: tuple[tuple[str, ...], ...]  # names of replicas
     hosts: Mapping[str, Any]  # host -> digest of its look, and its steps
+    token: str = ""  # of the lease that a killed run still has
 
     def check(self, plan: Plan) -> None:
         """Refuses a plan that is no longer this one."""
@@ -50,7 +52,7 @@ class SavedPlan:
 
 def save(path: Path, verb: str, request: Request, options: Options, plan: Plan) -> None:
     """Written beside and moved into place; readable by its owner, for settings are in it."""
-    wanted = dataclasses.asdict(request)
+    wanted = {**dataclasses.asdict(request), "release": _anywhere(request.release)}
     value = {
         "kind": KIND,
         "schema_version": SCHEMA_VERSION,
@@ -64,6 +66,11 @@ def save(path: Path, verb: str, request: Request, options: Options, plan: Plan) 
     beside.touch(mode=0o600)
     beside.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     beside.replace(path)
+
+
+def _anywhere(release: str | None) -> str | None:
+    """A file's name holds wherever it is read again."""
+    return str(Path(release).absolute()) if release and Path(release).is_file() else release
 
 
 def load(path: Path) -> SavedPlan:
@@ -92,13 +99,17 @@ def load(path: Path) -> SavedPlan:
 
 
 def unfinished(fleet: Fleet, verb: str) -> SavedPlan:
-    """The newest run of this verb that has not come to its end: its controller was killed, or still works."""
+    """The newest run of this verb that has not come to its end: its controller was killed."""
     runs = sorted((fleet.site / "runs").glob(f"*-{verb}*"), reverse=True)
     for run in runs:
         if (run / REQUEST).is_file():
-            if (run / "outcome.json").exists():
+            if record.ended(run):
                 break
-            return load(run / REQUEST)
+            if record.lives(run):
+                raise UsageError(
+                    f"{run.name} is still at work", remedy="wait for it; flagprov lock show says who it is"
+                )
+            return dataclasses.replace(load(run / REQUEST), token=record.token_of(run))
     raise UsageError(
         f"{fleet.inventory}: its last {verb} came to an end", remedy="there is nothing to take up again"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flagprov.errors import HostError, UnreachableError
+from flagprov.errors import HostError, UnreachableError, VersionError
 from flagprov.models.fleet import Fleet
 from flagprov.models.observed import Problem
 from flagprov.models.plan import LeftOut
@@ -32,5 +32,8 @@ def scope_of(request: Request) -> Scope:
 
 
 def left_out(error: HostError) -> LeftOut:
+    """Raises where the host has state of a newer flagprov."""
+    if isinstance(error, VersionError):
+        raise error
     problem = Problem(error.step, error.message, error.remedy)
     return LeftOut(error.host, problem, isinstance(error, UnreachableError))

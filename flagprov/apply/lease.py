@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from flagprov.errors import HostError
+from flagprov.errors import HostError, VersionError
 from flagprov.models.fleet import Host
 from flagprov.preparation import Request
 from flagprov.transport import Connections, Session
@@ -23,12 +23,15 @@ TTL_S = 60.0
 class Lease:
     """Held while a run changes hosts; a controller that dies lets it run out."""
 
-    def __init__(self, connections: Connections, hosts: Sequence[Host], command: str) -> None:
+    def __init__(
+        self, connections: Connections, hosts: Sequence[Host], command: str, token: str | None = None
+    ) -> None:
+        """`token`: that of the run which is taken up again, so that its own lease does not refuse it."""
         self._connections = connections
         self._hosts = sorted(hosts, key=lambda host: host.name)
         self._over = threading.Event()
         self.wire: Mapping[str, Any] = {
-            "token": secrets.token_hex(16),
+            "token": token or secrets.token_hex(16),
             "holder": f"{getpass.getuser()}@{socket.gethostname()} (pid {os.getpid()})",
             "command": command,
             "since": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
@@ -44,11 +47,12 @@ class Lease:
             for name, answer in self._connections.each(group, lambda session: session.ask(take)).items():
                 if isinstance(answer, HostError):
                     self.refused[name] = answer
-            held = [error for error in self.refused.values() if error.step == "lease"]
+            held = [e for e in self.refused.values() if e.step == "lease" or isinstance(e, VersionError)]
             if held:
                 self._release()
                 raise held[0]
-        threading.Thread(target=self._beat, daemon=True).start()
+        self._heart = threading.Thread(target=self._beat, daemon=True)
+        self._heart.start()
         return self
 
     def __exit__(
@@ -56,6 +60,7 @@ class Lease:
     ) -> None:
         self._over.set()
         if kind is None or issubclass(kind, Exception):
+            self._heart.join()  # a late heartbeat would take again what is given back
             self._release()
 
     def _beat(self) -> None:

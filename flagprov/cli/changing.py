@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from flagprov.models.outcome import Outcome
     from flagprov.models.plan import Plan
     from flagprov.pipeline import Request
-    from flagprov.rollout.options import Options
+    from flagprov.saved import SavedPlan
 
     Act = Callable[[Callable[[Plan], bool], Callable[[Event], None]], Outcome | None]
 
@@ -32,14 +32,14 @@ def request(
     return pipeline.Request(Path(inventory), release, limit, sets, force, allow_disruption, allow_reboot)
 
 
-def taken_up(wanted: Request, verb: str) -> tuple[Request, Options]:
+def taken_up(wanted: Request, verb: str) -> SavedPlan:
     """What the last run asked for that did not come to its end; what it has done is not done again."""
     from flagprov import saved
     from flagprov.models.fleet import Fleet
 
     run = saved.unfinished(Fleet(wanted.inventory, ()), verb)
     complain(f"taking up {run.path.parent.name}", style="")
-    return run.request, run.options
+    return run
 
 
 def change(run: Run, act: Act, *, yes: bool, quiet: bool) -> int:

@@ -49,12 +49,15 @@ def command(
         raise click.UsageError("a release is to be named, or a bundle with --bundle FILE, or --resume given")
     wanted = request(inventory, bundle or release, limit, sets, force, allow_disruption, allow_reboot)
     how = pipeline.DEFAULT
-    if resume:
-        wanted, how = taken_up(wanted, "deploy")
+    resumed = taken_up(wanted, "deploy") if resume else None
+    if resumed:
+        wanted, how = resumed.request, resumed.options
     require_consent(run, yes, lambda: prepare(wanted))
     return change(
         run,
-        lambda approve, on_event: pipeline.deploy(wanted, approve=approve, on_event=on_event, options=how),
+        lambda approve, on_event: pipeline.deploy(
+            wanted, approve=approve, on_event=on_event, options=how, resumed=resumed
+        ),
         yes=yes,
         quiet=quiet,
     )

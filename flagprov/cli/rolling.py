@@ -24,6 +24,10 @@ OPTIONS = (
                  help="How long a changed replica must stay ready."),
     click.option("--latency", metavar="SECONDS", type=click.FloatRange(0, min_open=True),
                  help="Budget of a completion; without it, the replica's own figures from before count."),
+    click.option("--completions", metavar="N", type=click.IntRange(1), default=4, show_default=True,
+                 help="How many timed completions a gate asks for."),
+    click.option("--concurrent", metavar="N", type=click.IntRange(1), default=2, show_default=True,
+                 help="How many of them at once."),
     click.option("--allow-downtime", is_flag=True, help="Also where the only replica is interrupted."),
     click.option("--all-at-once", is_flag=True, help="Everything in one batch, without gates."),
 )  # fmt: skip
@@ -42,6 +46,8 @@ def chosen(
     pause: float,
     soak: float,
     latency: float | None,
+    completions: int,
+    concurrent: int,
     allow_downtime: bool,
     all_at_once: bool,
 ) -> Options:
@@ -56,5 +62,7 @@ def chosen(
         pause_s=pause,
         soak_s=soak,
         latency_s=latency,
+        requests=completions,
+        concurrent=concurrent,
         allow_downtime=allow_downtime or all_at_once,
     )

@@ -56,15 +56,16 @@ def command(
     how = rolling.chosen(**rest)
     if (release is None) != resume:
         raise click.UsageError("a release is to be named, or --resume given")
-    if resume:
-        wanted, how = taken_up(wanted, "rollout")
+    resumed = taken_up(wanted, "rollout") if resume else None
+    if resumed:
+        wanted, how = resumed.request, resumed.options
     if save:
         return show(Screen(run, quiet=quiet), "rollout", wanted, how, save)
     require_consent(run, yes, lambda: prepare(wanted))
     return change(
         run,
         lambda approve, on_event: pipeline.deploy(
-            wanted, approve=approve, on_event=on_event, options=how, verb="rollout"
+            wanted, approve=approve, on_event=on_event, options=how, verb="rollout", resumed=resumed
         ),
         yes=yes,
         quiet=quiet,

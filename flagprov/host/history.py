@@ -7,7 +7,7 @@ import json
 import os
 
 from flagprov.host.files import read_json, replace
-from flagprov.host.wire import Blocked
+from flagprov.host.wire import Blocked, Newer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def read(replica: str, number: int) -> dict[str, Any]:
     if not entry:
         raise Blocked("history", "%s has no deployment %d" % (replica, number), "flagprov history lists them")
     if entry.get("schema_version", 0) > SCHEMA_VERSION:
-        raise Blocked("history", "deployment %d was made by a newer flagprov" % number, "update flagprov")
+        raise Newer("history", "deployment %d was made by a newer flagprov" % number, "update flagprov")
     return dict(entry)
 
 

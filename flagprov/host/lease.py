@@ -10,7 +10,7 @@ import time
 
 from flagprov.host.files import read_json, replace
 from flagprov.host.machine import read
-from flagprov.host.wire import Blocked
+from flagprov.host.wire import Blocked, Newer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def current() -> dict[str, Any] | None:
     if not lease:
         return None
     if lease.get("schema_version", 0) > SCHEMA_VERSION:
-        raise Blocked("lease", "a newer flagprov holds this host", "update flagprov on this controller")
+        raise Newer("lease", "a newer flagprov holds this host", "update flagprov on this controller")
     left = lease["beat"] + lease["ttl_s"] - time.monotonic()
     if lease["boot_id"] != _boot() or left <= 0:
         return None

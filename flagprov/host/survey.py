@@ -68,7 +68,7 @@ def _unproved() -> dict[str, bool]:
 
     try:
         return unproved()
-    except (Blocked, KeyError, TypeError):  # written by another version of flagprov
+    except (KeyError, TypeError):  # written by another version of flagprov
         return {}
 
 

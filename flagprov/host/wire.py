@@ -29,6 +29,13 @@ class Blocked(Exception):
         }
 
 
+class Newer(Blocked):
+    """State of a newer flagprov lies here."""
+
+    def wire(self) -> dict[str, object]:
+        return dict(super().wire(), kind="version")
+
+
 def send(message: dict[str, object]) -> None:
     sys.stdout.write(json.dumps(message, separators=(",", ":")) + "\n")
     sys.stdout.flush()

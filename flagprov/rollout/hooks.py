@@ -70,7 +70,7 @@ class Hooks:
             answer = httpx.post(
                 self.webhook, content=text, headers={"Content-Type": "application/json"}, timeout=WEBHOOK_S
             )
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             return f"the webhook does not answer ({type(error).__name__})"
         return "" if answer.status_code < 400 else f"the webhook answers {answer.status_code}"
 

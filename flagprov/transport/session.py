@@ -13,7 +13,7 @@ from typing import Any
 import fabric
 import paramiko
 
-from flagprov.errors import HostError, UnreachableError
+from flagprov.errors import HostError, NewerError, UnreachableError
 from flagprov.models.fleet import Connection, Host
 from flagprov.transport.connect import Opener
 from flagprov.transport.program import Program
@@ -73,7 +73,8 @@ class Session:
                 return result
             if "error" in line:
                 error = line["error"]
-                raise HostError(
+                kind = NewerError if error.get("kind") == "version" else HostError
+                raise kind(
                     self.host.name,
                     str(error.get("step") or payload.get("op", "")),
                     str(error.get("message", "")),

@@ -9,13 +9,16 @@ from pathlib import Path
 import pytest
 
 from flagprov import saved
+from flagprov.apply.record import RunRecord, finish
 from flagprov.errors import FlagprovError, UsageError, VersionError
 from flagprov.models.fleet import Fleet
 from flagprov.models.observed import Change, Problem
+from flagprov.models.outcome import Outcome
 from flagprov.models.plan import Batch, HostPlan, LeftOut, Plan, ReplicaPlan
 from flagprov.preparation import Request
 from flagprov.rollout.options import Options
 from flagprov.rollout.order import Size
+from flagprov.site import Site
 
 REQUEST = Request(Path("/site/hosts.ini"), "m", "h*", ("port=1",), ("clock",), allow_reboot=True)
 OPTIONS = Options(batches=(Size(1), Size(percent=50)), latency_s=1.5)
@@ -100,4 +103,28 @@ def test_the_last_run_that_was_killed_is_taken_up(tmp_path: Path) -> None:
         saved.unfinished(fleet, "deploy")
     (run / "outcome.json").write_text("{}")
     with pytest.raises(UsageError, match="its last rollout came to an end"):
+        saved.unfinished(fleet, "rollout")
+
+
+def test_a_release_file_is_found_again_from_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    saved.save(tmp_path / "p", "rollout", replace(REQUEST, release="mine.yaml"), OPTIONS, plan("a"))
+    assert saved.load(tmp_path / "p").request.release == str(tmp_path / "mine.yaml")
+
+
+def test_a_run_that_lives_is_not_taken_up_and_one_that_was_killed_with_its_lease(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path / "hosts.ini", ())
+    with RunRecord(Site(fleet.site), "rollout", plan("a"), lambda event: None) as record:
+        saved.save(record.directory / saved.REQUEST, "rollout", REQUEST, OPTIONS, plan("a"))
+        with pytest.raises(UsageError, match="is still at work"):
+            saved.unfinished(fleet, "rollout")
+    assert saved.unfinished(fleet, "rollout").token == record.token
+    kept = json.loads((record.directory / "lease.json").read_text())
+    (record.directory / "lease.json").write_text(json.dumps({**kept, "machine": "another"}))
+    assert saved.unfinished(fleet, "rollout").token == ""
+    finish(record.directory, Outcome("rollout", "m", ()))
+    with pytest.raises(UsageError, match="came to an end"):
         saved.unfinished(fleet, "rollout")

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from flagprov.apply import lease
-from flagprov.errors import HostError, UnreachableError
+from flagprov.errors import HostError, NewerError, UnreachableError
 
 
 class Connections:
@@ -54,3 +54,37 @@ def test_a_host_that_is_away_does_not_end_the_heartbeat(monkeypatch: pytest.Monk
         assert connections.often.wait(10)
         assert held.refused == {}
     assert connections.renewed.count("c") == 1  # it renews by itself
+
+
+def test_a_newer_lease_on_one_host_ends_the_run_and_gives_back_the_others() -> None:
+    told: list[str] = []
+
+    class Newer(Connections):
+        def ask(self, name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+            def answer(payload: dict[str, Any]) -> dict[str, Any]:
+                if name == "b":
+                    raise NewerError(name, "lease", "a newer flagprov holds this host")
+                told.append(f"{payload['do']} {name}")
+                return {}
+
+            return answer
+
+    hosts = [SimpleNamespace(name=name) for name in ("a", "b", "c")]
+    with pytest.raises(NewerError) as refused:
+        lease.Lease(cast(Any, Newer(enough=1)), cast(Any, hosts), "deploy m").__enter__()
+    assert refused.value.exit_code == 2
+    assert told == ["take a", "take c", "release a", "release c"]
+
+
+def test_a_run_that_is_taken_up_has_its_own_lease() -> None:
+    taken = lease.Lease(cast(Any, None), (), "rollout m", "the token")
+    assert taken.wire["token"] == "the token"
+
+
+def test_the_heart_has_stopped_before_a_lease_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "TTL_S", 0.03)
+    connections = Connections(enough=1)
+    held = lease.Lease(cast(Any, connections), cast(Any, [SimpleNamespace(name="a")]), "deploy m")
+    with held:
+        assert connections.often.wait(10)
+    assert not held._heart.is_alive()

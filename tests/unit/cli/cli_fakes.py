@@ -61,6 +61,7 @@ class FakePipeline(ModuleType):
         on_event: Any,
         options: Options = DEFAULT,
         verb: str = "deploy",
+        resumed: Any = None,
     ) -> Any:
         self.more = {"options": options, "verb": verb}
         return self._change("deploy", request, approve, on_event)

@@ -73,3 +73,9 @@ def test_wrong_settings_are_found_before_any_host(
 def test_a_webhook_never_shows_itself(tmp_path: Path) -> None:
     hooks = hooks_of(fleet(tmp_path, {"flagprov_webhook": "https://chat/token"}))
     assert "token" not in repr(hooks)
+
+
+@pytest.mark.parametrize("url", ["http://[x", "ftp://chat.example.com/", "http://127.0.0.1:1/"])
+def test_a_webhook_that_cannot_be_told_is_noted(tmp_path: Path, url: str) -> None:
+    hooks = hooks_of(fleet(tmp_path, {"flagprov_webhook": url}))
+    assert "the webhook does not answer" in hooks.tell("pre-batch", "m", BATCH, 1, 1)
