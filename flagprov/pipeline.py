@@ -297,6 +297,9 @@ def _apply(
 
     def bring(session: Session, kept: Mapping[str, Any]) -> Brought:
         name = session.host.name
+        settings = [f"serve.{key}" for key in sorted(job.settings_keys[name])]
+        brings = {text.partition("=")[0] for text in job.sets}
+        kept = {**kept, "settings": [key for key in settings if key not in brings]}
         found = bringing.bring(session, surveys[name], digests[name], kept)
         found = found.after(fetched.outcomes[name]) if name in fetched.outcomes else found
         return found.after(roles.outcomes[name]) if name in roles.outcomes else found

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import click
 
-from flagprov.cli import options
+from flagprov.cli import options, rolling
 from flagprov.cli.changing import change, request, taken_up
 from flagprov.cli.screen import Run, require_consent
 
@@ -18,6 +20,7 @@ from flagprov.cli.screen import Run, require_consent
 @options.allow_disruption
 @options.allow_reboot
 @click.option("--bundle", metavar="FILE", help="All there is of the release: nothing is pulled or fetched.")
+@rolling.all_at_once
 @options.resume
 @options.yes
 @options.output()
@@ -33,6 +36,7 @@ def command(
     allow_disruption: bool,
     allow_reboot: bool,
     bundle: str | None,
+    all_at_once: bool,
     resume: bool,
     yes: bool,
     quiet: bool,
@@ -40,7 +44,8 @@ def command(
     """Bring RELEASE to the hosts of INVENTORY and prove that it serves.
 
     RELEASE is a name from `flagprov releases list`, the path of a release file of your own, or a bundle
-    (`flagprov bundle`). Only what is missing is done: a second run finds no change.
+    (`flagprov bundle`). Only what is missing is done: a second run finds no change. What serves already is
+    changed as `rollout` does it, unless --all-at-once is given.
     """
     from flagprov import pipeline
     from flagprov.preparation import prepare
@@ -48,7 +53,7 @@ def command(
     if sum((release is not None, bundle is not None, resume)) != 1:
         raise click.UsageError("a release is to be named, or a bundle with --bundle FILE, or --resume given")
     wanted = request(inventory, bundle or release, limit, sets, force, allow_disruption, allow_reboot)
-    how = pipeline.DEFAULT
+    how = replace(pipeline.DEFAULT, at_once=all_at_once)
     resumed = taken_up(wanted, "deploy") if resume else None
     if resumed:
         wanted, how = resumed.request, resumed.options

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
+all_at_once = click.option("--all-at-once", is_flag=True, help="Everything in one batch, without gates.")
 OPTIONS = (
     click.option("--batch", metavar="SIZES", default="25%", show_default=True,
                  help="How many replicas at once: 1, 25%, or growing, such as 1,5,50%."),
@@ -29,7 +30,7 @@ OPTIONS = (
     click.option("--concurrent", metavar="N", type=click.IntRange(1), default=2, show_default=True,
                  help="How many of them at once."),
     click.option("--allow-downtime", is_flag=True, help="Also where the only replica is interrupted."),
-    click.option("--all-at-once", is_flag=True, help="Everything in one batch, without gates."),
+    all_at_once,
 )  # fmt: skip
 
 

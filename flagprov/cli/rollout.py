@@ -18,6 +18,7 @@ from flagprov.cli.screen import Run, Screen, require_consent
 @options.maybe_release
 @options.limit
 @options.sets
+@click.option("--release-file", metavar="FILE", help="RELEASE as this file has it from now on.")
 @options.force
 @options.allow_disruption
 @options.allow_reboot
@@ -35,6 +36,7 @@ def command(
     release: str | None,
     limit: str | None,
     sets: tuple[str, ...],
+    release_file: str | None,
     force: tuple[str, ...],
     allow_disruption: bool,
     allow_reboot: bool,
@@ -52,6 +54,8 @@ def command(
     from flagprov import pipeline
     from flagprov.preparation import prepare
 
+    if release_file:
+        release = defined_in(release_file, release)
     wanted = request(inventory, release, limit, sets, force, allow_disruption, allow_reboot)
     how = rolling.chosen(**rest)
     if (release is None) != resume:
@@ -70,3 +74,18 @@ def command(
         yes=yes,
         quiet=quiet,
     )
+
+
+def defined_in(file: str, release: str | None) -> str:
+    """The file as a release's name, where it is the one that was named; raises UsageErrors."""
+    from flagprov.catalog import load_release
+    from flagprov.errors import UsageError
+
+    path = str(Path(file).absolute())
+    found = load_release(path).name
+    if release and release != found:
+        raise UsageError(
+            f"{file} defines {found}, not {release}",
+            remedy=f"its `name` is to be {release}; or roll out {found}",
+        )
+    return path

@@ -58,7 +58,8 @@ def remember(
         entry["before"] = (deployment.get("before") or {}).get(replica)
         if replica in (restored or {}):
             source = read(replica, restored[replica])  # type: ignore[index]
-            entry.update(restores=source["number"], run=run_of(source), set=source.get("set", []))
+            entry.update(restores=source["number"], run=run_of(source))
+            entry.update({key: source.get(key, []) for key in ("set", "settings")})
         if known and read(replica, known[-1])["result"] == PENDING:
             _write(replica, dict(read(replica, known[-1]), result="cut off", before=None))
         _write(replica, entry)

@@ -79,13 +79,13 @@ def _budget(
     if budget.spent:
         raise FlagprovError(
             f"{budget.lost} of {total} replicas are out of service, and at most {unavailable} may be",
-            remedy="bring those back first (flagprov status), or allow more: --max-unavailable",
+            remedy="bring those back first (flagprov status), or allow more: rollout --max-unavailable",
         )
     if budget.left < largest:
         unit = next(unit for unit in serving if len(unit) == largest)
         raise FlagprovError(
             f"{in_words(_names(unit))} share hosts and move as one; {budget.left} more may be out of service",
-            remedy=f"allow more: --max-unavailable {largest + budget.lost}",
+            remedy=f"allow more: rollout --max-unavailable {largest + budget.lost}",
         )
     return budget
 

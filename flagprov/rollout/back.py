@@ -23,7 +23,7 @@ from flagprov.plan import build, host_plan
 from flagprov.preparation import Request, hosts_of
 from flagprov.rollout.arrange import arrange
 from flagprov.rollout.census import Census, census
-from flagprov.rollout.earlier import Entry, Place, previous
+from flagprov.rollout.earlier import Entry, Place, previous, who_set_what
 from flagprov.rollout.hooks import hooks_of
 from flagprov.rollout.move import Rolling
 from flagprov.rollout.options import Options
@@ -41,6 +41,7 @@ class _Picture:
     wishes: Mapping[str, list[dict[str, Any]]]
     left_out: Sequence[LeftOut]
     placement: Placement
+    histories: Mapping[Place, Sequence[Entry]]
 
 
 def history(request: Request) -> tuple[list[dict[str, Any]], dict[str, HostError]]:
@@ -63,7 +64,8 @@ def drift(request: Request) -> Plan:
     with Connections(scope.fleet) as connections:
         picture = _look(scope, connections, lambda found: dict.fromkeys(found, "last"))
     plans = {name: host_plan(name, seen, None, "") for name, seen in picture.looks.items()}
-    return build("diff", scope.release or "", picture.placement, plans, picture.left_out)
+    notes = who_set_what(picture.histories)
+    return build("diff", scope.release or "", picture.placement, plans, picture.left_out, notes)
 
 
 def rollback(
@@ -169,7 +171,7 @@ def _look(
         for name in looks
         for r in _mine(surveys[name], scope)
     }
-    return _Picture(surveys, looks, wishes, gone, Placement(tuple(replicas.values())))
+    return _Picture(surveys, looks, wishes, gone, Placement(tuple(replicas.values())), histories)
 
 
 def _mine(found: Survey, scope: Scope) -> list[Running]:

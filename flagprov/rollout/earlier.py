@@ -1,9 +1,11 @@
-"""Where a rollback leads: the fleet as it was before the last run that changed something; pure."""
+"""What the hosts' histories say together: where a rollback leads, and who set what; pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from flagprov.report.text import names
 
 Entry = Mapping[str, Any]
 Place = tuple[str, str]  # host, replica
@@ -49,3 +51,22 @@ def _differs(entries: Sequence[Entry], goal: int | None) -> bool:
         return False
     there = next(entry for entry in entries if entry["number"] == goal)
     return bool(entries[-1]["result"] != "done" or there["what"] != entries[-1]["what"])
+
+
+def who_set_what(histories: Mapping[Place, Sequence[Entry]]) -> tuple[str, ...]:
+    """What is in place by its sources (release, settings, --set), and whose work it is; alike ones once."""
+    found: dict[str, list[str]] = {}
+    for (_, replica), entries in histories.items():
+        done = [entry for entry in entries if entry["result"] == "done"]
+        if done:
+            mine = found.setdefault(_sources(done[-1]), [])
+            mine += [] if replica in mine else [replica]
+    return tuple(f"{names(replicas)}: {text}" for text, replicas in found.items())
+
+
+def _sources(entry: Entry) -> str:
+    said = [f"release {entry.get('release', 'unknown')}"]
+    if entry.get("settings"):
+        said.append(f"flagprov_settings ({', '.join(map(str, entry['settings']))})")
+    said += [f"--set {text}" for text in entry.get("set") or ()]
+    return f"{', '.join(said)}; by {entry.get('by')} at {entry.get('at')}: {entry.get('command')}"

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import report_values as values
 
+from flagprov import catalog
 from flagprov.errors import InventoryError
 
 DEPLOY = ("deploy", "lab.ini", "qwen3-tiny")
@@ -186,3 +187,25 @@ def test_interrupting_logs_is_no_event(pipeline: Any, invoke: Any) -> None:
     assert (result.exit_code, result.stdout, result.stderr) == (130, "INFO one\nINFO two\n", "")
     lines = invoke("logs", "-f", "lab.ini", "lab1", "--output", "json").stdout.splitlines()
     assert json.loads(lines[0]) == {"line": "INFO one"}
+
+
+def test_deploy_stops_all_at_once_only_where_that_is_said(pipeline: Any, invoke: Any) -> None:
+    invoke(*DEPLOY, "--yes")
+    assert not pipeline.more["options"].at_once
+    invoke(*DEPLOY, "--yes", "--all-at-once")
+    assert pipeline.more["options"].at_once
+
+
+def test_a_release_file_is_rolled_out_where_it_is_the_release_that_was_named(
+    pipeline: Any, invoke: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.yaml"
+    shipped = Path(catalog.__file__).parent / "releases" / "qwen3-tiny-standin.yaml"
+    file.write_text(shipped.read_text())
+    words = ("rollout", "lab.ini", "qwen3-tiny-standin", "--release-file", str(file), "--yes")
+    assert invoke(*words, "--completions", "8", "--concurrent", "3").exit_code == 0
+    assert pipeline.calls[-1][1].release == str(file)
+    assert (pipeline.more["options"].requests, pipeline.more["options"].concurrent) == (8, 3)
+    wrong = invoke("rollout", "lab.ini", "qwen3-tiny", "--release-file", str(file), "--yes")
+    assert wrong.exit_code == 2
+    assert "defines qwen3-tiny-standin, not qwen3-tiny" in wrong.stderr

@@ -80,7 +80,7 @@ def test_the_plan_says_what_moves_as_one() -> None:
     strict = Options(batches=(Size(count=1),), max_unavailable=Size(count=1))
     with pytest.raises(FlagprovError, match="1 more may be out of service") as refused:
         arranged({"a": "rr", "b": "rr"}, strict)
-    assert refused.value.remedy == "allow more: --max-unavailable 2"
+    assert refused.value.remedy == "allow more: rollout --max-unavailable 2"
 
 
 def test_what_serves_nobody_goes_first() -> None:

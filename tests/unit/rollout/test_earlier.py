@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flagprov.rollout.earlier import previous
+from flagprov.rollout.earlier import previous, who_set_what
 
 
 def entries(text: str) -> list[dict[str, Any]]:
@@ -52,3 +52,21 @@ def test_what_was_there_first_has_nowhere_to_go() -> None:
 def test_a_replica_over_several_hosts_goes_where_all_of_them_served() -> None:
     histories = {("x", "m-0"): entries("1a 2b 3c"), ("y", "m-0"): entries("1a 2b! 3c")}
     assert previous(histories) == {("x", "m-0"): 1, ("y", "m-0"): 1}
+
+
+def test_who_set_what() -> None:
+    done = {
+        "result": "done", "release": "m", "by": "ada@site", "at": "2026-01-02", "command": "rollout m",
+        "set": ["port=1"], "settings": ["serve.max_num_seqs"],
+    }  # fmt: skip
+    refused = {**done, "result": "refused", "by": "bob@site"}
+    histories = {
+        ("x", "m-0"): [done, refused],
+        ("y", "m-1"): [done],
+        ("z", "m-2"): [refused],
+        ("w", "m-3"): [],
+    }
+    assert who_set_what(histories) == (
+        "m-0, m-1: release m, flagprov_settings (serve.max_num_seqs), --set port=1; "
+        "by ada@site at 2026-01-02: rollout m",
+    )
