@@ -164,11 +164,15 @@ class Gateways:
             raise self.silent[name]
         failures = self.put_out(release, names, deadline_s)
         if failures:
-            fine = [host for host in self._answering() if host.name not in failures]
-            for name in names if fine else ():
-                self._ask(fine, {"do": "admit", "release": release, "replica": name, "deadline_s": ADMIT_S})
-            self._moved -= set(names)
+            self._take_back(release, names, failures)
             raise next(iter(failures.values()))
+
+    def _take_back(self, release: str, names: Sequence[str], broken: Collection[str] = ()) -> None:
+        """Nothing was changed, and nothing will be."""
+        fine = [host for host in self._answering() if host.name not in broken]
+        for name in names:
+            self._ask(fine, {"do": "admit", "release": release, "replica": name, "deadline_s": ADMIT_S})
+        self._moved -= set(names)
 
     def put_out(
         self, release: str, replicas: Iterable[str], deadline_s: float = DRAIN_S
@@ -203,8 +207,15 @@ class Gateways:
 
     def leave(self, replicas: Iterable[str]) -> None:
         """Drain replicas of any release, before they are stopped for long; raises where a gateway fails."""
+        out: dict[str, list[str]] = {}
         for release, names in self._by_release(replicas).items():
-            self.drain(release, names)
+            try:
+                self.drain(release, names)
+            except HostError:
+                for before, theirs in out.items():
+                    self._take_back(before, theirs)
+                raise
+            out[release] = names
 
     def must_answer(self, interrupted: Collection[str]) -> None:
         """Raises where a gateway that may send requests to these cannot be told to drain."""

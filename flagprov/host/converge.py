@@ -15,9 +15,10 @@ from flagprov.host.wire import Blocked
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import IO, Any
 
 STATE = "/var/lib/flagprov"
+LOCK_S = 20.0
 
 
 def look(request: dict[str, Any]) -> dict[str, Any]:
@@ -75,12 +76,7 @@ def converge(request: dict[str, Any]) -> dict[str, Any]:
 
     os.makedirs(STATE, exist_ok=True)
     with open(os.path.join(STATE, "lock"), "a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise Blocked(
-                "lock", "another flagprov is changing this host", "wait for it, then run again"
-            ) from None
+        _lock(lock)
         with Beating(request.get("lease")):
             if request.get("digest"):
                 now = look(request)
@@ -89,6 +85,20 @@ def converge(request: dict[str, Any]) -> dict[str, Any]:
                         "plan", "this host has changed since it was looked at", "run the command again"
                     )
             return _recorded(request)
+
+
+def _lock(stream: IO[str]) -> None:
+    """What a killed controller began here ends by itself, mostly within seconds."""
+    deadline = time.monotonic() + LOCK_S
+    while True:
+        try:
+            return fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if time.monotonic() >= deadline:
+                raise Blocked(
+                    "lock", "another flagprov is changing this host", "wait for it, then run again"
+                ) from None
+        time.sleep(0.2)
 
 
 def wanted(request: dict[str, Any]) -> list[dict[str, Any]]:

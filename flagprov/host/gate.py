@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 TOKENS = 16
 GOLDEN_TIMEOUT_S = 120.0
 LOOK_S = 0.5
+COMPILING_S = 60.0  # a first completion may make no token for so long
 PROGRESS = ("prompt_tokens_total", "generation_tokens_total")
 
 
@@ -32,7 +33,7 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
         now = engine.state(spec)
         return dict(found, errors=[] if now["state"] == "ready" else [now["detail"]])
     patience = float(request["warm_up_timeout_s"])
-    warm_up = _Load(spec, int(request.get("warm_up", 0)), 1, patience, streamed=False)
+    warm_up = _Load(spec, int(request.get("warm_up", 0)), 1, patience, warm=False)
     if warm_up.errors:
         return dict(found, errors=["at warm-up: %s" % error for error in warm_up.errors])
     load = _Load(spec, int(request["requests"]), int(request["concurrent"]), float(request["timeout_s"]))
@@ -60,19 +61,20 @@ class _Load:
     """So many completions, so many of them at once; its fields are what came of them."""
 
     def __init__(
-        self, spec: dict[str, Any], requests: int, concurrent: int, timeout_s: float, streamed: bool = True
+        self, spec: dict[str, Any], requests: int, concurrent: int, timeout_s: float, warm: bool = True
     ) -> None:
         self.seconds: list[float] = []
         self.errors: list[str] = []
         self.texts: dict[int, str] = {}
-        self._spec, self._timeout_s, self._streamed = spec, timeout_s, streamed
+        self._spec, self._timeout_s, self._warm = spec, timeout_s, warm
         self._waiting = list(range(requests))
         self._guard = threading.Lock()
         begun = time.monotonic()
         threads = [threading.Thread(target=self._work, daemon=True) for _ in range(max(1, concurrent))]
         for thread in threads:
             thread.start()
-        still = Standstill(lambda: engine.counters(spec["address"], spec["port"]))
+        limit_s = engine.STANDSTILL_S if warm else COMPILING_S
+        still = Standstill(lambda: engine.counters(spec["address"], spec["port"]), limit_s)
         for thread in threads:
             while thread.is_alive():
                 thread.join(LOOK_S)
@@ -90,7 +92,7 @@ class _Load:
                     return
                 number = self._waiting.pop()
             try:
-                ask = streamed if self._streamed and number % 2 else engine.completion
+                ask = streamed if self._warm and number % 2 else engine.completion
                 proof = ask(self._spec, TOKENS, timeout=self._timeout_s)
             except NoAnswer as error:
                 with self._guard:
@@ -105,9 +107,12 @@ class Standstill:
     """Whether requests run and no token is made; a busy engine's counters move."""
 
     def __init__(
-        self, counters: Callable[[], dict[str, float]], clock: Callable[[], float] = time.monotonic
+        self,
+        counters: Callable[[], dict[str, float]],
+        limit_s: float,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._counters, self._clock = counters, clock
+        self._counters, self._limit_s, self._clock = counters, limit_s, clock
         self._last: dict[str, float] = {}
         self._since = clock()
 
@@ -117,11 +122,11 @@ class Standstill:
         if moved or not now.get("num_requests_running"):
             self._since = self._clock()
         self._last = now
-        return self._clock() - self._since >= engine.STANDSTILL_S
+        return self._clock() - self._since >= self._limit_s
 
     def words(self) -> str:
         running = self._last.get("num_requests_running", 0)
-        return "%d requests run and no token was made for %d s" % (running, engine.STANDSTILL_S)
+        return "%d requests run and no token was made for %d s" % (running, self._limit_s)
 
 
 def streamed(spec: dict[str, Any], tokens: int, timeout: float) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from flagprov.scope import Scope, left_out, scope_of
 from flagprov.transport import Connections, Session
 from flagprov.verify.status import completions, of_placement
 
+INNER = ("before", "what")  # of an entry: figures of a gate that is to come, a hash
 Which = int | str  # a number, or `last`
 
 
@@ -52,7 +53,10 @@ def history(request: Request) -> tuple[list[dict[str, Any]], dict[str, HostError
     entries = []
     for name, answer in answers.items():
         if not isinstance(answer, HostError):
-            entries += [{"host": name, **entry} for entry in answer["deployments"]]
+            entries += [
+                {"host": name, **{key: value for key, value in entry.items() if key not in INNER}}
+                for entry in answer["deployments"]
+            ]
     mine = [entry for entry in entries if scope.release in (None, entry["release"])]
     mine.sort(key=lambda entry: (entry["at"], entry["host"], entry["number"]))
     return mine, {name: error for name, error in answers.items() if isinstance(error, HostError)}

@@ -57,6 +57,7 @@ def test_an_engine_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(engine, "completion", hang)
     monkeypatch.setattr(engine, "counters", lambda *_: {"num_requests_running": 1.0})
     monkeypatch.setattr(engine, "STANDSTILL_S", 0.01)
+    monkeypatch.setattr(gate, "COMPILING_S", 0.01)
     monkeypatch.setattr(gate, "LOOK_S", 0.01)
     found = gate.measure(ASKED)
     over.set()
@@ -71,7 +72,7 @@ def test_a_busy_engine_does_not_hang() -> None:
             yield {"num_requests_running": 2.0, "generation_tokens_total": float(tokens)}
 
     counters = counting()
-    still = gate.Standstill(lambda: next(counters), lambda: 7 * next(times))
+    still = gate.Standstill(lambda: next(counters), 15.0, lambda: 7 * next(times))
     assert [still.hangs() for _ in range(5)] == [False, False, False, False, True]
 
 
