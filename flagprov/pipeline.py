@@ -34,6 +34,7 @@ from flagprov.preparation import Job, Request, hosts_of, prepare
 from flagprov.rollout.arrange import arrange, unproved
 from flagprov.rollout.move import Rolling
 from flagprov.rollout.options import Options
+from flagprov.rollout.order import Budget
 from flagprov.rollout.reprovision import Provisioning, drained, step
 from flagprov.rollout.reprovision import notes as reprovision_notes
 from flagprov.rollout.whole import halves
@@ -59,6 +60,7 @@ class Picture:
     surveys: Mapping[str, Survey]
     looks: Mapping[str, Look] = field(default_factory=dict)
     gated: bool = False  # something that serves is interrupted: batch after batch
+    budget: Budget | None = None
 
 
 def _ignore(event: Event) -> None:
@@ -167,7 +169,7 @@ def _draw(job: Job, connections: Connections, gateways: Gateways, verb: str, opt
     notes = (*told, *provisioned, *examination.notes())
     drawn = build(verb, job.release.name, placement, plans, gone, notes, arranged.groups)
     drawn = gateways.planned(drawn, job, placement, arranged.gated)
-    return Picture(drawn, placement, surveys, looks, arranged.gated)
+    return Picture(drawn, placement, surveys, looks, arranged.gated, arranged.budget)
 
 
 def _look_at(
@@ -314,6 +316,7 @@ def _apply(
         *(connections, hosts, surveys, options, lease, record, bring, prepare),
         gateways=gateways,
         hooks=job.hooks,
+        budget=picture.budget,
     )
     brought = rolling.roll(picture.plan, brought, picture.gated)
     gateways.settle(job, roles.placement, brought)

@@ -22,6 +22,7 @@ class Arrangement:
     groups: tuple[tuple[Replica, ...], ...] = ()  # empty: one batch of everything
     gated: bool = False
     notes: tuple[str, ...] = ()
+    budget: Budget | None = None  # as it is before the first batch
 
 
 def arrange(
@@ -63,6 +64,7 @@ def arrange(
         first + batches(moving, options.batches, budget, canary=options.canary),
         gated=True,
         notes=tuple(f"{in_words(_names(unit))} share hosts and move as one" for unit in serving if unit[1:]),
+        budget=budget,
     )
 
 

@@ -15,7 +15,7 @@ from flagprov.errors import HostError, UsageError
 from flagprov.gateway.gateways import Gateways
 from flagprov.maintenance import cordoned
 from flagprov.models.desired import Placement, Replica
-from flagprov.models.observed import Look, Running, Survey
+from flagprov.models.observed import Look, Problem, Running, Survey
 from flagprov.models.outcome import HostOutcome, Outcome
 from flagprov.models.plan import LeftOut, Plan
 from flagprov.observe import read_look, survey
@@ -27,6 +27,7 @@ from flagprov.rollout.earlier import Entry, Place, previous, who_set_what
 from flagprov.rollout.hooks import hooks_of
 from flagprov.rollout.move import Rolling
 from flagprov.rollout.options import Options
+from flagprov.rollout.whole import halves
 from flagprov.scope import Scope, left_out, scope_of
 from flagprov.transport import Connections, Session
 from flagprov.verify.status import completions, of_placement
@@ -89,7 +90,7 @@ def rollback(
     brought: dict[str, Brought] = {}
     run = ""
     with Connections(scope.fleet) as connections, Gateways(scope.fleet) as gateways:
-        picture = _look(scope, connections, lambda found: _goals(found, to), cordons=True)
+        picture = _look(scope, connections, lambda found: _goals(found, to), changing=True)
         plans = {name: host_plan(name, seen, None, "") for name, seen in picture.looks.items()}
         out = {left.host for left in picture.left_out}
 
@@ -122,6 +123,7 @@ def rollback(
                     *(connections, by_name, picture.surveys, options, lease, record, bring),
                     gateways=gateways,
                     hooks=hooks,
+                    budget=arranged.budget,
                 )
                 brought = rolling.roll(plan, {}, arranged.gated)
     return _outcome(scope, picture, brought, plan, begun, run)
@@ -135,7 +137,7 @@ def _look(
     scope: Scope,
     connections: Connections,
     goals: Callable[[Mapping[Place, Sequence[Entry]]], Mapping[Place, Which | None]],
-    cordons: bool = False,
+    changing: bool = False,
 ) -> _Picture:
     """What serves, and how it differs from deployments that the hosts remember; which, say the histories."""
     surveys: dict[str, Survey] = {}
@@ -145,7 +147,7 @@ def _look(
     def ask(session: Session) -> None:
         host = session.host.name
         found = survey(session)
-        if cordons and (out := cordoned(found)):
+        if changing and (out := cordoned(found)):
             raise HostError(host, out.step, out.message, remedy=out.remedy)
         entries = session.ask({"op": "history"})["deployments"]
         for running in _mine(found, scope):
@@ -175,6 +177,9 @@ def _look(
         for name in looks
         for r in _mine(surveys[name], scope)
     }
+    for name, why in halves(replicas.values(), looks).items() if changing else ():
+        del looks[name]
+        gone.append(LeftOut(name, Problem("placement", why, "mend that host first")))
     return _Picture(surveys, looks, wishes, gone, Placement(tuple(replicas.values())), histories)
 
 

@@ -16,10 +16,11 @@ from flagprov.models.event import Event
 from flagprov.models.fleet import Host
 from flagprov.models.observed import Running, Survey
 from flagprov.models.outcome import HostOutcome
-from flagprov.models.plan import Batch, HostPlan, Plan
+from flagprov.models.plan import Batch, HostPlan, Plan, ReplicaPlan
 from flagprov.rollout.gate import Figures, judge, measure, read_figures, unlike
 from flagprov.rollout.hooks import NO_HOOKS, Hooks, Phase, Refused
 from flagprov.rollout.options import Options
+from flagprov.rollout.order import Budget
 from flagprov.rollout.put_back import PuttingBack, of_gateway
 from flagprov.rollout.whole import halt, partners, replicas_on, tail
 from flagprov.transport import Connections, Session
@@ -57,6 +58,7 @@ class Rolling:
     good: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # host -> what to put back
     gateways: Gateways | None = None
     hooks: Hooks = NO_HOOKS
+    budget: Budget | None = None
     release: str = ""  # a host may serve others too: they are neither measured nor judged
     sleep: Callable[[float], None] = time.sleep
 
@@ -68,9 +70,12 @@ class Rolling:
             moving = [self.hosts[name] for name in names if name not in brought]
             if gated and len(plan.batches) > 1:
                 self._say(moving, f"batch {number} of {len(plan.batches)}")
-            refused = self._tell("pre-batch", plan, number, moving)
+            spent = self._spent(plan, batch) if gated and number > 1 else ""
+            refused = spent or self._tell("pre-batch", plan, number, moving)
             if refused:
-                brought.update({h.name: _failure(HostError(h.name, "hook", refused)) for h in moving})
+                step, remedy = ("budget", "bring them back, then run it again") if spent else ("hook", "")
+                errors = [HostError(host.name, step, refused, remedy=remedy) for host in moving]
+                brought.update({error.host: _failure(error) for error in errors})
                 brought.update(self._left_alone(plan, brought, number))
                 return brought
             changed = self._change_gated(moving, batch) if gated else self._change(moving, batch)
@@ -88,6 +93,33 @@ class Rolling:
             if gated and self.options.pause_s and number < len(plan.batches):
                 self.sleep(self.options.pause_s)
         return brought
+
+    def _spent(self, plan: Plan, batch: Batch) -> str:
+        """Why this batch would take more out of service than may be: hosts that went away during the run."""
+        if self.budget is None or not any(self._serves(replica) for replica in batch.replicas):
+            return ""
+        mine = {host.host for replica in batch.replicas for host in replica.hosts}
+        rest = [self.hosts[name] for name in dict.fromkeys(h.host for h in plan.hosts()) if name not in mine]
+        answers = self.connections.each(rest, _ping)
+        away = self._gone(plan, answers)
+        if len(away) + len(batch.replicas) <= self.budget.left:
+            return ""
+        away = self._gone(plan, {**answers, **self._when_back(answers, _ping)})
+        if len(away) + len(batch.replicas) <= self.budget.left:
+            return ""
+        return (
+            f"{', '.join(away)} went away meanwhile; with this batch more would be out of service than may be"
+        )
+
+    @staticmethod
+    def _gone(plan: Plan, answers: Mapping[str, object]) -> list[str]:
+        away = {name for name, answer in answers.items() if isinstance(answer, UnreachableError)}
+        parts = [replica for batch in plan.batches for replica in batch.replicas]
+        return [part.replica for part in parts if part.replica and away & {host.host for host in part.hosts}]
+
+    def _serves(self, replica: ReplicaPlan) -> bool:
+        running = [r for host in replica.hosts for r in self._running(host.host, self.release)]
+        return any(r.replica == replica.replica and r.state == "running" for r in running)
 
     def _tell(
         self,
@@ -307,6 +339,10 @@ class Rolling:
         names = {host.host for host in plan.hosts()} - set(brought)
         self._say([self.hosts[name] for name in sorted(names)], f"not touched: batch {stopped} failed")
         return {name: Brought(HostOutcome(name, "unchanged")) for name in names}
+
+
+def _ping(session: Session) -> None:
+    session.ask({"op": "lease", "do": "show"})
 
 
 def provisions(batch: Batch, host: str) -> bool:

@@ -16,6 +16,7 @@ from flagprov.models.outcome import HostOutcome
 from flagprov.models.plan import Batch, HostPlan, Plan, ReplicaPlan
 from flagprov.rollout.move import Rolling
 from flagprov.rollout.options import Options
+from flagprov.rollout.order import Budget
 
 
 def probe(replica: str) -> dict[str, Any]:
@@ -39,6 +40,7 @@ class Story:
         self.told: list[str] = []
         self.nonsense, self.unkind, self.history, self.away, self.new = nonsense, unkind, history, away, new
         self.forgetful = forgetful
+        self.dead: set[str] = set()  # answers no more, from some time on
         self.names = [f"h{i}" for i in range(1, hosts + 1)]
         self.kept: dict[str, Any] = {}  # what the hosts were told to keep
         self.measured: list[str] = []
@@ -48,6 +50,10 @@ class Story:
     def ask(self, host: str, payload: dict[str, Any], on_event: Any = None) -> dict[str, Any]:
         replica = host.replace("h", "r-")
         op = payload["op"]
+        if op == "lease":
+            if host in self.dead:
+                raise UnreachableError(host, "lease", "the connection was lost")
+            return {}
         if op == "history":
             first = {"replica": replica, "number": 1, "result": "done"}
             entries = (
@@ -114,7 +120,10 @@ class Story:
             raise HostError("gw", "gateway", "no completion")
         self.told.append(f"admit {','.join(probe['replica'] for probe in probes)}")
 
-    def roll(self, cost: str = "new container", **options: Any) -> dict[str, Brought]:
+    def roll(
+        self, cost: str = "new container", budget: Budget | None = None, **options: Any
+    ) -> dict[str, Brought]:
+        """With a budget one replica a batch, else all in one."""
         parts, surveys = [], {}
         for name in self.names:
             replica = name.replace("h", "r-")
@@ -128,9 +137,10 @@ class Story:
         rolling = Rolling(
             cast(Any, self), hosts, cast(Any, surveys), Options(soak_s=0, **options),
             cast(Any, SimpleNamespace(wire={"command": "rollout r"})), lambda event: None, self.bring,
-            gateways=cast(Any, self), sleep=lambda seconds: None,
+            gateways=cast(Any, self), sleep=lambda seconds: None, budget=budget,
         )  # fmt: skip
-        return rolling.roll(Plan("rollout", "r", (Batch(tuple(parts)),)), {}, gated=True)
+        batches = [Batch((part,)) for part in parts] if budget else [Batch(tuple(parts))]
+        return rolling.roll(Plan("rollout", "r", tuple(batches)), {}, gated=True)
 
 
 def test_drained_changed_let_in_and_only_then_done() -> None:
@@ -225,3 +235,16 @@ def test_what_a_killed_run_left_is_not_its_own_measure() -> None:
     story = Story(history={"number": 2, "result": "pending", "before": before}, nonsense=["h1"])
     story.roll()
     assert "restore h1" in story.told
+
+
+def test_a_host_that_went_away_after_its_batch_takes_from_the_budget() -> None:
+    story = Story(hosts=3)
+    story.dead = {"h1"}
+    found = story.roll(budget=Budget(3, 1), return_s=0)
+    assert "bring h2" not in story.told
+    assert "r-1 went away meanwhile" in str(found["h2"].outcome.message)
+    assert (found["h1"].outcome.state, found["h3"].outcome.state) == ("changed", "unchanged")
+    story = Story(hosts=3)
+    story.dead = {"h1"}
+    story.roll(budget=Budget(3, 2), return_s=0)
+    assert "bring h3" in story.told
