@@ -97,4 +97,8 @@ def _ask_all(request: Request, payload: Mapping[str, Any]) -> dict[str, dict[str
 
     fleet = scope_of(request).fleet
     with Connections(fleet) as connections:
-        return connections.each(fleet.hosts, lambda session: session.ask(payload))
+        answers = connections.each(fleet.hosts, lambda session: session.ask(payload))
+    for answer in answers.values():
+        if isinstance(answer, VersionError):
+            raise answer
+    return answers

@@ -11,7 +11,7 @@ from flagprov.apply.bring import Brought
 from flagprov.apply.converge import OnEvent, failed, host_event
 from flagprov.apply.lease import Lease
 from flagprov.apply.record import RunRecord
-from flagprov.errors import HostError, UsageError
+from flagprov.errors import HostError, UsageError, VersionError
 from flagprov.gateway.gateways import Gateways
 from flagprov.maintenance import cordoned
 from flagprov.models.desired import Placement, Replica
@@ -53,6 +53,8 @@ def history(request: Request) -> tuple[list[dict[str, Any]], dict[str, HostError
         answers = connections.each(scope.fleet.hosts, lambda session: session.ask({"op": "history"}))
     entries = []
     for name, answer in answers.items():
+        if isinstance(answer, VersionError):
+            raise answer
         if not isinstance(answer, HostError):
             entries += [
                 {"host": name, **{key: value for key, value in entry.items() if key not in INNER}}

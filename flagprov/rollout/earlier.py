@@ -20,7 +20,7 @@ def previous(histories: Mapping[Place, Sequence[Entry]]) -> dict[Place, int | No
     served = _served(histories)
     runs = sorted({str(entry["run"]) for entries in histories.values() for entry in entries}, reverse=True)
     newest = max((str(entries[-1]["run"]) for entries in histories.values() if entries), default="")
-    goals: dict[Place, int | None] = {}
+    goals: dict[Place, int | None] = dict.fromkeys(histories)
     for run in runs:
         if run <= newest:
             goals = {place: _before(entries, run, served[place[1]]) for place, entries in histories.items()}

@@ -28,6 +28,14 @@ class Figures:
     golden_error: str = ""  # why there are none
     warm_up: tuple[float, ...] = ()  # seconds
 
+    def words(self) -> str:
+        """For the record of a run."""
+        if not self.seconds:
+            return "its gate is open"
+        warm_up = f"a warm-up of {sum(self.warm_up):.2f} s, then " if self.warm_up else ""
+        each = f"{len(self.seconds)} completions of {median(self.seconds):.2f} s"
+        return f"{warm_up}{each}, {self.tokens_per_s:.0f} tokens/s"
+
     def wire(self) -> dict[str, Any]:
         return asdict(self)
 

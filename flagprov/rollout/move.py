@@ -200,6 +200,7 @@ class Rolling:
                 after = measure(session, probe, self.options, self.lease.wire, warm_up=1)
                 if reason := judge(before.get(name), after, self.options):
                     raise HostError(host.name, "gate", f"{name}: {reason}", log=tail(session, name))
+                self._say([host], f"{name}: {after.words()}")
                 if unjudged := unlike(before.get(name)):
                     self._say([host], f"{name}: {unjudged}")
         self.let_in(host.name, brought.notes)

@@ -47,6 +47,7 @@ def test_what_was_there_first_has_nowhere_to_go() -> None:
     assert goals(x="1a") == [None]
     assert goals(x="1a 2b", y="2b") == ["1a", None]
     assert previous({}) == {}
+    assert previous({("x", "m-0"): []}) == {("x", "m-0"): None}
 
 
 def test_a_replica_over_several_hosts_goes_where_all_of_them_served() -> None:

@@ -51,6 +51,12 @@ def test_what_failed_before_is_said() -> None:
     assert judge(failed, figures(1.0), options) == ""
 
 
+def test_figures_in_words() -> None:
+    found = Figures((0.1, 0.2, 0.4), (), ("x",), 120.0, warm_up=(1.5,))
+    assert found.words() == "a warm-up of 1.50 s, then 3 completions of 0.20 s, 120 tokens/s"
+    assert figures().words() == "its gate is open"
+
+
 def golden(*answers: str) -> Figures:
     return Figures((0.1,), (), ("hello",), 10.0, answers)
 
