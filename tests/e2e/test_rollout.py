@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from .conftest import Lab
+from .conftest import ROOT, Lab
 
 pytestmark = pytest.mark.lab
 RELEASE = "qwen3-tiny-standin"
@@ -53,6 +55,27 @@ def test_a_change_goes_batch_after_batch_and_back(serving: Lab) -> None:
     history = serving.flagprov("history", serving.inventory, "--output", "json").json["deployments"]
     commands = [entry["command"] for entry in history if entry["host"] == "lab1"]
     assert commands[-2:] == [f"rollout {RELEASE} --set serve.max_num_seqs=3", f"rollback {RELEASE}"]
+
+
+def test_a_run_that_was_killed_is_taken_up_and_gated(serving: Lab) -> None:
+    def results(host: str) -> list[str]:
+        history = serving.flagprov("history", serving.inventory, "--output", "json").json["deployments"]
+        return [entry["result"] for entry in history if entry["host"] == host]
+
+    words = (*ROLLOUT, "--soak", "20", "--set", "serve.max_num_seqs=5")
+    argv = [sys.executable, "-m", "flagprov", "rollout", str(serving.inventory), RELEASE, *words]
+    quiet: Any = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(argv, cwd=ROOT, **quiet) as controller:
+        serving.until(lambda: results("lab1")[-1] == "pending", 120, "lab1 is being changed")
+        controller.kill()
+    result = serving.flagprov("rollout", serving.inventory, "--resume", "--yes", "--output", "json")
+    assert result.code == 0, result
+    assert [setting(serving, host) for host in serving.hosts] == ["5", "5"]
+    assert [results(host)[-1] for host in serving.hosts] == ["done", "done"]
+    assert serving.flagprov("diff", serving.inventory).code == 0
+    assert serving.flagprov("rollout", serving.inventory, "--resume", "--yes").code == 2
+    assert serving.flagprov("rollback", serving.inventory, RELEASE, *ROLLOUT).code == 0
+    assert [setting(serving, host) for host in serving.hosts] == ["4", "4"]
 
 
 @pytest.mark.parametrize(
