@@ -168,7 +168,7 @@ def _draw(job: Job, connections: Connections, gateways: Gateways, verb: str, opt
     told = (*told, *_unheeded(job, placement, surveys))
     notes = (*told, *provisioned, *examination.notes())
     drawn = build(verb, job.release.name, placement, plans, gone, notes, arranged.groups)
-    drawn = gateways.planned(drawn, job, placement, arranged.gated)
+    drawn = gateways.planned(drawn, job, placement, arranged.interrupts)
     return Picture(drawn, placement, surveys, looks, arranged.gated, arranged.budget)
 
 

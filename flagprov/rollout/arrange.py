@@ -21,6 +21,7 @@ INTERRUPTING = ("restart", "new container")
 class Arrangement:
     groups: tuple[tuple[Replica, ...], ...] = ()  # empty: one batch of everything
     gated: bool = False
+    interrupts: bool = False  # something that serves
     notes: tuple[str, ...] = ()
     budget: Budget | None = None  # as it is before the first batch
 
@@ -45,7 +46,7 @@ def arrange(
     ]
     to_be_gated = [r for r in placement.replicas if any(_unproved(h, surveys).get(r.name) for h in r.hosts)]
     if not (interrupted or to_be_gated) or options.at_once:
-        return Arrangement()
+        return Arrangement(interrupts=bool(interrupted))
     together = units(
         [replica for replica in placement.replicas if all(host in plans for host in replica.hosts)]
     )
@@ -63,6 +64,7 @@ def arrange(
     return Arrangement(
         first + batches(moving, options.batches, budget, canary=options.canary),
         gated=True,
+        interrupts=True,
         notes=tuple(f"{in_words(_names(unit))} share hosts and move as one" for unit in serving if unit[1:]),
         budget=budget,
     )
@@ -103,7 +105,7 @@ def _alone(unit: Sequence[Replica], options: Options) -> Arrangement:
     what = "is the only replica: it is away meanwhile"
     if len(unit) > 1:
         what = "share hosts and are all there is: they are away meanwhile"
-    return Arrangement((tuple(unit),), True, (f"{named} {what}",))
+    return Arrangement((tuple(unit),), True, True, (f"{named} {what}",))
 
 
 def _names(unit: Sequence[Replica]) -> list[str]:

@@ -88,7 +88,8 @@ class Rolling:
                 return brought
             if gated:
                 self._settle(moving, batch)
-            broken |= self._halt(partners(batch, broken), batch)
+            touched = {name: error for name, error in broken.items() if name not in changed.untouched}
+            broken |= self._halt(partners(batch, touched), batch)
             brought.update({name: _failure(error) for name, error in broken.items()})
             if gated and self.options.pause_s and number < len(plan.batches):
                 self.sleep(self.options.pause_s)
@@ -146,12 +147,14 @@ class Rolling:
 
     def _change(self, moving: Sequence[Host], batch: Batch) -> Changed:
         """Without gates: nothing that serves is interrupted, or all of it may be."""
-        self._drain(moving, batch)
-        broken = dict(self.prepare([host.name for host in moving]))
-        self._return_others([host for host in moving if provisions(batch, host.name)])
+        kept = self._drain(moving, batch)
+        going = [host for host in moving if host.name not in kept]
+        broken = dict(self.prepare([host.name for host in going]))
+        self._return_others([host for host in going if provisions(batch, host.name)])
         out = {**broken, **partners(batch, broken)}
-        fine = [host for host in moving if host.name not in out]
-        return Changed({**broken, **self.connections.each(fine, lambda session: self.bring(session, {}))})
+        fine = [host for host in going if host.name not in out]
+        results = self.connections.each(fine, lambda session: self.bring(session, {}))
+        return Changed({**kept, **broken, **results}, frozenset(kept))
 
     def _change_gated(self, moving: Sequence[Host], batch: Batch) -> Changed:
         """Measured, drained, changed, and judged; who goes away meanwhile is waited for."""

@@ -61,6 +61,12 @@ def test_what_a_killed_run_left_is_gated_though_nothing_differs() -> None:
     assert unproved(HostPlan("a", (), "d"), Placement((replica,)), None).steps == ()
 
 
+def test_all_at_once_interrupts_and_says_so() -> None:
+    found = arranged({"a": "rr", "b": "r"}, Options(at_once=True))
+    assert (found.groups, found.gated, found.interrupts) == ((), False, True)
+    assert not arranged({"a": "nn"}, Options(at_once=True)).interrupts
+
+
 def names(found: Arrangement) -> list[list[str]]:
     return [[replica.name for replica in group] for group in found.groups]
 

@@ -121,7 +121,11 @@ class Story:
         self.told.append(f"admit {','.join(probe['replica'] for probe in probes)}")
 
     def roll(
-        self, cost: str = "new container", budget: Budget | None = None, **options: Any
+        self,
+        cost: str = "new container",
+        budget: Budget | None = None,
+        gated: bool = True,
+        **options: Any,
     ) -> dict[str, Brought]:
         """With a budget one replica a batch, else all in one."""
         parts, surveys = [], {}
@@ -140,7 +144,7 @@ class Story:
             gateways=cast(Any, self), sleep=lambda seconds: None, budget=budget,
         )  # fmt: skip
         batches = [Batch((part,)) for part in parts] if budget else [Batch(tuple(parts))]
-        return rolling.roll(Plan("rollout", "r", tuple(batches)), {}, gated=True)
+        return rolling.roll(Plan("rollout", "r", tuple(batches)), {}, gated)
 
 
 def test_drained_changed_let_in_and_only_then_done() -> None:
@@ -188,9 +192,10 @@ def test_what_serves_without_a_history_is_not_stopped_for_another_ones_fault() -
     assert not {"stop r-2", "restore h2"} & set(story.told)
 
 
-def test_a_gateway_that_cannot_drain_stops_it_before_anything_is_lost() -> None:
+@pytest.mark.parametrize("gated", [True, False])
+def test_a_gateway_that_cannot_drain_stops_it_before_anything_is_lost(gated: bool) -> None:
     story = Story(hosts=2, unkind=["drain"])
-    found = story.roll()
+    found = story.roll(gated=gated)
     assert {host.outcome.state for host in found.values()} == {"failed"}
     assert "gw: HAProxy does not answer" in found["h1"].outcome.message
     assert "put back" not in found["h1"].outcome.message
