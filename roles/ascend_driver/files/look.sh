@@ -29,8 +29,6 @@ for manager in apt-get dnf none; do
     command -v $manager >/dev/null && break
 done
 echo "package_manager: ${manager%-get}"
-# The apt module brings its own Python library when it needs it, but not in check mode.
-[ "$manager" != apt-get ] || [ -d /usr/lib/python3/dist-packages/apt ] && echo "predictable: true" || echo "predictable: false"
 # Firmware is not a guest's to install, and a container has no kernel of its own to compile for.
 container=$(systemd-detect-virt --container --quiet 2>/dev/null && echo true || echo false)
 echo "container: $container"
