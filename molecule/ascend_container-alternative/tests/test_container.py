@@ -46,7 +46,8 @@ def test_a_container_without_privileges_can_open_its_devices(host: Any) -> None:
     """The nodes are not root's."""
     capabilities = yaml.safe_load(CHIP.read_text())["least"]["cap_add"]
     granted = " ".join(f"--cap-add {name}" for name in capabilities)
-    run = f"docker run --rm --cap-drop ALL %s {granted} --security-opt no-new-privileges tiny sh -c ': </dev/davinci6'"
+    rights = f"--cap-drop ALL {granted} --security-opt no-new-privileges"
+    run = f"docker run --rm %s {rights} tiny sh -c ': </dev/davinci6'"
     by_mounts = host.run(run % "--device /dev/davinci6")
     assert by_mounts.rc == 0, by_mounts.stderr
     by_runtime = host.run(run % "--runtime ascend --env ASCEND_VISIBLE_DEVICES=6")
