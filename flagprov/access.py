@@ -15,8 +15,8 @@ def fit_chip(chip: Chip, host: Host) -> Chip:
     """The chip's mounts and scripts as this host wants them."""
     changes: dict[str, object] = {}
     mounts = chip.mounts
-    if by_runtime(chip, host):
-        mounts = tuple(mount for mount in mounts if mount.several_nodes)
+    if chip.runtime and by_runtime(chip, host):
+        mounts = chip.runtime.mounts
     if chip.host_sdk and host.cann == "host":
         path = (host.cann_path or chip.host_sdk.path).rstrip("/")
         parts = [posixpath.normpath(posixpath.join(path, part)) for part in (".", *chip.host_sdk.beside)]

@@ -167,7 +167,8 @@ class Examination:
         if asked["use"] and tool == "npu-smi":
             mounts = [[m.source, m.target] for m in chip.mounts if not m.several_nodes]
             asked["npu"] = {
-                **asked["image"], "nodes": chip.device_nodes, "mounts": mounts, "source": chip.source
+                **asked["image"], "nodes": chip.device_nodes, "mounts": mounts, "source": chip.source,
+                **serving.variant.container.model_dump(include={"cap_drop", "cap_add", "security_opt"}),
             }  # fmt: skip
         return asked
 

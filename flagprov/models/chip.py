@@ -68,6 +68,7 @@ class Runtime(Strict):
 
     name: str  # in daemon.json
     devices: EnvName  # variable that it reads: numbers of the device nodes
+    mounts: tuple[ChipMount, ...] = ()  # what it does not bring, in place of the chip's
 
 
 class HostSdk(Strict):

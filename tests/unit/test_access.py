@@ -128,10 +128,24 @@ def test_the_runtime_brings_devices_and_driver() -> None:
     assert body["HostConfig"]["Runtime"] == "ascend"
     assert environment(made)["ASCEND_VISIBLE_DEVICES"] == "6,7"
     there = targets(made)
-    assert not [path for path in there if "npu-smi" in path or "dcmi" in path or "Ascend" in path]
+    brought = ("/usr/local/Ascend/driver", "/usr/local/Ascend/driver/lib64", "/usr/local/dcmi")
+    assert not {*brought, "/usr/local/bin/npu-smi"} & set(there)
+    assert {
+        "/usr/local/Ascend/driver/version.info",
+        "/usr/local/Ascend/driver/tools",
+        "/usr/local/sbin/npu-smi",
+        "/etc/ascend_install.info",
+    } <= set(there)
     # A directory that the card mounts for a file of the driver would hide what the runtime puts there.
     assert "/usr/local/sbin" not in there
     assert {"/data", "/etc/localtime"} <= set(there)
+
+
+def test_the_runtime_does_not_bring_addresses_of_npu_ports() -> None:
+    nodes = (Node("h1", "192.0.2.1", "eth0"), Node("h2", "192.0.2.2", "eth0"))
+    made = serving(nodes=nodes, ascend_access="runtime")
+    assert "/etc/hccn.conf" in targets(made)
+    assert "/etc/hccn.conf" not in targets(serving(ascend_access="runtime"))
 
 
 def test_mounts_leave_the_runtime_out() -> None:

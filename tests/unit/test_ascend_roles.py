@@ -8,6 +8,7 @@ import yaml
 
 from flagprov.apply.assets import ansible_root
 from flagprov.chips import load_chips
+from flagprov.lab.emulated import ascend
 
 CHIPS = [chip for chip in load_chips().values() if "ascend_container" in chip.roles]
 
@@ -16,9 +17,26 @@ def read(path: str) -> Any:
     return yaml.safe_load((ansible_root() / "roles" / path).read_text(encoding="utf-8"))
 
 
-def test_cann_and_driver_pairs_are_the_chips() -> None:
-    table = read("ascend_container/defaults/main.yml")["ascend_container_cann_drivers"]
-    assert [chip.health.sdk_drivers for chip in CHIPS] == [table, table]
+def test_packages_are_called_as_the_vendor_calls_them() -> None:
+    for chip, hardware in zip(CHIPS, ("910b", "A3"), strict=True):
+        prefix, version = chip.pins["ascend_driver_prefix"], chip.pins["ascend_driver_version"]
+        name = ascend.driver_name(hardware, version, "aarch64")
+        assert name == f"{prefix}-npu-driver_{version}_linux-aarch64.run"
+    assert name == "Atlas-A3-hdk-npu-driver_25.2.0_linux-aarch64.run"
+
+
+def test_a_container_without_privileges_may_open_nodes_that_are_not_roots() -> None:
+    for chip in CHIPS:
+        assert "DAC_OVERRIDE" in chip.least.cap_add
+
+
+def test_the_runtime_is_called_by_the_name_that_it_knows_its_platform_by() -> None:
+    tasks = read("ascend_container/tasks/runtime.yml")
+    run = next(task for task in tasks if task["name"] == "Run the installer")
+    assert "{{ _ascend_container_path }}" in run["ansible.builtin.command"]["argv"]
+    assert read("ascend_container/vars/main.yml")["_ascend_container_path"].endswith(
+        "/{{ _ascend_container_package }}"
+    )
 
 
 def test_the_role_looks_at_all_that_a_container_mounts() -> None:

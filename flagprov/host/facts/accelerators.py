@@ -208,7 +208,7 @@ def use(
 
 
 def _npu(indices: list[int], image: dict[str, Any]) -> list[dict[str, Any]]:
-    """In a container, without privileges: only the image has what is needed."""
+    """In a container with no more rights than the replica's: only the image has what is needed."""
     from flagprov.host import docker
 
     if not image or not indices:
@@ -235,6 +235,9 @@ def npu_command(known: str, indices: list[int], image: dict[str, Any]) -> list[s
         nodes += [node.replace("{index}", str(index)) for index in indices] if "{" in node else [node]
     argv = ["docker", "run", "--rm", "--init", "--name", PROBE, "--label", "io.flagprov.probe=1"]
     argv += ["--network", "none"]
+    for option in ("cap_drop", "cap_add", "security_opt"):
+        for value in image.get(option, ()):
+            argv += ["--" + option.replace("_", "-"), value]
     for node in nodes:
         argv += ["--device", node]
     for source, target in image["mounts"]:

@@ -3,7 +3,9 @@
 They know the options, messages and return codes of the vendor's. On a host with `/etc/flagprov-emulated` they
 bring stand-ins of npu-smi and hccn_tool, device nodes now and at each boot, and the vendor's files. Keys of
 that file: CHIP (ascend-a2, ascend-a3), DEVICES, and optionally numbers of devices as UNHEALTHY, MISSING, BUSY
-and LINKS_DOWN, and ASCEND_INSTALLER: `fails` (return code 1), `dies` (half-way), `reboot` (works after one).
+and LINKS_DOWN, and ASCEND_INSTALLER: `fails` (return code 1), `dies` (half-way),
+`reboot` (works after one; the driver's return code is 0 all the same, the firmware's 2), `reboot-2` (both 2).
+A SLOW driver does not answer yet when it is asked for the first time after a boot.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ FILES = Path(__file__).with_name("ascend")
 OLD_DRIVER, NEW_DRIVER = "25.0.rc1", "25.2.0"
 FIRMWARE = {OLD_DRIVER: "7.7.0.1.231", NEW_DRIVER: "7.7.0.6.236"}
 RUNTIME = "7.1.RC1"
-HARDWARE = ("910b", "A3")
+# How names of packages begin, by device: the vendor is not of one mind.
+PREFIXES = {"910b": "Ascend-hdk-910b", "A3": "Atlas-A3-hdk"}
 # Where the driver puts npu-smi depends on its version.
 FOLDERS = {OLD_DRIVER: "/usr/local/sbin", NEW_DRIVER: "/usr/local/bin"}
 
@@ -30,7 +33,7 @@ def build(directory: Path, arch: str | None = None) -> dict[str, str]:
     arch = arch or os.uname().machine
     directory.mkdir(parents=True, exist_ok=True)
     packages: dict[str, bytes] = {}
-    for hardware in HARDWARE:
+    for hardware in PREFIXES:
         for version, firmware in FIRMWARE.items():
             driver = driver_name(hardware, version, arch)
             packages[driver] = _package(driver, "driver", hardware, version, arch, FOLDERS[version])
@@ -46,11 +49,11 @@ def build(directory: Path, arch: str | None = None) -> dict[str, str]:
 
 def driver_name(hardware: str, version: str, arch: str) -> str:
     """As the vendor calls the package."""
-    return f"Ascend-hdk-{hardware}-npu-driver_{version}_linux-{_spelled(arch)}.run"
+    return f"{PREFIXES[hardware]}-npu-driver_{version}_linux-{_spelled(arch)}.run"
 
 
 def firmware_name(hardware: str, version: str) -> str:
-    return f"Ascend-hdk-{hardware}-npu-firmware_{version}.run"
+    return f"{PREFIXES[hardware]}-npu-firmware_{version}.run"
 
 
 def runtime_name(version: str, arch: str) -> str:
@@ -74,6 +77,7 @@ def _package(file: str, kind: str, hardware: str, version: str, arch: str, folde
             "tools/hccn_tool": (_text("hccn_tool", words), 0o755),
             "lib64/common/libc_sec.so": ("", 0o644),
             "lib64/driver/libascend_hal.so": ("", 0o644),
+            "include/dcmi_interface_api.h": (_text("dcmi_interface_api.h", words), 0o644),
             "emulated/npu-smi": (_text("npu-smi", words), 0o755),
             "emulated/load": (_text("load", words), 0o755),
         }
@@ -89,7 +93,6 @@ def _runtime(file: str) -> bytes:
     contents = {
         "ascend-docker-runtime": (_text("runtime", words), 0o755),
         "add-devices": (_text("add-devices", words), 0o644),
-        "version.info": (f"version={RUNTIME}\n", 0o644),
     }
     return _self_extracting("runtime-installer", words, contents)
 

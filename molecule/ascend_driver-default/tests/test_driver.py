@@ -15,8 +15,8 @@ def test_the_driver_is_the_pinned_one_and_answers(host: Any) -> None:
 
 def test_device_nodes(host: Any) -> None:
     for name in ("davinci0", "davinci15", "davinci_manager", "devmm_svm", "hisi_hdc"):
-        said = host.check_output("stat -c '%%F, %%G' /dev/%s", name)
-        assert said == "character special file, HwHiAiUser"
+        said = host.check_output("stat -c '%%F, %%U, %%G, %%a' /dev/%s", name)
+        assert said == "character special file, HwHiAiUser, HwHiAiUser, 660"
 
 
 def test_the_installers_were_told_what_they_have_to_know(host: Any) -> None:

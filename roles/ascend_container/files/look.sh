@@ -1,6 +1,7 @@
 # What of Ascend's software containers can use on a host, and what docker knows of it, as YAML; changes nothing.
-# Arguments: the CANN toolkit's directory, VERSION=OLDEST-DRIVER pairs, the runtime's program.
-cann=$1 pairs=$2 runtime=$3
+# Arguments: the CANN toolkit's directory, VERSION=OLDEST-DRIVER pairs, the runtime's program, its least version, the
+# lock that its installer holds.
+cann=$1 pairs=$2 runtime=$3 least=$4 lock=$5
 ascend=/usr/local/Ascend config=/etc/docker/daemon.json
 
 list() { name=$1; shift; printf '%s: [' "$name"; [ $# = 0 ] || printf "'%s'," "$@"; echo ']'; }
@@ -38,7 +39,11 @@ echo "cann_wants: '$wants'"
 [ -z "$wants" ] || ordered "$wants" "${driver:-0}" && echo "cann_fits: true" || echo "cann_fits: false"
 
 echo "program: $([ -x "$runtime" ] && echo true || echo false)"
-echo "runtime: '$(value "$(dirname "$runtime")/version.info" version)'"
+# Its installer's note: the program answers as runc does. Those from before version 5 have none.
+version=$(value "$(dirname "$runtime")/ascend_docker_runtime_install.info" version | sed 's/^[vV]//')
+echo "runtime: '$version'"
+[ -z "$least" ] || ordered "$least" "${version:-0}" && echo "runtime_good: true" || echo "runtime_good: false"
+[ -e "$lock" ] && ! flock --nonblock "$lock" true && echo "busy: true" || echo "busy: false"
 program=$(command -v dockerd)
 echo "docker: '$program'"
 active=$(systemctl is-active --quiet docker.service 2>/dev/null && echo true || echo false)

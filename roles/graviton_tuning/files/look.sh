@@ -11,8 +11,9 @@ for manager in apt-get dnf none; do
     command -v $manager >/dev/null && break
 done
 echo "package_manager: ${manager%-get}"
-# The apt module brings its own Python library when it needs it, but not in check mode.
-[ "$manager" != apt-get ] || [ -d /usr/lib/python3/dist-packages/apt ] && echo "predictable: true" || echo "predictable: false"
+# The apt module brings its own Python library and lists of packages when it needs them, but not in check mode.
+listed() { [ -d /usr/lib/python3/dist-packages/apt ] && ls /var/lib/apt/lists/*_Packages* >/dev/null 2>&1; }
+[ "$manager" != apt-get ] || listed && echo "predictable: true" || echo "predictable: false"
 
 container=$(systemd-detect-virt --container 2>/dev/null) || container=none
 echo "container: ${container:-none}"

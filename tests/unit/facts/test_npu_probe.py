@@ -71,11 +71,14 @@ def test_the_image_tries_the_devices_that_are_free(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(docker, "image_id", lambda *_: "sha256:1")
     monkeypatch.setattr(accelerators, "run", run)
-    found = accelerators.use({"npu-smi": [0, 1]}, DEVICES, image=IMAGE)
+    rights = {"cap_drop": ["ALL"], "cap_add": ["SYS_NICE", "DAC_OVERRIDE"], "security_opt": []}
+    found = accelerators.use({"npu-smi": [0, 1]}, DEVICES, image={**IMAGE, **rights})
     assert found[-1] == {"index": 0, "tried": True, "error": None, "why": "", "tool": "npu-smi"}
     (argv,) = asked
     assert argv[argv.index("--device") + 1] == "/dev/davinci0"
     assert "/dev/davinci1" not in argv
+    assert [word for word in argv if word.startswith("--cap")] == ["--cap-drop", "--cap-add", "--cap-add"]
+    assert "DAC_OVERRIDE" in argv
     assert "type=bind,source=/proc/self,target=/driver,readonly" in argv
     assert not any("/is/not/there" in word for word in argv)
     assert argv[-2:] == ["probe", "0"]
