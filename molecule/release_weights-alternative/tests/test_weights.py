@@ -15,6 +15,11 @@ def test_the_weights_are_those_of_the_web_server(host: Any) -> None:
     assert sorted(host.file("/srv/models").listdir()) == ["Fetched", "Qwen3-Tiny"]
 
 
+def test_nothing_else_was_brought(host: Any) -> None:
+    assert host.run("docker ps --all --quiet").stdout == ""
+    assert not host.file("/var/lib/flagprov/images").exists
+
+
 def test_the_jobs_order_is_not_kept(host: Any) -> None:
     (job,) = host.file("/var/lib/flagprov/jobs").listdir()
     assert not host.file(f"/var/lib/flagprov/jobs/{job}/spec.json").exists
