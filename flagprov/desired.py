@@ -90,7 +90,8 @@ def weights_resource(release: Release, host: Host, files: Sequence[tuple[str, in
     if weights.source.startswith("modelscope://"):
         model = weights.source.removeprefix("modelscope://")
         remedy = f"on this host: modelscope download --model {model} --local_dir {path}"
-    spec: dict[str, Any] = {"path": path, "remedy": remedy, "fetch": True}
+    fetch = {"source": weights.source, "revision": weights.revision}
+    spec: dict[str, Any] = {"path": path, "remedy": remedy, "fetch": fetch}
     if files:
         spec["files"] = [list(entry) for entry in files]
     return Resource("weights", path, Stage.WEIGHTS, spec)

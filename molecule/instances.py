@@ -3,6 +3,7 @@
 Each host is a bare one (its own systemd and sshd, no container engine) on a network of its own. PLATFORMS is
 molecule's list as JSON; besides its name a platform may have
     family: rhel         another family than Debian's (families.py)
+    engine: true         with a container engine, as the lab's hosts have it
     rpms: [firewalld]    what that family's repository offers, as NAME or NAME=DEBIAN_PACKAGE
     arch: arm64          another processor, under qemu
     chip: graviton4      what the machine shows of itself is that of a host of this chip
@@ -66,7 +67,7 @@ def _start(platform: dict[str, Any], layout: Layout) -> str:
     if arch == "arm64":
         arm64.enable()
     files_written.ensure_client_key(layout)
-    image = hosts.ensure_image(lab, bare=True, on_progress=_say, arch=arch)
+    image = hosts.ensure_image(lab, bare=not platform.get("engine"), on_progress=_say, arch=arch)
     if "family" in platform:
         image = families.ensure_image(lab, image, platform["family"], platform.get("rpms", ()))
     subnet = network.ensure_network(layout)

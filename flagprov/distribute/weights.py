@@ -84,8 +84,8 @@ class Weights:
     def _fetch_there(self, host: Host, origin: Mapping[str, Any]) -> tuple[There, Content]:
         weights = self.job.release.weights
         path = weights_path(self.job.release, host)
-        spec = {"source": weights.source, "revision": weights.revision, "path": path}
-        request = {"op": "fetch", "spec": {**spec, "environment": _environment()}, "lease": self.lease}
+        spec = {"source": weights.source, "revision": weights.revision, "path": path, "files": self.job.files}
+        request = {"op": "fetch", "spec": {**spec, "environment": hub_environment()}, "lease": self.lease}
 
         def said(message: Mapping[str, Any]) -> None:
             event = {**message, "stage": "weights", "step": f"fetch {weights.source}"}
@@ -130,7 +130,7 @@ class Weights:
         return Here(supply.cache), content_of(locked or fetched, origin)
 
 
-def _environment() -> dict[str, str]:
+def hub_environment() -> dict[str, str]:
     """What a hub's client needs to know of this controller's environment."""
     hubs = ("MODELSCOPE_ENDPOINT", "MODELSCOPE_API_TOKEN", "HF_ENDPOINT", "HF_TOKEN")
     proxies = ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "https_proxy", "http_proxy", "no_proxy")

@@ -282,7 +282,7 @@ def fetch(spec: dict[str, Any]) -> dict[str, Any]:
             remedy = "free space there, or name another host"
             raise FetchError("%d MiB are needed, %s has %d" % (total >> 20, folder, free >> 20))
         answer = ask(python, dict(request, op="get"), environment, report)
-        return {"revision": answer["revision"], "files": _put(folder, target, answer["files"])}
+        return {"revision": answer["revision"], "files": _put(spec, folder, target, answer["files"])}
     except FetchError as error:
         raise Blocked("weights", "%s: %s" % (spec["source"], error), remedy) from None
 
@@ -292,24 +292,26 @@ def _free(folder: str) -> int:
     return status.f_bavail * status.f_frsize
 
 
-def _put(folder: str, target: str, files: list[list[Any]]) -> list[list[Any]]:
+def _put(spec: dict[str, Any], folder: str, target: str, files: list[list[Any]]) -> list[list[Any]]:
     from flagprov.host.transfer import manifest
 
+    locked = {path: digest for path, _, digest in spec.get("files") or ()}
     sums = {}
     for path, size, digest in files:
         place = os.path.join(folder, path)
         if not os.path.isfile(place) or os.path.getsize(place) != size:
             raise FetchError("%s is not whole" % path)
         sums[path] = _digest(place)
-        if digest and digest != sums[path]:
-            os.unlink(place)
-            raise FetchError("%s: its sha256 is not the hub's; it was removed" % path)
+        for wanted, whose in ((digest, "the hub's"), (locked.get(path), "the locked one")):
+            if wanted and wanted != sums[path]:
+                os.unlink(place)
+                raise FetchError("%s: its sha256 is not %s; it was removed" % (path, whose))
     os.makedirs(target, exist_ok=True)
     for path, _, _ in files:
         os.makedirs(os.path.dirname(os.path.join(target, path)), exist_ok=True)
         os.rename(os.path.join(folder, path), os.path.join(target, path))
     shutil.rmtree(folder, ignore_errors=True)
-    manifest.write(target, sums, {})
+    manifest.write(target, sums, {"source": spec["source"], "revision": spec.get("revision")})
     return [[path, size, sums[path]] for path, size, _ in files]
 
 

@@ -33,10 +33,16 @@ class Refused(Exception):
     """The program's own words about why it cannot."""
 
     def __init__(self, error: dict[str, Any]) -> None:
+        self._error = error
         step = f"{error['step']}: " if error.get("step") else ""
         remedy = f"\nremedy: {error['remedy']}" if error.get("remedy") else ""
         log = f"\nlog:\n{error['log']}" if error.get("log") else ""
         super().__init__(f"{step}{error['message']}{remedy}{log}")
+
+    def otherwise(self, remedy: str) -> Refused:
+        """With one more way out."""
+        first = self._error.get("remedy")
+        return Refused(dict(self._error, remedy=f"{first}, or {remedy}" if first else remedy))
 
 
 class Missing(Exception):

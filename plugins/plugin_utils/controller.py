@@ -7,9 +7,10 @@ import hashlib
 import importlib.util
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ansible import constants
 from ansible.errors import AnsibleError
@@ -32,12 +33,7 @@ def flagprov_package() -> Path:
 
 def once(name: str, key: Any, compute: Callable[[], Any]) -> Any:
     """The JSON that `compute` returns, computed by one of this run's processes for all of them."""
-    text = json.dumps(key, sort_keys=True, default=str)
-    folder = Path(constants.DEFAULT_LOCAL_TMP)  # private to this run, and removed at its end
-    file = folder / f"flagprov-{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
-    with file.open("a+", encoding="utf-8") as stream:
-        file.chmod(0o600)
-        fcntl.flock(stream, fcntl.LOCK_EX)
+    with in_turn(name, key) as stream:
         stream.seek(0)
         kept = stream.read()
         if kept:
@@ -45,6 +41,18 @@ def once(name: str, key: Any, compute: Callable[[], Any]) -> Any:
         value = compute()
         stream.write(json.dumps(value))
         return value
+
+
+@contextmanager
+def in_turn(name: str, key: Any) -> Iterator[IO[str]]:
+    """One of this run's processes after the other; they share the file."""
+    text = json.dumps(key, sort_keys=True, default=str)
+    folder = Path(constants.DEFAULT_LOCAL_TMP)  # private to this run, and removed at its end
+    file = folder / f"flagprov-{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+    with file.open("a+", encoding="utf-8") as stream:
+        file.chmod(0o600)
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield stream
 
 
 def inventory_of(variables: Mapping[str, Any]) -> Path:

@@ -22,16 +22,18 @@ class ProgramAction(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
-        variables = task_vars or {}
+        return result | self._answer(task_vars or {})
+
+    def _answer(self, variables: dict[str, Any], **more: Any) -> dict[str, Any]:
         python = str(variables.get("ansible_python_interpreter") or "")
         python = python if python.startswith("/") else ""
-        answer = self._ask(variables, {"start": self._program(python)["run"]})
+        answer = self._ask(variables, more | {"start": self._program(python)["run"]})
         if answer.pop("program_missing", False):
-            answer = self._ask(variables, self._with_program(python))
+            answer = self._ask(variables, more | self._with_program(python))
         answer.pop("invocation", None)  # the whole desired state, and perhaps the program
         if isinstance(answer.get("answer"), dict):
             answer["answer"]["answered"] = time.time()  # the host's clock is compared with ours
-        return result | answer
+        return answer
 
     def _ask(self, variables: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
         arguments = self._task.args | {"archive": None, "forget": None} | more

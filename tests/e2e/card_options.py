@@ -1,7 +1,8 @@
 """What a card's `docker run` asks for and what a container has, in one form, so that the two can be compared.
 
 Keys are those of a flat mapping: `privileged`, `network`, `ulimit.memlock`, `mount./nfs`, `device./dev/x`,
-`env.NAME`, `serve.port`, ...; values are text as a card writes them, sizes in bytes.
+`cap_add.SYS_PTRACE`, `env.NAME`, `serve.port`, ...; values are text as a card writes them, sizes in bytes.
+What docker does where nothing is asked for has no key.
 """
 
 from __future__ import annotations
@@ -23,12 +24,33 @@ def of_command(line: str, env: Mapping[str, str], serve: Mapping[str, Any]) -> O
     parser = argparse.ArgumentParser(
         prog="docker run", allow_abbrev=False, add_help=False, exit_on_error=False
     )
-    for name in ("--rm", "--init", "--detach", "-itd"):
+    for name in ("--rm", "--init", "--detach", "-itd", "--read-only"):
         parser.add_argument(name, action="store_true")
     parser.add_argument("--privileged", nargs="?", const="true")
-    for name in ("--name", "--net", "--ipc", "--uts", "--shm-size", "--gpus", "-u", "-w"):
+    for name in (
+        "--name",
+        "--net",
+        "--ipc",
+        "--uts",
+        "--pid",
+        "--shm-size",
+        "--gpus",
+        "--runtime",
+        "--restart",
+    ):
         parser.add_argument(name)
-    for name in ("--security-opt", "--ulimit", "--device", "-v", "-e"):
+    for name in ("--stop-timeout", "-u", "-w"):
+        parser.add_argument(name)
+    for name in (
+        "--security-opt",
+        "--cap-add",
+        "--cap-drop",
+        "--group-add",
+        "--ulimit",
+        "--device",
+        "-v",
+        "-e",
+    ):
         parser.add_argument(name, action="append", default=[])
     parser.add_argument("image")
     parser.add_argument("command", nargs="+")
@@ -37,11 +59,17 @@ def of_command(line: str, env: Mapping[str, str], serve: Mapping[str, Any]) -> O
     found = {
         "rm": given.rm and "true",
         "init": given.init and "true",
+        "terminal": given.itd and "true",
         "name": given.name,
         "privileged": given.privileged,
         "network": given.net,
         "ipc": given.ipc,
         "uts": given.uts,
+        "pid": given.pid,
+        "runtime": given.runtime,
+        "restart": given.restart,
+        "stop_timeout": given.stop_timeout,
+        "read_only": given.read_only and "true",
         "user": given.u,
         "workdir": given.w,
         "shm_size": given.shm_size and str(size(given.shm_size)),
@@ -49,9 +77,12 @@ def of_command(line: str, env: Mapping[str, str], serve: Mapping[str, Any]) -> O
         "image": given.image,
         "command": shlex.join(given.command),
         **{f"security_opt.{text}": text for text in given.security_opt},
+        **{f"cap_add.{text}": text for text in given.cap_add},
+        **{f"cap_drop.{text}": text for text in given.cap_drop},
+        **{f"group_add.{text}": text for text in given.group_add},
         **dict(_limit(text) for text in given.ulimit),
         **{f"device.{text}": text for text in given.device},
-        **{f"mount.{target}": source for source, _, target in (text.partition(":") for text in given.v)},
+        **dict(_volume(text) for text in given.v),
         **{f"env.{name}": value for name, _, value in (text.partition("=") for text in given.e)},
         **{f"env.{name}": value for name, value in env.items()},
         **{f"serve.{name}": _written(value) for name, value in serve.items()},
@@ -67,18 +98,27 @@ def of_container(inspected: Mapping[str, Any], image_env: Iterable[str], engine:
     found = {
         "rm": host["AutoRemove"] and "true",
         "init": host["Init"] and "true",
+        "terminal": config["Tty"] and config["OpenStdin"] and "true",
         "name": inspected["Name"].lstrip("/"),
         "privileged": host["Privileged"] and "true",
         "network": host["NetworkMode"],
         "ipc": host["IpcMode"] if host["IpcMode"] != "private" else "",
         "uts": host["UTSMode"],
+        "pid": host["PidMode"],
+        "runtime": host["Runtime"] if host["Runtime"] != "runc" else "",
+        "restart": host["RestartPolicy"]["Name"] if host["RestartPolicy"]["Name"] != "no" else "",
+        "stop_timeout": str(config.get("StopTimeout") or ""),
+        "read_only": host["ReadonlyRootfs"] and "true",
         "user": config["User"],
         "workdir": config["WorkingDir"],
         "shm_size": str(host["ShmSize"]),
         "gpus": ",".join(index for request in requests for index in request["DeviceIDs"]),
         "image": config["Labels"]["io.flagprov.image"],
         "command": shlex.join([*(config["Entrypoint"] or ()), *(config["Cmd"] or ())]),
-        **{f"security_opt.{text}": text for text in host["SecurityOpt"] or () if text != "label=disable"},
+        **{f"security_opt.{text}": text for text in host["SecurityOpt"] or ()},
+        **{f"cap_add.{text}": text for text in host["CapAdd"] or ()},
+        **{f"cap_drop.{text}": text for text in host["CapDrop"] or ()},
+        **{f"group_add.{text}": text for text in host["GroupAdd"] or ()},
         **{
             f"ulimit.{each['Name']}": str(each["Soft"])
             if each["Soft"] == each["Hard"]
@@ -86,7 +126,7 @@ def of_container(inspected: Mapping[str, Any], image_env: Iterable[str], engine:
             for each in host["Ulimits"] or ()
         },
         **{f"device.{each['PathOnHost']}": each["PathInContainer"] for each in host["Devices"] or ()},
-        **{f"mount.{each['Destination']}": each["Source"] for each in inspected["Mounts"]},
+        **dict(_mount(each["Destination"], each["Source"], each["RW"]) for each in inspected["Mounts"]),
         **{f"env.{name}": value for name, _, value in (entry.partition("=") for entry in own)},
         **{f"serve.{name}": value for name, value in of_engine(engine).items()},
     }
@@ -147,6 +187,15 @@ def _limit(text: str) -> tuple[str, str]:
     name, _, value = text.partition("=")
     soft, _, hard = value.partition(":")
     return f"ulimit.{name}", soft if soft == hard else value
+
+
+def _volume(text: str) -> tuple[str, str]:
+    source, target, *mode = text.split(":")
+    return _mount(target, source, "ro" not in mode)
+
+
+def _mount(target: str, source: str, writable: bool) -> tuple[str, str]:
+    return f"mount.{target}", source if writable else f"{source}:ro"
 
 
 def _written(value: Any) -> str:

@@ -18,6 +18,7 @@ import yaml
 
 from .card_options import differences, of_command, of_container, unexplained
 from .conftest import ROOT, Lab, Result
+from .playbooks import changes, playbook
 
 pytestmark = pytest.mark.lab
 CASES = ROOT / "tests" / "cases" / "cards"
@@ -121,6 +122,18 @@ def test_nothing_is_left_to_do(chips: Chips, group: str) -> None:
     assert {host["state"] for host in again.json["hosts"]} == {"unchanged"}, again
     states = chips.run("status", group).json["replicas"]
     assert {replica["state"] for replica in states} == {"ready"}, states
+    checked = playbook(chips.inventory(group), "deploy", "-e", f"release={release}", "--check", "--diff")
+    assert set(changes(checked).values()) == {0}, checked
+
+
+def test_plain_ansible_ends_where_flagprov_ends(chips: Chips) -> None:
+    chips.prepare("ascend")
+    inventory, release = chips.inventory("ascend"), RELEASES["ascend"]
+    done = playbook(inventory, "deploy", "-e", f"release={release}")
+    chips.serving["ascend"] = release
+    assert min(changes(done).values()) > 0, done
+    assert chips.lab.flagprov("plan", inventory, release).code == 0
+    assert {each["state"] for each in chips.run("status", "ascend").json["replicas"]} == {"ready"}
 
 
 # --- hosts that are wrong ---
@@ -246,9 +259,11 @@ def test_a_dead_npu_and_a_missing_zone_file_are_gone_around(chips: Chips) -> Non
 
 def test_a_second_release_needs_free_devices_and_a_port_of_its_own(chips: Chips) -> None:
     chips.deploy("h100", "robobrain2-7b-fp8")
-    refused(chips.run("deploy", "h100", "qwq-32b", "--yes"), "8")
+    held = "8 devices are needed, 4 of 8 are free; held by robobrain2-7b-fp8-0"
+    refused(chips.run("deploy", "h100", "qwq-32b", "--yes"), held)
+    taken = "port 9010 belongs to replica robobrain2-7b-fp8-0"
     four = ("--set", "devices=4", "--set", "serve.tensor_parallel_size=4")
-    refused(chips.run("deploy", "h100", "qwen2.5-vl-32b", "--yes", *four, "--set", "port=9010"), "9010")
+    refused(chips.run("deploy", "h100", "qwen2.5-vl-32b", "--yes", *four, "--set", "port=9010"), taken)
 
 
 # --- all chips at once ---

@@ -162,3 +162,11 @@ def test_a_host_that_fetches_something_wrong_says_which_file(hub: Hub, tmp_path:
     with pytest.raises(Blocked, match="model-1"):
         on_host.fetch({"source": f"{hub.address}/plain", "path": str(tmp_path / "model")})
     assert not (tmp_path / "model").exists()
+
+
+def test_a_host_takes_no_other_file_than_the_locked_one(hub: Hub, tmp_path: Path) -> None:
+    locked = [["model-1.safetensors", len(FILES["model-1.safetensors"]), "0" * 64]]
+    spec = {"source": f"{hub.address}/plain", "path": str(tmp_path / "model"), "files": locked}
+    with pytest.raises(Blocked, match=r"model-1\.safetensors: its sha256 is not the locked one"):
+        on_host.fetch(spec)
+    assert not (tmp_path / "model").exists()

@@ -37,6 +37,12 @@ def test_what_was_deployed_is_on_record(host: Any) -> None:
     assert deployment["command"] == "deploy qwen3-tiny-standin"
 
 
+def test_the_roles_before_have_done_their_part(host: Any) -> None:
+    assert len(host.file("/var/lib/flagprov/images").listdir()) == 1
+    assert len(host.file("/var/lib/flagprov/configs").listdir()) == 1
+    assert host.run("cd /srv/models/Qwen3-Tiny && sha256sum --check --quiet /srv/web/SHA256SUMS").rc == 0
+
+
 def test_no_secret_of_the_run_is_in_the_hosts_log(host: Any) -> None:
     logged = host.run("journalctl --no-pager --identifier ansible-flagprov.flagprov.converge")
     assert "VLLM_CPU_KVCACHE_SPACE" not in logged.stdout
