@@ -20,7 +20,7 @@ from flagprov.observe import look, survey
 from flagprov.plan import build, host_plan
 from flagprov.preparation import Request, hosts_of
 from flagprov.scope import Scope, left_out, scope_of
-from flagprov.transport import Connections, Session
+from flagprov.transport import KEPT, Connections, Session
 from flagprov.verify.status import merge
 
 Resources = Callable[[Session], tuple[Resource, ...]]
@@ -39,7 +39,7 @@ def status(request: Request) -> Outcome:
     begun = time.monotonic()
     scope = scope_of(request)
     with Connections(scope.fleet) as connections, Gateways(scope.fleet) as gateways:
-        answers = connections.each(
+        answers = connections.once(
             scope.fleet.hosts, lambda session: session.ask({"op": "status"})["replicas"]
         )
         before = gateways.status()
@@ -68,7 +68,7 @@ def logs(request: Request, target: str, follow: bool = False, lines: int = 100) 
 def _find(fleet: Fleet, connections: Connections, target: str) -> tuple[Host, str]:
     candidates = hosts_of(fleet, [target]) or list(fleet.hosts)
     found: list[tuple[Host, str]] = []
-    for name, seen in connections.each(candidates, survey).items():
+    for name, seen in connections.each(candidates, survey, keep=KEPT).items():
         if isinstance(seen, HostError):
             if name == target:
                 raise seen
@@ -174,7 +174,7 @@ def change(
         return look(session, wanted[session.host.name])
 
     with Connections(scope.fleet) as connections, Gateways(scope.fleet) as gateways:
-        looks = connections.each(scope.fleet.hosts, look_at)
+        looks = connections.each(scope.fleet.hosts, look_at, keep=KEPT)
         gone = [left_out(error) for error in looks.values() if isinstance(error, HostError)]
         plans = {n: host_plan(n, seen, None, "") for n, seen in looks.items() if isinstance(seen, Look)}
         plan = build(verb, scope.release or "", Placement(()), plans, gone, tuple(notes))

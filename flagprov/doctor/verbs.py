@@ -19,7 +19,7 @@ from flagprov.models.release import Release
 from flagprov.observe import survey
 from flagprov.placement import place
 from flagprov.preparation import Request, prepare
-from flagprov.transport import Connections, Session
+from flagprov.transport import KEPT, Connections, Session
 
 ACCELERATORS = ("nvidia-smi", "npu-smi")
 
@@ -50,7 +50,7 @@ def facts(request: Request) -> FleetFacts:
     fleet = load_fleet(request.inventory, request.limit)
     payloads = _payloads(fleet.hosts)
     with Connections(fleet) as connections:
-        answers = connections.each(fleet.hosts, lambda session: ask(session, payloads[session.host.name]))
+        answers = connections.once(fleet.hosts, lambda session: ask(session, payloads[session.host.name]))
     chips = load_chips()
     known = {name: found for name, found in answers.items() if isinstance(found, HostFacts)}
     fitting = {name: detected(found, chips) for name, found in known.items()}
@@ -70,7 +70,7 @@ def _for_hosts(request: Request) -> Diagnosis:
     fleet, chips = load_fleet(request.inventory, request.limit), load_chips()
     payloads = _payloads(fleet.hosts, use=True)
     with Connections(fleet) as connections:
-        answers = connections.each(fleet.hosts, lambda session: ask(session, payloads[session.host.name]))
+        answers = connections.once(fleet.hosts, lambda session: ask(session, payloads[session.host.name]))
     known = {name: found for name, found in answers.items() if isinstance(found, HostFacts)}
     findings: list[Finding] = []
     for host in fleet.hosts:
@@ -85,7 +85,7 @@ def _for_hosts(request: Request) -> Diagnosis:
 def _for_release(request: Request) -> Diagnosis:
     job = prepare(request)
     with Connections(job.fleet) as connections:
-        answers = connections.each(job.fleet.hosts, survey)
+        answers = connections.each(job.fleet.hosts, survey, keep=KEPT)
         surveys = {name: found for name, found in answers.items() if isinstance(found, Survey)}
         placement = place(job.fleet, job.release.name, job.wishes(surveys), job.reserved(surveys))
         examination = Examination(job, placement)
@@ -94,7 +94,7 @@ def _for_release(request: Request) -> Diagnosis:
         def gather(session: Session) -> None:
             examination.ask(session, surveys[session.host.name])
 
-        second = connections.each(able, gather)
+        second = connections.once(able, gather)
     findings = [finding for host in able for finding in examination.findings(host)]
     silent = (*_silent(answers), *_silent(second))
     return Diagnosis(job.release.name, tuple(findings), silent)

@@ -31,7 +31,7 @@ def verify(request: Request, *, deep: bool, on_event: OnEvent) -> Outcome:
         return list(session.ask(payload, said)["replicas"])
 
     with Connections(scope.fleet) as connections:
-        answers = connections.each(scope.fleet.hosts, ask)
+        answers = connections.once(scope.fleet.hosts, ask)
     known = {name: found for name, found in answers.items() if not isinstance(found, HostError)}
     silent = {name: error for name, error in answers.items() if isinstance(error, HostError)}
     replicas = merge(scope.fleet, known, silent, scope.site.deployed(), scope.release)
