@@ -14,8 +14,8 @@ from flagprov.models.desired import Resource, Stage
 from flagprov.models.observed import Problem, Survey
 from flagprov.models.outcome import Outcome
 from flagprov.models.plan import Plan
+from flagprov.models.request import Request
 from flagprov.observe import survey
-from flagprov.preparation import Request
 from flagprov.scope import Scope, scope_of
 from flagprov.serving import STATE
 from flagprov.transport import Session

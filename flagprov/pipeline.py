@@ -42,10 +42,10 @@ from flagprov.runner.operators import exclusions_unheeded
 from flagprov.scope import left_out
 from flagprov.serving import launch_inputs
 from flagprov.transport import Connections, Session
-from flagprov.upkeep import logs, prune, status, stop, teardown
+from flagprov.upkeep import prune, stop, teardown
 from flagprov.verify.status import completions, of_placement
 
-__all__ = ["Request", "deploy", "logs", "plan", "prune", "status", "stop", "teardown"]
+__all__ = ["Request", "deploy", "plan", "prune", "stop", "teardown"]
 
 Approve = Callable[[Plan], bool]
 DEFAULT = Options(allow_downtime=True)

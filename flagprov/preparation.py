@@ -19,6 +19,7 @@ from flagprov.models.desired import Placement
 from flagprov.models.fleet import Fleet, Host
 from flagprov.models.observed import Survey
 from flagprov.models.release import Release, Variant
+from flagprov.models.request import Request as Request
 from flagprov.placement import Wish
 from flagprov.rollout.hooks import NO_HOOKS, Hooks, hooks_of
 from flagprov.serving import Serving, image_key
@@ -27,20 +28,6 @@ from flagprov.site import Site
 if TYPE_CHECKING:
     from flagprov.distribute.bundle import Bundle
     from flagprov.rollout.census import Census
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What a user asked for on the command line."""
-
-    inventory: Path
-    release: str | None = None
-    limit: str | None = None
-    sets: tuple[str, ...] = ()
-    force: tuple[str, ...] = ()  # checks whose failures do not leave a host out
-    allow_disruption: bool = False  # provisioning may restart docker under running containers
-    allow_reboot: bool = False  # and reboot hosts
-    reach: bool = True  # False: somebody else connects to the hosts
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,10 @@ from flagprov.models.finding import Diagnosis, Finding
 from flagprov.models.fleet import Host
 from flagprov.models.observed import Problem, Survey
 from flagprov.models.release import Release
+from flagprov.models.request import Request
 from flagprov.observe import survey
 from flagprov.placement import place
-from flagprov.preparation import Request, prepare
+from flagprov.preparation import prepare
 from flagprov.transport import KEPT, Connections, Session
 
 ACCELERATORS = ("nvidia-smi", "npu-smi")

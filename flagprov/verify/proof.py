@@ -10,7 +10,7 @@ from flagprov.apply.converge import OnEvent, failed, host_event
 from flagprov.catalog import load_release, locked_files
 from flagprov.errors import HostError, ReleaseError, UnreachableError
 from flagprov.models.outcome import HostOutcome, Outcome
-from flagprov.preparation import Request
+from flagprov.models.request import Request
 from flagprov.scope import Scope, scope_of
 from flagprov.transport import Connections, Session
 from flagprov.verify.status import completions, merge

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from flagprov import upkeep
+from flagprov import asking
 from flagprov.doctor import verbs
 from flagprov.errors import HostError
 from flagprov.models.fleet import Connection, Fleet, Host
-from flagprov.preparation import Request
+from flagprov.models.request import Request
 from flagprov.scope import Scope
 from flagprov.site import Site
 from flagprov.transport import Connections, connections, host_program
@@ -50,7 +50,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
                     world.most = max(world.most, len(world.open))
             if self.host.name == "h7":
                 raise HostError("h7", "status", "no")
-            return self.host.name if not payload else {"replicas": []}  # facts: not understood, one host's error
+            return {"replicas": []} if payload else self.host.name
 
         def close(self) -> None:
             with world.lock:
@@ -106,12 +106,12 @@ def test_who_asks_nothing_opens_nothing(world: World) -> None:
 @pytest.mark.parametrize("verb", ["status", "verify", "facts", "doctor"])
 def test_verbs_of_a_single_pass(world: World, monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
     scope = Scope(fleet(), Site(Path("/nonexistent")), None)
-    for module in (upkeep, proof):
+    for module in (asking, proof):
         monkeypatch.setattr(module, "scope_of", lambda request: scope)
     monkeypatch.setattr("flagprov.fleet.load_fleet", lambda inventory, limit: fleet())
     request = Request(Path("x.ini"))
     acts: dict[str, Callable[[], object]] = {
-        "status": lambda: upkeep.status(request),
+        "status": lambda: asking.status(request),
         "verify": lambda: proof.verify(request, deep=False, on_event=lambda event: None),
         "facts": lambda: verbs.facts(request),
         "doctor": lambda: verbs.doctor(request),
