@@ -1,4 +1,7 @@
-"""Images for hosts that do not pull them: fetched once, then from host to host, to each host's dockerd."""
+"""Images for hosts that do not pull them: fetched once, then from host to host, to each host's dockerd.
+
+What speaks to registries and spreads files is imported by who needs it: most runs lack no image.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flagprov.apply.converge import OnEvent, host_event
 from flagprov.distribute.content import Here
-from flagprov.distribute.fan_out import Target, Transfer
-from flagprov.distribute.images import ARCHITECTURES, FromRegistry
-from flagprov.distribute.layouts import ImageLayout, fetch_layout
-from flagprov.distribute.registry import Registry, split
 from flagprov.errors import FlagprovError, HostError
 from flagprov.models.event import Event
 from flagprov.models.fleet import Host
@@ -26,7 +25,10 @@ from flagprov.preparation import Job
 from flagprov.serving import STATE, site_reference
 from flagprov.transport import Connections, Session
 
-Find = Callable[[Host, str], ImageLayout]  # host and processor -> the image that it lacks
+if TYPE_CHECKING:
+    from flagprov.distribute.layouts import ImageLayout
+
+    Find = Callable[[Host, str], ImageLayout]  # host and processor -> the image that it lacks
 
 
 @dataclass(slots=True)
@@ -43,6 +45,8 @@ class Images:
 
     def bring(self, hosts: Sequence[Host], surveys: Mapping[str, Survey], find: Find) -> None:
         """Outcomes of the hosts that have got their image, failures of those that have not."""
+        from flagprov.distribute.images import ARCHITECTURES
+
         self.touched = tuple(host.name for host in hosts)
         groups: dict[str, tuple[ImageLayout, list[Host]]] = {}
         for host in hosts:
@@ -57,6 +61,8 @@ class Images:
             self._spread(layout, members)
 
     def _spread(self, layout: ImageLayout, hosts: Sequence[Host]) -> None:
+        from flagprov.distribute.fan_out import Target, Transfer
+
         path = f"{STATE}/oci/{layout.root.name}"
         reached = self.connections.each(hosts, lambda session: session.ask({"op": "reach", "path": path}))
         targets = [
@@ -155,6 +161,10 @@ class _Upstream:
             return self._found[reference, architecture]
 
     def _fetch(self, host: Host, reference: str, architecture: str, locked: Sequence[str]) -> ImageLayout:
+        from flagprov.distribute.images import FromRegistry
+        from flagprov.distribute.layouts import fetch_layout
+        from flagprov.distribute.registry import Registry, split
+
         authorities = host.variables.get("container_engine_registry_cas") or {}
         name, repository, _ = split(reference)
         authority = authorities.get(name)
