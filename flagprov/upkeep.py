@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from flagprov.apply.converge import OnEvent, converge, failed, failures
 from flagprov.apply.lease import Lease
@@ -117,7 +118,7 @@ def change(
         plan = build(verb, scope.release or "", Placement(()), plans, gone, tuple(notes))
         outcomes = failures(looks)
         run = ""
-        leaving = {step.replica for p in plans.values() for step in p.steps if step.replica and is_end(step)}
+        leaving = set(_leaving(plans, scope.site.deployed()))
         if plan.changes:
             gateways.must_answer(leaving)
             if not approve(plan):
@@ -137,6 +138,16 @@ def change(
     return Outcome(
         verb, scope.release or "", hosts, seconds=round(time.monotonic() - begun, 3), run_directory=run
     )
+
+
+def _leaving(plans: Mapping[str, HostPlan], deployed: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Replicas that end, but for those that another host took over."""
+    for name, plan in plans.items():
+        for step in plan.steps:
+            if step.replica and is_end(step):
+                known = deployed.get(step.replica)
+                if known is None or name in known["hosts"]:
+                    yield step.replica
 
 
 def is_end(step: Change) -> bool:

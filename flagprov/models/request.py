@@ -5,6 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from flagprov.models.observed import Running
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """One host in the place of another."""
+
+    old: str
+    new: str
+    replicas: tuple[Running, ...]  # all of one release, as they are to be
+
+    @property
+    def release(self) -> str:
+        return self.replicas[0].release
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -18,3 +33,4 @@ class Request:
     allow_disruption: bool = False  # provisioning may restart docker under running containers
     allow_reboot: bool = False  # and reboot hosts
     reach: bool = True  # False: somebody else connects to the hosts
+    handover: Handover | None = None
