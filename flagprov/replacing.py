@@ -55,7 +55,9 @@ def replace(
             _check_gone(retired[0])
         return True
 
-    outcome = pipeline.deploy(wanted, approve=approved, on_event=on_event, verb="replace")
+    # No batches: nothing else moves, and there is no way back to a host that is gone.
+    how = dataclasses.replace(pipeline.DEFAULT, at_once=True)
+    outcome = pipeline.deploy(wanted, approve=approved, on_event=on_event, options=how, verb="replace")
     if outcome is None:
         return None
     if outcome.succeeded and not retired:

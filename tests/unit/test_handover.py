@@ -21,6 +21,7 @@ from flagprov.models.outcome import HostOutcome, Outcome
 from flagprov.models.plan import HostPlan
 from flagprov.models.request import Request
 from flagprov.placement import place
+from flagprov.rollout.options import Options
 from flagprov.scope import Scope
 from flagprov.site import Site
 from flagprov.upkeep import _leaving
@@ -148,8 +149,11 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
         fleet = tuple(host for host in hosts if request.limit in (None, host.name))
         return Scope(Fleet(request.inventory, fleet), Site(tmp_path), request.release)
 
-    def deploy(request: Request, *, approve: Any, on_event: Any, verb: str) -> Outcome | None:
+    def deploy(
+        request: Request, *, approve: Any, on_event: Any, options: Options, verb: str
+    ) -> Outcome | None:
         world.asked = request
+        assert options.at_once
         plan: Any = SimpleNamespace(changes=3)
         if not approve(plan):
             return None
