@@ -145,12 +145,16 @@ def in_the_lab(given: argparse.Namespace, works: Sequence[str]) -> Iterator[dict
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("--hosts", type=int, default=int(os.environ.get("N", "32")))
-    parser.add_argument("--simulated", type=int, default=1000)
+    parser.add_argument(
+        "--simulated", type=int, help="hosts of the look at many: 1000, or 100 for few --hosts"
+    )
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--slow", type=int, default=1, help="repetitions of Ansible and Mitogen")
     parser.add_argument("--tools", type=lambda text: text.split(","), default=list(TOOLS))
     parser.add_argument("--work", default="")
-    return parser.parse_args()
+    given = parser.parse_args()
+    given.simulated = given.simulated or (1000 if given.hosts >= SIZES[-1] else 100)
+    return given
 
 
 def main() -> None:
