@@ -31,8 +31,10 @@ async def carry(source: asyncio.StreamReader, target: asyncio.StreamWriter, dela
     arrival = asyncio.create_task(arrive())
     data = b"x"
     while data:
-        with contextlib.suppress(ConnectionError):
+        try:
             data = await source.read(1 << 16)
+        except ConnectionError:
+            data = b""
         under_way.put_nowait((loop.time() + delay, data))
     with contextlib.suppress(OSError):
         await arrival
