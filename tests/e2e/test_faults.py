@@ -7,6 +7,7 @@ somebody else's, which nothing of ours may touch.
 from __future__ import annotations
 
 import contextlib
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -111,7 +112,8 @@ def test_a_host_is_off_and_on_again(lab: Lab, deployed: Any, host: str) -> None:
 
 
 def test_the_network_between_the_ranks_is_cut_and_mended(serving: Lab) -> None:
-    address = serving.on("lab1", "hostname -I").split()[0]
+    record = json.loads(serving.on("lab1", f"cat /var/lib/flagprov/replicas/{REPLICA}/record.json"))
+    address = record["nodes"][0]["address"]
     rules = [f"iptables -w {{}} INPUT -s {address} -j DROP", f"iptables -w {{}} OUTPUT -d {address} -j DROP"]
     change = {do: "; ".join(rule.format(do) for rule in rules) for do in ("-I", "-D")}
     fails_and_returns(
