@@ -30,6 +30,8 @@ def test_daemons_run_and_come_at_boot(host: Any) -> None:
 def test_driver_and_kernel_are_held(host: Any) -> None:
     held = host.check_output("apt-mark showhold").split()
     assert {"nvidia-headless-580-open", "nvidia-dkms-580-open", "nvidia-fabricmanager"} <= set(held)
+    kernel = host.check_output("uname -r")
+    assert {f"linux-image-{kernel}", f"linux-headers-{kernel}"} <= set(held)
     listed = host.check_output("apt-config dump Unattended-Upgrade::Package-Blacklist")
     assert "^(lib)?nvidia-" in listed and "^linux-(" in listed
 
