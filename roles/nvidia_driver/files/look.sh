@@ -96,6 +96,12 @@ else
     list held
     echo "excluded: '$(sed -n 's/^excludepkgs *= *//p' /etc/dnf/dnf.conf 2>/dev/null | tail -n 1)'"
 fi
+# Written after the initial ramdisk was.
+stale=false
+for image in "/boot/initrd.img-$next" "/boot/initramfs-$next.img"; do
+    if [ -e "$image" ] && [ /etc/modprobe.d/flagprov-nvidia.conf -nt "$image" ]; then stale=true; fi
+done
+echo "ramdisk_stale: $stale"
 flag runfile test -e /usr/bin/nvidia-uninstall
 
 flag persistence systemctl is-enabled --quiet nvidia-persistenced.service
