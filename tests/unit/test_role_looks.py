@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import pytest
 import yaml
 
@@ -54,6 +56,53 @@ def test_the_kernel_that_boots_next_and_what_brings_others_is_held(tmp_path: Pat
     seen = look("nvidia_driver", tmp_path, tools, "")
     assert seen["kernel_next"] == "5.15.0-105-generic"
     assert seen["kernel_packages"] == [name for name in INSTALLED if "-91-" not in name]
+
+
+DOCKER = """
+case $* in
+    info*) echo systemd io.containerd.runc.v2 nvidia ;;
+    ps*) echo one ;;
+    *DeviceRequests*) echo flagprov-one ;;
+    inspect*) echo flagprov-one; echo other ;;
+esac
+"""
+
+
+def test_the_toolkit_knows_which_containers_have_gpus(tmp_path: Path) -> None:
+    seen = look("nvidia_container_toolkit", tmp_path, {"systemctl": ":", "docker": DOCKER}, "", "", "")
+    assert seen["active"] and seen["answers"]
+    assert seen["runtimes"] == ["io.containerd.runc.v2", "nvidia"]
+    assert seen["running"] == ["flagprov-one", "other"]
+    assert seen["gpu_containers"] == ["flagprov-one"]
+
+
+def test_a_docker_that_does_not_answer_is_not_one_without_containers(tmp_path: Path) -> None:
+    tools = {"systemctl": ":", "docker": "exit 124"}
+    seen = look("nvidia_container_toolkit", tmp_path, tools, "", "", "")
+    assert seen["active"] and not seen["answers"]
+
+
+@pytest.mark.skipif(shutil.which("apt-get") is None, reason="asks apt-get")
+@pytest.mark.parametrize("role", ["nvidia_container_toolkit", "nvidia_driver"])
+def test_apt_takes_our_source_beside_the_vendors_own(role: str, tmp_path: Path) -> None:
+    """It refuses all of its work where one source is signed by two keys."""
+    variables = yaml.safe_load((ROLES / role / "vars/main.yml").read_text(encoding="utf-8"))
+    url = (
+        variables["_nvidia_container_toolkit_urls"]["apt"]
+        if role == "nvidia_container_toolkit"
+        else "https://developer.download.nvidia.com/compute/cuda/repos/ubuntu2204/x86_64"
+    )
+    template = jinja2.Template((ROLES / role / "templates/source.list.j2").read_text(encoding="utf-8"))
+    ours = template.render({f"_{role}_key": "x", f"_{role}_key_file": "/etc/ours.asc", f"_{role}_url": url})
+    theirs = f"deb [signed-by=/usr/share/keyrings/nvidia.gpg] {url.removesuffix(' /')} /"
+    for name, text in (("ours", ours), ("theirs", theirs)):
+        (tmp_path / f"{name}.list").write_text(f"{text}\n", encoding="utf-8")
+    options = ("-o", "Dir::Etc::SourceList=/dev/null", "-o", f"Dir::Etc::SourceParts={tmp_path}")
+    asked = subprocess.run(
+        ["apt-get", *options, "--print-uris", "update"], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (asked.returncode, asked.stderr) == (0, "")
+    assert asked.stdout.count("/InRelease'") == 2
 
 
 @pytest.mark.parametrize("file", sorted(ROLES.glob("*/files/*.sh")), ids=lambda file: f"{file.parts[-3]}")

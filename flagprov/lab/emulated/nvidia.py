@@ -55,7 +55,7 @@ def build_apt(directory: Path) -> None:
     for version in (OLD_DRIVER, NEW_DRIVER):
         packages += _branch(version, f"{_major(version)}", "1")
         packages += _branch(version, f"{_major(version)}-server", "0ubuntu0.24.04.1")
-        packages.append(_fabric_manager_deb(version))
+        packages += [_fabric_manager_deb(version), Package(f"libnvidia-nscq-{_major(version)}", version)]
     for name in ("headless-{}-open", "headless-{}", "utils-{}"):
         old, new = (name.format(f"{_major(each)}-server") for each in (TRAP, NEW_DRIVER))
         packages.append(

@@ -1,4 +1,4 @@
-"""A bare host with GPUs and NVSwitches after nvidia_driver, and after all that it must have refused."""
+"""A host with GPUs and NVSwitches after nvidia_driver, and after all that it must have refused."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ def test_one_version_everywhere(host: Any) -> None:
     versions = host.check_output("nvidia-smi --query-gpu=driver_version --format=csv,noheader").splitlines()
     assert versions == [VERSION] * 8
     assert host.check_output("nv-fabricmanager --version").endswith(VERSION)
+
+
+def test_what_was_left_of_another_branch_is_gone(host: Any) -> None:
+    assert not host.package("libnvidia-nscq-535").is_installed
 
 
 def test_the_open_module(host: Any) -> None:
