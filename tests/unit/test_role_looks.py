@@ -82,6 +82,17 @@ def test_a_docker_that_does_not_answer_is_not_one_without_containers(tmp_path: P
     assert seen["active"] and not seen["answers"]
 
 
+def test_an_engine_is_upgraded_by_the_package_that_it_came_with(tmp_path: Path) -> None:
+    tools = {
+        "apt-get": ":",
+        "dpkg-query": "echo docker-ce: $2",
+        "dockerd": "echo Docker version 19.03.15, build 99e3ed8919",
+        "systemctl": "false",
+    }
+    seen = look("container_engine", tmp_path, tools, "")
+    assert (seen["owner"], seen["version"]) == ("docker-ce", "19.03.15")
+
+
 @pytest.mark.skipif(shutil.which("apt-get") is None, reason="asks apt-get")
 @pytest.mark.parametrize("role", ["nvidia_container_toolkit", "nvidia_driver"])
 def test_apt_takes_our_source_beside_the_vendors_own(role: str, tmp_path: Path) -> None:
