@@ -1,4 +1,4 @@
-"""What roles see of a host: their look.sh with tools played by functions of the shell."""
+"""What roles see of a host: their scripts with tools played by functions of the shell."""
 
 from __future__ import annotations
 
@@ -120,3 +120,30 @@ def test_apt_takes_our_source_beside_the_vendors_own(role: str, tmp_path: Path) 
 def test_awk_has_no_variable_with_a_name_of_its_own(file: Path) -> None:
     names = re.findall(r"-v (\w+)=", file.read_text(encoding="utf-8"))
     assert not AWK_WORDS & set(names)
+
+
+APT_GET = """
+case $* in *nscq-535-*) echo "Remv libnvidia-nscq-535 [535.183.06-1]" ;; esac
+echo "Inst libnvidia-compute-580 [580.95.05-1] (580.126.20-1 NVIDIA [amd64])"
+echo "Remv nvidia-utils-535 [535.183.06-1]"
+"""
+
+
+def test_parts_that_apt_would_leave_as_they_are_leave(tmp_path: Path) -> None:
+    (tmp_path / "apt-get").write_text(f"#!/bin/sh\n{APT_GET}", encoding="utf-8")
+    (tmp_path / "apt-get").chmod(0o755)
+    script = ROLES / "nvidia_driver/files/simulate.sh"
+    strays = "libnvidia-compute-580 nvidia-utils-535 libnvidia-nscq-535"
+    ran = subprocess.run(
+        ["sh", str(script), "preferences", strays, "nvidia-headless-580-open=580.126.20-1"],
+        input="",
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+    )
+    leaves, *rest = ran.stdout.splitlines()
+    assert leaves == "Leaves libnvidia-nscq-535"
+    assert rest[0].startswith("Remv libnvidia-nscq-535")
+    assert len(rest) == 3
