@@ -108,9 +108,15 @@ def test_apt_takes_our_source_beside_the_vendors_own(role: str, tmp_path: Path) 
     theirs = f"deb [signed-by=/usr/share/keyrings/nvidia.gpg] {url.removesuffix(' /')} /"
     for name, text in (("ours", ours), ("theirs", theirs)):
         (tmp_path / f"{name}.list").write_text(f"{text}\n", encoding="utf-8")
-    options = ("-o", "Dir::Etc::SourceList=/dev/null", "-o", f"Dir::Etc::SourceParts={tmp_path}")
+    options = (
+        "-o",
+        "Dir::Etc::SourceList=/dev/null",
+        "-o",
+        f"Dir::Etc::SourceParts={tmp_path}",
+        "--print-uris",
+    )
     asked = subprocess.run(
-        ["apt-get", *options, "--print-uris", "update"], capture_output=True, text=True, check=False, timeout=60
+        ["apt-get", *options, "update"], capture_output=True, text=True, check=False, timeout=60
     )
     assert (asked.returncode, asked.stderr) == (0, "")
     assert asked.stdout.count("/InRelease'") == 2

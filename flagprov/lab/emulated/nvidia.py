@@ -48,7 +48,7 @@ def build_apt(directory: Path) -> None:
     packages = [
         Package(f"linux-image-{kernel}", "1.0", summary="The kernel"),
         *(
-            Package(f"linux-headers-{each}", "1.0", files=_headers(each), summary="Header files of the kernel")
+            Package(f"linux-headers-{each}", "1.0", files=_headers(each), summary="Headers of the kernel")
             for each in (kernel, NEXT_KERNEL)
         ),
     ]
