@@ -132,16 +132,18 @@ APT_GET = """
 case $* in *nscq-535-*) echo "Remv libnvidia-nscq-535 [535.183.06-1]" ;; esac
 echo "Inst libnvidia-compute-580 [580.95.05-1] (580.126.20-1 NVIDIA [amd64])"
 echo "Remv nvidia-utils-535 [535.183.06-1]"
+case $* in *manager-535-*) exit ;; esac
+echo "Inst nvidia-fabricmanager-535 [535.183.06-1] (535.309.01-1 NVIDIA [amd64])"
 """
 
 
-def test_parts_that_apt_would_leave_as_they_are_leave(tmp_path: Path) -> None:
+def test_parts_that_apt_would_not_bring_to_the_version_leave(tmp_path: Path) -> None:
     (tmp_path / "apt-get").write_text(f"#!/bin/sh\n{APT_GET}", encoding="utf-8")
     (tmp_path / "apt-get").chmod(0o755)
     script = ROLES / "nvidia_driver/files/simulate.sh"
-    strays = "libnvidia-compute-580 nvidia-utils-535 libnvidia-nscq-535"
+    strays = "libnvidia-compute-580 nvidia-utils-535 libnvidia-nscq-535 nvidia-fabricmanager-535"
     ran = subprocess.run(
-        ["sh", str(script), "preferences", strays, "nvidia-headless-580-open=580.126.20-1"],
+        ["sh", str(script), "preferences", "580.126.20", strays, "nvidia-headless-580-open=580.126.20-1"],
         input="",
         capture_output=True,
         text=True,
@@ -149,7 +151,7 @@ def test_parts_that_apt_would_leave_as_they_are_leave(tmp_path: Path) -> None:
         timeout=60,
         env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
     )
-    leaves, *rest = ran.stdout.splitlines()
-    assert leaves == "Leaves libnvidia-nscq-535"
-    assert rest[0].startswith("Remv libnvidia-nscq-535")
-    assert len(rest) == 3
+    said = ran.stdout.splitlines()
+    assert said[:2] == ["Leaves libnvidia-nscq-535", "Leaves nvidia-fabricmanager-535"]
+    assert said[2].startswith("Remv libnvidia-nscq-535")
+    assert len(said) == 5
