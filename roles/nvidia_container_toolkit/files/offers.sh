@@ -5,7 +5,7 @@ shift
 if [ "$manager" = apt ]; then
     for name in "$@"; do
         # A name that others only provide has versions of its own nowhere.
-        printf "'%s': [%s]\n" "$name" "$(apt-cache madison "$name" 2>/dev/null | awk -v name="$name" -v q="'" '$1 == name {printf "%s%s%s,", q, $3, q}')"
+        printf "'%s': [%s]\n" "$name" "$(apt-cache madison "$name" 2>/dev/null | awk -v name="$name" -v q="'" '$1 == name && !seen[$3]++ {printf "%s%s%s,", q, $3, q}')"
     done
 else
     for name in "$@"; do
