@@ -153,3 +153,34 @@ def test_the_firewall_closes_every_port_of_a_replica_over_several_hosts() -> Non
         options["firewall_peer_ports"]["default"]
         == read("firewall", "defaults/main.yml")["firewall_peer_ports"]
     )
+
+
+def expressions(text: str) -> list[str]:
+    """What Jinja evaluates of a text."""
+    return re.findall(r"\{[{%](.*?)[%}]\}", text, re.DOTALL)
+
+
+def evaluated(value: Any, bare: bool = False) -> Iterator[str]:
+    """All that Jinja evaluates in tasks or variables; conditions are expressions without braces."""
+    if isinstance(value, dict):
+        for key, each in value.items():
+            yield from evaluated(each, key in ("when", "changed_when", "failed_when", "until", "that"))
+    elif isinstance(value, list):
+        for each in value:
+            yield from evaluated(each, bare)
+    elif isinstance(value, str):
+        yield from [value] if bare else expressions(value)
+
+
+@pytest.mark.parametrize("role", [role for role in ROLES if not role.startswith("ascend_")])
+def test_booleans_may_come_from_an_ini_inventory_where_they_are_strings(role: str) -> None:
+    specs = read(role, "meta/argument_specs.yml")["argument_specs"]
+    options = {name: each for spec in specs.values() for name, each in spec.get("options", {}).items()}
+    booleans = [name for name, option in options.items() if option["type"] == "bool"]
+    used = list(evaluated(read(role, "vars/main.yml")))
+    used += [text for _, task in tasks_of(role) for text in evaluated(task)]
+    for template in sorted((ROOT / "roles" / role / "templates").glob("*.j2")):
+        used += expressions(template.read_text(encoding="utf-8"))
+    for name in booleans:
+        for text in used:
+            assert not re.search(rf"(?<![\w']){name}(?!\w|'|\s*\|\s*bool)", text), text

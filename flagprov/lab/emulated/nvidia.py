@@ -23,6 +23,8 @@ OLD_DRIVER, NEW_DRIVER = "535.183.06", "580.126.20"
 TRAP = "535.309.01"
 CUDA = {OLD_DRIVER: "12.2", NEW_DRIVER: "13.0"}
 TOOLKITS = ("1.17.8", "1.18.1")
+# A kernel that a host may boot next.
+NEXT_KERNEL = "99.1.0-1-flagprov"
 STATE = "/var/lib/flagprov-emulated/nvidia"
 UNIT = "flagprov-emulated-nvidia.service"
 
@@ -44,14 +46,16 @@ def build_apt(directory: Path) -> None:
     """A flat repository, as `deb [trusted=yes] file:DIRECTORY ./` wants it."""
     kernel = os.uname().release
     packages = [
-        Package(
-            f"linux-headers-{kernel}", "1.0", files=_headers(kernel), summary="Header files of the kernel"
-        )
+        Package(f"linux-image-{kernel}", "1.0", summary="The kernel"),
+        *(
+            Package(f"linux-headers-{each}", "1.0", files=_headers(each), summary="Headers of the kernel")
+            for each in (kernel, NEXT_KERNEL)
+        ),
     ]
     for version in (OLD_DRIVER, NEW_DRIVER):
         packages += _branch(version, f"{_major(version)}", "1")
         packages += _branch(version, f"{_major(version)}-server", "0ubuntu0.24.04.1")
-        packages.append(_fabric_manager_deb(version))
+        packages += [_fabric_manager_deb(version), Package(f"libnvidia-nscq-{_major(version)}", version)]
     for name in ("headless-{}-open", "headless-{}", "utils-{}"):
         old, new = (name.format(f"{_major(each)}-server") for each in (TRAP, NEW_DRIVER))
         packages.append(

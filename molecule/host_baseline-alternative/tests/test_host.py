@@ -26,6 +26,11 @@ def test_kernel_settings(host: Any) -> None:
     assert "# no.such.key" in host.file("/etc/sysctl.d/90-flagprov.conf").content_string
 
 
+def test_shared_memory_has_its_size_now_and_at_boot(host: Any) -> None:
+    assert host.check_output("df --block-size=1M --output=size /dev/shm | tail -n 1").strip() == "96"
+    assert "tmpfs /dev/shm tmpfs rw,nosuid,nodev,size=96m 0 0" in host.file("/etc/fstab").content_string
+
+
 def test_the_authority_is_trusted(host: Any) -> None:
     assert host.file("/usr/local/share/ca-certificates/flagprov-site-ca.crt").mode == 0o644
     trusted = host.file("/etc/ssl/certs/flagprov-site-ca.pem")

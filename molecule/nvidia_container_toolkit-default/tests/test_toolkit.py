@@ -24,6 +24,15 @@ def test_the_specification_is_of_the_driver_that_is_loaded(host: Any) -> None:
     assert "580" not in text
 
 
+def test_so_is_the_one_that_counts_more(host: Any) -> None:
+    assert "/lib/firmware/nvidia/535.183.06/" in host.file("/run/cdi/nvidia.yaml").content_string
+
+
+def test_what_was_stopped_for_the_driver_runs_again(host: Any) -> None:
+    for name in ("nvidia-dcgm", "nvidia-persistenced", "nvidia-fabricmanager"):
+        assert host.service(name).is_running, name
+
+
 def test_the_version_is_exact_and_held(host: Any) -> None:
     assert host.package("nvidia-container-toolkit").version == "1.18.1-1"
     assert "nvidia-container-toolkit" in host.check_output("apt-mark showhold").split()

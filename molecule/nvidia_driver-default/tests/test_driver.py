@@ -1,4 +1,4 @@
-"""A bare host with GPUs and NVSwitches after nvidia_driver, and after all that it must have refused."""
+"""A host with GPUs and NVSwitches after nvidia_driver, and after all that it must have refused."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ def test_one_version_everywhere(host: Any) -> None:
     versions = host.check_output("nvidia-smi --query-gpu=driver_version --format=csv,noheader").splitlines()
     assert versions == [VERSION] * 8
     assert host.check_output("nv-fabricmanager --version").endswith(VERSION)
+
+
+def test_what_was_left_of_another_branch_is_gone(host: Any) -> None:
+    assert not host.package("libnvidia-nscq-535").is_installed
 
 
 def test_the_open_module(host: Any) -> None:
@@ -30,6 +34,8 @@ def test_daemons_run_and_come_at_boot(host: Any) -> None:
 def test_driver_and_kernel_are_held(host: Any) -> None:
     held = host.check_output("apt-mark showhold").split()
     assert {"nvidia-headless-580-open", "nvidia-dkms-580-open", "nvidia-fabricmanager"} <= set(held)
+    kernel = host.check_output("uname -r")
+    assert {f"linux-image-{kernel}", f"linux-headers-{kernel}"} <= set(held)
     listed = host.check_output("apt-config dump Unattended-Upgrade::Package-Blacklist")
     assert "^(lib)?nvidia-" in listed and "^linux-(" in listed
 

@@ -16,8 +16,23 @@ echo "package_manager: ${manager%-get}"
 echo "distribution: '$ID'"
 echo "distribution_version: '${VERSION_ID:-}'"
 
+echo "machine: $(uname -m)"
+
 program=$(command -v dockerd)
 echo "program: '$program'"
+# The package that it came with, so that one of another origin is not put beside it.
+owner=
+if [ -n "$program" ]; then
+    for file in "$program" "$(readlink -f "$program")"; do
+        if [ "$manager" = apt-get ]; then
+            owner=$(dpkg-query --search "$file" 2>/dev/null | sed -n '1s/[:,].*//p')
+        elif [ "$manager" = dnf ]; then
+            owner=$(rpm -qf --queryformat '%{NAME}\n' "$file" 2>/dev/null) || owner=
+        fi
+        [ -z "$owner" ] || break
+    done
+fi
+echo "owner: '$owner'"
 echo "client: '$(command -v docker)'"
 case $(readlink -f "$(command -v docker || echo /)") in
     */snap | */snap/*) echo "kind: snap" ;;

@@ -33,6 +33,9 @@ done
 echo "sysctl: {$values}"
 echo "sysctl_below: $below"
 
+shm=$(df --block-size=1 --output=size /dev/shm 2>/dev/null | tail -n 1)
+echo "shm: ${shm:-0}"
+
 # The highest limits that a login can be given: pam_limits fails the login above them.
 capabilities=$(awk '/^CapEff/ {print $2}' /proc/self/status)
 if [ $((0x$(echo "$capabilities" | cut -c 9-10) & 1)) = 1 ]; then # CAP_SYS_RESOURCE is bit 24

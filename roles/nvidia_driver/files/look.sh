@@ -82,10 +82,11 @@ fi | awk -v parts="$parts" '{sub(/^[0-9]+:/, "", $2); sub(/-.*/, "", $2)} $1 ~ p
 if [ "$manager" = apt-get ]; then
     # shellcheck disable=SC2046
     list broken $(dpkg-query --show --showformat '${db:Status-Status} ${Package}\n' '*nvidia*' 2>/dev/null | awk '$1 ~ /^(half|unpacked)/ {print $2}')
+    # Those that bring new kernels (linux-image-generic-hwe-22.04), and the one that boots next.
     # shellcheck disable=SC2046
     list kernel_packages $(dpkg-query --show --showformat '${db:Status-Status} ${Package}\n' 'linux-image-*' 'linux-headers-*' \
-        'linux-modules-*' linux-generic linux-virtual linux-server 'linux-aws' 'linux-azure' 'linux-gcp' 2>/dev/null |
-        awk -v next="$next" '$1 == "installed" && ($2 !~ /[0-9]\.[0-9]/ || index($2, next)) {print $2}')
+        'linux-modules-*' 'linux-generic*' 'linux-virtual*' 'linux-server*' 'linux-aws*' 'linux-azure*' 'linux-gcp*' 2>/dev/null |
+        awk -v kernel="$next" '$1 == "installed" && ($2 !~ /[0-9]\.[0-9]+\.[0-9]/ || index($2, kernel)) {print $2}')
     # shellcheck disable=SC2046
     list held $(apt-mark showhold 2>/dev/null)
     echo "excluded: ''"
@@ -95,6 +96,12 @@ else
     list held
     echo "excluded: '$(sed -n 's/^excludepkgs *= *//p' /etc/dnf/dnf.conf 2>/dev/null | tail -n 1)'"
 fi
+# Written after the initial ramdisk was.
+stale=false
+for image in "/boot/initrd.img-$next" "/boot/initramfs-$next.img"; do
+    if [ -e "$image" ] && [ /etc/modprobe.d/flagprov-nvidia.conf -nt "$image" ]; then stale=true; fi
+done
+echo "ramdisk_stale: $stale"
 flag runfile test -e /usr/bin/nvidia-uninstall
 
 flag persistence systemctl is-enabled --quiet nvidia-persistenced.service

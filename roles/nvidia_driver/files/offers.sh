@@ -5,12 +5,12 @@ shift
 if [ "$manager" = apt ]; then
     for name in "$@"; do
         # A name that others only provide has versions of its own nowhere.
-        printf "'%s': [%s]\n" "$name" "$(apt-cache madison "$name" 2>/dev/null | awk -v name="$name" -v q="'" '$1 == name {printf "%s%s%s,", q, $3, q}')"
+        printf "'%s': [%s]\n" "$name" "$(apt-cache madison "$name" 2>/dev/null | awk -v name="$name" -v q="'" '$1 == name && !seen[$3]++ {printf "%s%s%s,", q, $3, q}')"
     done
 else
     for name in "$@"; do
         found=$(for way in "" --whatprovides; do
-            dnf -q repoquery --disableexcludes=all --showduplicates --qf '%{epoch}:%{version}-%{release}' $way "$name" || exit 1
+            dnf -q -y repoquery --disableexcludes=all --showduplicates --qf '%{epoch}:%{version}-%{release}' $way "$name" || exit 1
         done) || { echo "'$name': []"; continue; }
         printf "'%s': [%s]\n" "$name" "$(echo "$found" | sort -u | awk -v q="'" 'NF {printf "%s%s%s,", q, $1, q}')"
     done
