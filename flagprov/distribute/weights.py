@@ -12,7 +12,7 @@ from flagprov.apply.converge import OnEvent, host_event
 from flagprov.desired import weights_resource
 from flagprov.distribute.content import Content, Here, There, content_of
 from flagprov.errors import FlagprovError, HostError
-from flagprov.host.transfer.layout import listing
+from flagprov.host.transfer.layout import listing, written
 from flagprov.models.fleet import Host
 from flagprov.models.observed import Look, Problem
 from flagprov.models.outcome import HostOutcome
@@ -115,14 +115,16 @@ class Weights:
             if there.host not in holding:
                 ask = {"op": "reach", "path": there.path}
                 reached = {**reached, there.host.name: self.connections.session(there.host).ask(ask)}
-            files = locked or _known(reached, there.host).get("files")
+            known = _known(reached, there.host)
+            files = locked or known.get("files")
             if not files:
                 raise FlagprovError(f"{there.host.name}: nothing lies in {there.path}")
-            return there, content_of(files, origin)
+            return there, content_of(files, origin, known.get("written", ""))
         if supply.host is not None:
             return self._fetch_there(supply.host, origin)
         if supply.source is not None:
-            return supply.source, content_of(locked or listing(str(supply.source.path)), origin)
+            folder = str(supply.source.path)
+            return supply.source, content_of(locked or listing(folder), origin, written(folder))
         from flagprov.distribute.fetch import fetch_here
 
         assert supply.cache is not None

@@ -306,7 +306,7 @@ def _put(spec: dict[str, Any], folder: str, target: str, files: list[list[Any]])
             if wanted and wanted != sums[path]:
                 os.unlink(place)
                 raise FetchError("%s: its sha256 is not %s; it was removed" % (path, whose))
-    os.makedirs(target, exist_ok=True)
+    manifest.leave_only(target, set(sums))
     for path, _, _ in files:
         os.makedirs(os.path.dirname(os.path.join(target, path)), exist_ok=True)
         os.rename(os.path.join(folder, path), os.path.join(target, path))

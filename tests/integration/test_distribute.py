@@ -85,6 +85,43 @@ def test_a_killed_host_takes_up_where_it_was(hosts: Hosts) -> None:
     assert hosts.same(again)
 
 
+def test_what_was_written_meanwhile_at_the_source_is_not_mixed_in(hosts: Hosts) -> None:
+    source = hosts.start_source(cap=CAP)
+    node = hosts.start("h1", "origin")
+    node.arrived(SIZE // 3)
+    for each in (node, source):
+        each.kill()
+    before = hosts.content().id
+    (hosts.source / "model.bin").write_bytes(os.urandom(SIZE))
+    assert hosts.content().id != before
+    hosts.start_source()
+    again = hosts.start("h1", "origin")
+    again.result()
+    assert hosts.same(again)
+    again.kill()
+    (hosts.source / "model.bin").write_bytes(os.urandom(SIZE))
+    hosts.nodes["origin"].kill()
+    hosts.start_source()
+    again = hosts.start("h1", "origin")
+    assert again.result()["changed"] == 31
+    assert hosts.same(again)
+
+
+def test_wrong_chunks_of_an_earlier_run_are_brought_anew(hosts: Hosts) -> None:
+    """Whatever the name of the transfer says: the source's digests decide."""
+    source = hosts.start_source(cap=CAP, content="same")
+    node = hosts.start("h1", "origin", content="same")
+    node.arrived(SIZE // 3)
+    for each in (node, source):
+        each.kill()
+    (hosts.source / "model.bin").write_bytes(os.urandom(SIZE))
+    hosts.start_source(content="same")
+    middle = hosts.start("h1", "origin", content="same")
+    last = hosts.start("h2", "h1", "origin", content="same")
+    assert middle.result()["damaged"] == last.result()["damaged"] == 0
+    assert hosts.same(middle) and hosts.same(last)
+
+
 def test_after_a_reboot_every_kept_chunk_is_looked_at(hosts: Hosts) -> None:
     hosts.start_source(cap=CAP)
     node = hosts.start("h1", "origin")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import select
@@ -106,21 +107,31 @@ class Link:
         return data
 
 
+def text(data: bytes) -> str:
+    """Bytes among words."""
+    return base64.b64encode(data).decode()
+
+
+def data(words: str) -> bytes:
+    try:
+        return base64.b64decode(words)
+    except ValueError:
+        raise Broken("words that are not base64") from None
+
+
 def packed(have: bytearray) -> str:
     """A bitmap as text, for a greeting."""
-    import base64
     import zlib
 
-    return base64.b64encode(zlib.compress(bytes(have), 1)).decode()
+    return text(zlib.compress(bytes(have), 1))
 
 
-def unpacked(text: str, count: int) -> bytearray:
-    import base64
+def unpacked(words: str, count: int) -> bytearray:
     import zlib
 
     try:
-        have = bytearray(zlib.decompressobj().decompress(base64.b64decode(text), count + 1))
-    except (ValueError, zlib.error):
+        have = bytearray(zlib.decompressobj().decompress(data(words), count + 1))
+    except zlib.error:
         raise Broken("a map that cannot be read") from None
     if len(have) != count:
         raise Broken("its map has %d chunks, ours %d" % (len(have), count))

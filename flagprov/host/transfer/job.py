@@ -33,7 +33,7 @@ def transfer(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from _source(spec, layout)
         return
     os.makedirs(os.path.dirname(spec["path"].rstrip("/")), exist_ok=True)
-    if not manifest.faults(spec["path"], layout.files) and manifest.read(spec["path"]):
+    if _is_there(spec, layout):
         yield {"changed": 0, "bytes": 0}
         return
     _forget_others(spec["path"].rstrip("/"), spec["content"])
@@ -56,6 +56,13 @@ def transfer(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
         finally:
             node.stop()
             store.close()
+
+
+def _is_there(spec: dict[str, Any], layout: Layout) -> bool:
+    """Without a lock the same sizes prove nothing: it has to be what the same transfer brought."""
+    if not manifest.read(spec["path"]) or manifest.faults(spec["path"], layout.files):
+        return False
+    return all(digest for _, _, digest in layout.files) or manifest.brought(spec["path"]) == spec["content"]
 
 
 def _forget_key(spec: dict[str, Any]) -> None:

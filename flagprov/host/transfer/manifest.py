@@ -31,6 +31,12 @@ def read(folder: str) -> dict[str, dict[str, Any]]:
     return {str(entry["path"]): entry for entry in stored["files"]}
 
 
+def brought(folder: str) -> str:
+    """Which content the files came with; empty where they did not come by a transfer."""
+    stored = read_json(os.path.join(folder, NAME))
+    return str(stored.get("content") or "") if isinstance(stored, dict) else ""
+
+
 def write(folder: str, sums: dict[str, str], origin: dict[str, Any]) -> None:
     """After every file is whole and on the disk."""
     files = []
@@ -43,8 +49,20 @@ def write(folder: str, sums: dict[str, str], origin: dict[str, Any]) -> None:
 
 def remove(folder: str) -> None:
     """The files that the manifest lists, itself last, and the directories that are empty then."""
+    _unlink(folder, list(read(folder)))
+    os.unlink(os.path.join(folder, NAME))
+    _tidy(folder)
+
+
+def leave_only(folder: str, paths: set[str]) -> None:
+    """Files that the manifest lists and that are none of these go: an engine may load what lies there."""
+    _unlink(folder, [path for path in read(folder) if path not in paths])
+    _tidy(folder)
+
+
+def _unlink(folder: str, paths: list[str]) -> None:
     top = os.path.realpath(folder)
-    for path in read(folder):
+    for path in paths:
         full = os.path.join(top, path)
         inside = os.path.realpath(os.path.dirname(full))
         if inside != top and not inside.startswith(top + os.sep):
@@ -53,7 +71,9 @@ def remove(folder: str) -> None:
             os.unlink(full)
         except FileNotFoundError:
             continue
-    os.unlink(os.path.join(folder, NAME))
+
+
+def _tidy(folder: str) -> None:
     for below, _, _ in os.walk(folder, topdown=False):
         if not os.listdir(below):
             os.rmdir(below)
@@ -71,11 +91,11 @@ def unchanged(folder: str, entry: dict[str, Any]) -> bool:
 def faults(folder: str, wanted: list[tuple[str, int, str]]) -> list[str]:
     """What is missing, differs, or was written since it was hashed; reads no file."""
     found = differences(folder, wanted)
-    return found["faults"] + ["%s: written since it was hashed" % path for path in found["written"]]
+    return found["faults"] + ["%s: not hashed since it was written" % path for path in found["written"]]
 
 
 def differences(folder: str, wanted: list[Any]) -> dict[str, list[str]]:
-    """`faults` by sizes and by the manifest, and the files that were `written` since they were hashed."""
+    """`faults` by sizes and by the manifest, and the files `written` since they were hashed, if ever."""
     known = read(folder)
     found: list[str] = []
     written: list[str] = []
@@ -89,23 +109,25 @@ def differences(folder: str, wanted: list[Any]) -> dict[str, list[str]]:
             found.append("%s: %d bytes instead of %d" % (path, real, size))
         elif digest and path in known and known[path]["sha256"] != digest:
             found.append("%s: another version" % path)
-        elif path in known and not unchanged(folder, known[path]):
+        elif not unchanged(folder, known[path]) if path in known else digest:
             written.append(path)
     return {"faults": found, "written": written}
 
 
-def check_again(folder: str, paths: list[str]) -> str:
+def check_again(folder: str, paths: list[str], locked: dict[str, str]) -> str:
     """Hash files that were written; the manifest takes them up. Returns the first that differs."""
-    stored = read_json(os.path.join(folder, NAME))
-    for entry in stored["files"]:
-        if entry["path"] not in paths:
-            continue
-        full = os.path.join(folder, entry["path"])
+    known = read(folder)
+    for path in paths:
+        full = os.path.join(folder, path)
         size, mtime, inode = stamp(full)
-        if size != entry["size"] or file_digest(full) != entry["sha256"]:
-            return str(entry["path"])
-        entry.update(mtime_ns=mtime, inode=inode)
-    replace(os.path.join(folder, NAME), (json.dumps(stored, indent=1) + "\n").encode(), 0o644)
+        digest = file_digest(full)
+        if digest != (locked.get(path) or known[path]["sha256"]):
+            return path
+        known[path] = {"path": path, "size": size, "sha256": digest, "mtime_ns": mtime, "inode": inode}
+    stored = read_json(os.path.join(folder, NAME))
+    kept = dict(stored) if isinstance(stored, dict) else {}
+    kept.update(schema_version=1, files=[known[path] for path in sorted(known)])
+    replace(os.path.join(folder, NAME), (json.dumps(kept, indent=1) + "\n").encode(), 0o644)
     return ""
 
 

@@ -11,7 +11,7 @@ from flagprov.host.files import replace
 from flagprov.host.lease import Beating
 from flagprov.host.shell import run, unit_state
 from flagprov.host.transfer import manifest
-from flagprov.host.transfer.layout import listing
+from flagprov.host.transfer.layout import listing, written
 from flagprov.host.transfer.mounts import storage
 
 TYPE_CHECKING = False
@@ -44,6 +44,7 @@ def reach(request: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {"addresses": addresses(), "storage": storage(path)}
     if os.path.isdir(path):
         known = manifest.read(path)
+        found["written"] = written(path)
         found["files"] = [
             [name, size, known[name]["sha256"] if _vouched(path, known.get(name)) else ""]
             for name, size, _ in listing(path)

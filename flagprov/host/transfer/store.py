@@ -33,6 +33,7 @@ class Store:
         self.digests: dict[int, bytes] = {}
         self.changed = threading.Condition()
         self.sums: dict[str, str] | None = None  # path -> sha256, from the source, when it has hashed all
+        self.chunks = b""  # the digests of all chunks, from then on
         self.fault = ""  # why this will never be complete
         self.bytes = 0
 
@@ -42,10 +43,8 @@ class Store:
             data = self.data(index)
         except FileNotFoundError:
             data = self.data(index)  # it was moved to its place meanwhile
-        digest = self.digests.get(index)
-        if digest is None:  # it lay here, whole, before the transfer
-            digest = self.digests[index] = hashlib.sha256(data).digest()
-        return digest, data
+        digest = self.digests.get(index)  # none: it lay here, whole, before the transfer
+        return digest or hashlib.sha256(data).digest(), data
 
     def data(self, index: int) -> memoryview:
         data = bytearray(self.layout.length(index))
@@ -78,9 +77,9 @@ class Store:
                 self.digests[index] = digest
             self.changed.notify_all()
 
-    def vouch(self, sums: dict[str, str]) -> None:
+    def vouch(self, sums: dict[str, str], chunks: bytes) -> None:
         with self.changed:
-            self.sums = sums
+            self.sums, self.chunks = sums, chunks
             self.changed.notify_all()
 
     def fail(self, fault: str) -> None:
@@ -93,18 +92,8 @@ class Source(Store):
     """Files that are here; a chunk can be served as soon as it is hashed."""
 
     def hash(self) -> None:
-        """One pass, unless a manifest vouches for all; a file that differs from the lock ends it."""
-        known = manifest.read(self.folder)
+        """One pass over every byte that is sent; a file that differs from the lock ends it."""
         files = self.layout.files
-        entries = [known.get(path) for path, _, _ in files]
-        if all(
-            entry and manifest.unchanged(self.folder, entry) and digest in ("", entry["sha256"])
-            for entry, (_, _, digest) in zip(entries, files)
-        ):
-            for index in range(self.layout.count):
-                self.got(index, None)
-            self.vouch({path: str(known[path]["sha256"]) for path, _, _ in files})
-            return
         before = [manifest.stamp(self.place(number)) for number in range(len(files))]
         shas = [hashlib.sha256() for _ in files]
         for index in range(self.layout.count):
@@ -116,12 +105,12 @@ class Source(Store):
         for number, (path, _, digest) in enumerate(files):
             found = sums[path] = shas[number].hexdigest()
             if digest and digest != found:
-                self.fail("%s at the source has sha256 %s, the lock says %s" % (path, found, digest))
+                self.fail("%s at the source has sha256 %s, lock or manifest say %s" % (path, found, digest))
                 return
             if manifest.stamp(self.place(number)) != before[number]:
                 self.fail("%s changed at the source while it was read" % path)
                 return
-        self.vouch(sums)
+        self.vouch(sums, b"".join(self.digests[index] for index in range(self.layout.count)))
 
 
 class Incoming(Store):
@@ -239,6 +228,19 @@ class Incoming(Store):
             self._recent.pop(old, None)
         self.got(index, digest)
 
+    def differing(self, chunks: bytes) -> list[int]:
+        """Chunks that arrived and are not those of the source: what an earlier run left may be others."""
+        size = hashlib.sha256().digest_size
+        return [i for i, digest in sorted(self.digests.items()) if chunks[size * i : size * (i + 1)] != digest]
+
+    def forget(self, index: int) -> None:
+        with self.changed:
+            if self.have[index]:
+                self.have[index] = 0
+                self.bytes -= self.layout.length(index)
+            self.digests.pop(index, None)
+            self._recent.pop(index, None)
+
     def finish(self, origin: dict[str, Any]) -> int:
         """Everything to the disk, then to its place, the manifest last; returns the files that changed."""
         assert self.sums is not None
@@ -247,6 +249,7 @@ class Incoming(Store):
                 raise Blocked(STEP, "%s: the source vouches for another content than the lock" % path)
             if number not in self.kept:
                 _sync(self.place(number))
+        manifest.leave_only(self.target, {path for path, _, _ in self.layout.files})
         os.makedirs(self.target, exist_ok=True)
         old = os.path.join(self.target, manifest.NAME)
         if os.path.exists(old):
@@ -261,7 +264,8 @@ class Incoming(Store):
                 moved += 1
                 self.kept.add(number)
         _sync(self.target)
-        manifest.write(self.target, {path: self.sums[path] for path, _, _ in self.layout.files}, origin)
+        sums = {path: self.sums[path] for path, _, _ in self.layout.files}
+        manifest.write(self.target, sums, dict(origin, content=self.content))
         self.close()
         shutil.rmtree(self.folder, ignore_errors=True)
         return moved
