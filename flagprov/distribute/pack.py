@@ -30,13 +30,17 @@ def pack(
     cache: Path,
     output: Path,
     say: Say,
+    locked: Sequence[Listed] = (),
 ) -> int:
-    """Size of the file. `fleet` says under which names images are pulled here, `weights` where they lie."""
+    """Size of the file. `locked` are the only files of the weights that may go in. `fleet` says under
+    which names images are pulled here, `weights` where they lie."""
     unknown = [chip for chip in chips if chip not in release.variants]
     if unknown:
         known = ", ".join(sorted(release.variants))
         raise UsageError(f"release {release.name} has no variant for {unknown[0]}", remedy=f"it has {known}")
     folder, files = _weights(release, weights, cache, say)
+    if locked:
+        files = as_locked(folder, files, locked)
     images: dict[str, BundledImage] = {}
     with ExitStack() as stack:
         for chip in chips or sorted(release.variants):
@@ -69,6 +73,19 @@ def _weights(release: Release, given: Path | None, cache: Path, say: Say) -> tup
             say(f"{event.step}: {event.text}")
 
     return folder, fetch_here(source, release.weights.revision, folder, told)
+
+
+def as_locked(folder: Path, files: Sequence[Listed], locked: Sequence[Listed]) -> list[Listed]:
+    """The locked files, if they are what lies there; what else lies there stays there."""
+    there = {path: (size, digest) for path, size, digest in files}
+    for path, size, digest in locked:
+        if there.get(path) != (size, digest):
+            what = "is not the file that is locked" if path in there else "is locked, and missing"
+            raise FlagprovError(
+                f"{folder / path}: {what}",
+                remedy="Bring the locked revision there, or lock the new one: flagprov releases lock NAME",
+            )
+    return list(locked)
 
 
 def _images(
