@@ -93,7 +93,8 @@ class Transfer:
             return None
         store = Source(str(self.source.path), Layout(list(self.content.files), self.content.chunk))
         tls = run.authority.issue(CONTROLLER, [])
-        return Offering(store, tls, self.content.id, self.cap)
+        caps = [self.cap or _cap(target.host) for target in self.targets]
+        return Offering(store, tls, self.content.id, max(caps) if all(caps) else 0.0)
 
     def _offer(self, offering: Offering, run: Run, name: str) -> None:
         member = next(member for member in run.chain if member.name == name)

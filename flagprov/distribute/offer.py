@@ -93,13 +93,13 @@ class Offering:
             sock = dial()
         except OSError as error:
             raise Broken(str(error)) from None
-        return Link(self._secure.connect(sock, tls_name, CONNECT_S), talk.PATIENCE_S)
+        return Link(self._secure.connect(sock, tls_name, CONNECT_S), talk.PATIENCE_S, self._pace)
 
     def _send(self, link: Link) -> None:
         link.say(frames.HELLO, {"role": "offer", "content": self._content})
         _, length = link.hear()
         theirs = frames.unpacked(link.words(length)["have"], self._store.layout.count)
-        talk.send(link, self._store, theirs, self._pace, lambda: self._store.bytes)
+        talk.send(link, self._store, theirs, lambda: self._store.bytes)
 
 
 def direct(address: str, port: int) -> Dial:

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -147,6 +148,22 @@ def test_a_late_host_needs_no_source(hosts: Hosts) -> None:
     assert hosts.same(late)
 
 
+def test_a_slow_cap_is_kept_without_a_break(hosts: Hosts) -> None:
+    """A chunk takes far longer than a receiver's patience."""
+    cap = 64 << 10
+    (hosts.source / "model.bin").write_bytes(os.urandom(256 << 10))
+    for path in (hosts.source / "sub").iterdir():
+        path.unlink()
+    hosts.start_source(cap=cap)
+    node = hosts.start("h1", "origin")
+    begun = time.monotonic()
+    node.result()
+    assert 3.0 < time.monotonic() - begun < 8.0
+    notes = [event["event"]["data"].get("note") for event in node.events if "event" in event]
+    assert not any(notes), notes
+    assert hosts.same(node)
+
+
 def test_only_what_differs_is_brought_anew(hosts: Hosts) -> None:
     source = hosts.start_source()
     node = hosts.start("h1", "origin")
@@ -203,7 +220,8 @@ def test_a_chunk_that_arrives_damaged_is_asked_for_again(tmp_path: Path) -> None
         assert link.number() == 0
         assert not store.have[0]
         link.say_chunk(0, digest, memoryview(data))
-        link.say(frames.SUMS, {"sums": {"a.bin": hashlib.sha256(data).hexdigest()}})
+        sums = {"a.bin": hashlib.sha256(data).hexdigest()}
+        link.say(frames.SUMS, {"sums": sums, "chunks": frames.text(digest)})
         assert link.hear()[0] == frames.DONE
         thread.join()
     assert receiver.damaged == 1

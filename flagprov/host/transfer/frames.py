@@ -8,6 +8,8 @@ import json
 import select
 import struct
 
+from flagprov.host.transfer.pace import Pace
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
@@ -28,8 +30,9 @@ class Broken(Exception):
 class Link:
     """One connection; used by one thread."""
 
-    def __init__(self, sock: ssl.SSLSocket, silence_s: float) -> None:
+    def __init__(self, sock: ssl.SSLSocket, silence_s: float, pace: Pace | None = None) -> None:
         self.sock = sock
+        self.pace = pace or Pace()
         sock.settimeout(silence_s)
 
     def close(self) -> None:
@@ -51,9 +54,12 @@ class Link:
 
     def _send(self, data: Any) -> None:
         view = memoryview(data)
+        size = self.pace.piece(SLICE)
         try:
-            for start in range(0, len(view), SLICE):
-                self.sock.sendall(view[start : start + SLICE])
+            for start in range(0, len(view), size):
+                piece = view[start : start + size]
+                self.pace.take(len(piece))
+                self.sock.sendall(piece)
         except (OSError, ValueError) as error:
             raise Broken(str(error) or type(error).__name__) from None
 

@@ -231,7 +231,9 @@ class Incoming(Store):
     def differing(self, chunks: bytes) -> list[int]:
         """Chunks that arrived and are not those of the source: what an earlier run left may be others."""
         size = hashlib.sha256().digest_size
-        return [i for i, digest in sorted(self.digests.items()) if chunks[size * i : size * (i + 1)] != digest]
+        return [
+            i for i, digest in sorted(self.digests.items()) if chunks[size * i : size * (i + 1)] != digest
+        ]
 
     def forget(self, index: int) -> None:
         with self.changed:

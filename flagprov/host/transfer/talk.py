@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from flagprov.host.transfer.pace import Pace
     from flagprov.host.transfer.store import Incoming, Store
 
 ALIVE_S = 0.4  # a sender that has nothing to send says so this often
@@ -27,7 +26,7 @@ class Behind(Exception):
     """The one before us is slower than the one before it: go around it."""
 
 
-def send(link: Link, store: Store, sent: bytearray, pace: Pace, before: Callable[[], int]) -> None:
+def send(link: Link, store: Store, sent: bytearray, before: Callable[[], int]) -> None:
     """Everything that the other side lacks, as it becomes available; returns when it has all or is gone."""
     low, said, vouched = 0, 0.0, False
     count = store.layout.count
@@ -47,7 +46,6 @@ def send(link: Link, store: Store, sent: bytearray, pace: Pace, before: Callable
         index = next((i for i in range(low, count) if store.have[i] and not sent[i]), -1)
         if index >= 0:
             digest, data = store.read(index)
-            pace.take(len(data))
             link.say_chunk(index, digest, data)
             sent[index] = 1
         elif low == count and store.sums is not None and not vouched:

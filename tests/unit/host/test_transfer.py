@@ -141,7 +141,7 @@ def test_locked_files_that_nobody_hashed_here_are_hashed_against_the_lock(tmp_pa
     (tmp_path / "a.bin").write_bytes(b"12")
     weights.apply(spec, weights.observe(spec))
     assert weights.diff(spec, weights.observe(spec), set()) == []
-    assert manifest.read(str(tmp_path))["a.bin"]["sha256"] == dict((n, d) for n, _, d in files)["a.bin"]
+    assert manifest.read(str(tmp_path))["a.bin"]["sha256"] == {n: d for n, _, d in files}["a.bin"]
 
 
 def test_what_the_old_version_had_and_the_new_one_has_not_goes(tmp_path: Path) -> None:
