@@ -63,3 +63,4 @@ class There:
 
     host: Host
     path: str
+    place: str = ""  # where this host itself wants it, if it lies elsewhere

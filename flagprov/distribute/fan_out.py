@@ -74,7 +74,9 @@ class Transfer:
             failed = [error for error in found.values() if isinstance(error, HostError)]
             run.finish(keep=bool(failed))
         for host in source:
-            self._from_source(found.pop(host.name))
+            self._from_source(found[host.name])
+            if isinstance(self.source, There) and not self.source.place:
+                del found[host.name]
         return found
 
     def _members(self) -> list[Member]:
@@ -118,7 +120,7 @@ class Transfer:
             event = host_event(name, {**message, "stage": self.stage, "step": _step(self.content.id)})
             self.on_event(event)
 
-        lease = None if spec["source"] else self.lease
+        lease = None if spec["source"] and not spec["place"] else self.lease
         answer = session.ask({"op": "transfer", "spec": spec, "lease": lease}, on_event)
         if not spec["source"]:
             self._heard(name, {"bytes": self.content.total, "rate": 0})
@@ -135,6 +137,7 @@ class Transfer:
             "content": self.content.id,
             "path": path or next(target.path for target in self.targets if target.host.name == name),
             "source": source,
+            "place": self.source.place if source and isinstance(self.source, There) else "",
             "files": [list(entry) for entry in self.content.files],
             "chunk": self.content.chunk,
             "origin": dict(self.content.origin),

@@ -63,12 +63,14 @@ class Weights:
             for host in wanting:
                 self.failures[host.name] = HostError(host.name, "weights", error.message, remedy=error.remedy)
             return
+        writers = _one_per_share(wanting, reached)
+        source = with_place(source, writers, self.job.release)
         targets = [
             Target(host, weights_path(self.job.release, host), tuple(_known(reached, host)["addresses"]))
-            for host in _one_per_share(wanting, reached)
+            for host in writers
             if not (isinstance(source, There) and source.host is host)
         ]
-        if not targets:
+        if not targets and not (isinstance(source, There) and source.place):
             return
         transfer = Transfer(
             self.connections, self.job.site, content, source, targets, self.on_event, self.lease
@@ -142,6 +144,14 @@ def hub_environment() -> dict[str, str]:
 def weights_path(release: Release, host: Host) -> str:
     """Where a host has, or wants, the release's weights."""
     return host_path(release.weights.path.rstrip("/"), release, host)
+
+
+def with_place(source: Here | There, wanting: Sequence[Host], release: Release) -> Here | There:
+    """A host that has the files elsewhere than it wants them is source and target in one."""
+    if isinstance(source, There) and source.host in wanting:
+        path = weights_path(release, source.host)
+        return replace(source, place="" if path == source.path.rstrip("/") else path)
+    return source
 
 
 def find_supply(job: Job, holding: Sequence[Host]) -> Supply | None:

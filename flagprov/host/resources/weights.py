@@ -1,8 +1,8 @@
 """Weights that are complete: every shard of the index is there, with the size that its header says.
 
 Where a lock or a manifest lists the files, their sizes hold too. Nothing is hashed here: a file that was
-written since its hash was taken, or that is locked and has none, is hashed when the resource is applied. What is
-missing is brought by a transfer, before hosts converge.
+written since its hash was taken, or that is locked and has none, is hashed when the resource is applied. What
+is missing is brought by a transfer, before hosts converge.
 """
 
 from __future__ import annotations

@@ -101,10 +101,31 @@ def _source(spec: dict[str, Any], layout: Layout) -> Iterator[dict[str, Any]]:
         assert store.sums is not None
         if not manifest.read(spec["path"]) and os.access(spec["path"], os.W_OK):
             manifest.write(spec["path"], store.sums, spec.get("origin") or {})
-        yield {"changed": 0, "bytes": 0, "sums": store.sums}
+        moved = bring_here(spec, store) if spec.get("place") else 0
+        yield {"changed": moved, "bytes": 0, "sums": store.sums}
         _linger(spec, node)
     finally:
         node.stop()
+
+
+def bring_here(spec: dict[str, Any], source: Source) -> int:
+    """The source's own host wants the files at another place: linked there, or copied."""
+    here = dict(spec, path=spec["place"])
+    if _is_there(here, source.layout):
+        return 0
+    os.makedirs(os.path.dirname(here["path"].rstrip("/")), exist_ok=True)
+    store = Incoming(here["path"], source.layout, spec["content"])
+    try:
+        store.link(source)
+        store.open()
+        for index in range(store.layout.count):
+            if not store.have[index]:
+                store.write(index, *source.read(index))
+        assert source.sums is not None
+        store.vouch(source.sums, source.chunks)
+        return store.finish(spec.get("origin") or {})
+    finally:
+        store.close()
 
 
 def _arrive(node: Node, store: Incoming) -> None:

@@ -121,12 +121,26 @@ class Incoming(Store):
         super().__init__("%s.flagprov-%s" % (self.target, content), layout)
         self.content = content
         self.kept: set[int] = set()  # files that lie whole in the target already
+        self.linked: set[int] = set()  # files that are another's, too
         self._recent: dict[int, memoryview] = {}  # what the next one is about to ask for
         self._map = -1
 
     def data(self, index: int) -> memoryview:
         recent = self._recent.get(index)
         return super().data(index) if recent is None else recent
+
+    def link(self, source: Source) -> None:
+        """Take a source's files of this host for our own, as far as one file system holds both."""
+        for number, (path, _, _) in enumerate(self.layout.files):
+            place = os.path.join(self.folder, path)
+            os.makedirs(os.path.dirname(place), exist_ok=True)
+            try:
+                if os.path.exists(place):
+                    os.unlink(place)
+                os.link(os.path.realpath(source.place(number)), place)
+            except OSError:
+                return
+            self.linked.add(number)
 
     def open(self) -> None:
         """Keep what is whole, take up what an earlier run left, and make sure that the rest fits."""
@@ -135,7 +149,7 @@ class Incoming(Store):
         self._take_up()
         self._fits()
         for number, (_, size, _) in enumerate(self.layout.files):
-            if number in self.kept:
+            if number in self.kept or number in self.linked:
                 continue
             place = self.place(number)
             os.makedirs(os.path.dirname(place), exist_ok=True)
@@ -155,7 +169,7 @@ class Incoming(Store):
                 if manifest.unchanged(self.target, entry):
                     self.kept.add(number)
         for index in range(self.layout.count):
-            if all(span[0] in self.kept for span in self.layout.spans(index)):
+            if all(span[0] in self.kept or span[0] in self.linked for span in self.layout.spans(index)):
                 self.got(index, None)
 
     def _take_up(self) -> None:
@@ -208,7 +222,7 @@ class Incoming(Store):
         number = -1
         try:
             for number, offset, start, length in self.layout.spans(index):
-                if number in self.kept:
+                if number in self.kept or number in self.linked:
                     continue
                 descriptor = os.open(self.place(number), os.O_WRONLY)
                 try:
@@ -261,7 +275,8 @@ class Incoming(Store):
             if number not in self.kept:
                 place = os.path.join(self.target, path)
                 os.makedirs(os.path.dirname(place), exist_ok=True)
-                os.chmod(self.place(number), 0o644)
+                if number not in self.linked:
+                    os.chmod(self.place(number), 0o644)
                 os.rename(self.place(number), place)
                 moved += 1
                 self.kept.add(number)

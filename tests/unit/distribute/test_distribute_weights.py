@@ -9,7 +9,7 @@ from flagprov.catalog import load_release
 from flagprov.distribute.chain import Member
 from flagprov.distribute.content import Here, There, content_of
 from flagprov.distribute.run import open_run
-from flagprov.distribute.weights import answerable, find_supply, holding, lacking
+from flagprov.distribute.weights import answerable, find_supply, holding, lacking, weights_path, with_place
 from flagprov.models.fleet import Connection, Fleet, Host
 from flagprov.models.observed import Change, Look
 from flagprov.preparation import Job
@@ -59,6 +59,17 @@ def test_a_directory_of_a_named_host(tmp_path: Path) -> None:
     supply = find_supply(job(tmp_path, "h2:/data/m"), [])
     assert supply is not None and supply.source == There(HOSTS[1], "/data/m")
     assert find_supply(job(tmp_path, "h9:/data/m"), []) is None
+
+
+def test_that_host_wants_them_too(tmp_path: Path) -> None:
+    asked = job(tmp_path, "h2:/data/m")
+    supply = find_supply(asked, [])
+    assert supply is not None and supply.source is not None
+    placed = with_place(supply.source, HOSTS, asked.release)
+    assert placed == There(HOSTS[1], "/data/m", weights_path(asked.release, HOSTS[1]))
+    assert with_place(supply.source, HOSTS[:1], asked.release) == supply.source
+    at_home = There(HOSTS[1], weights_path(asked.release, HOSTS[1]))
+    assert with_place(at_home, HOSTS, asked.release) == at_home
 
 
 def test_a_hub_is_fetched_from_once(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from flagprov.distribute.content import content_of
 from flagprov.host.resources import weights
-from flagprov.host.transfer import frames, manifest, talk
+from flagprov.host.transfer import frames, job, manifest, talk
 from flagprov.host.transfer.layout import LARGEST, Layout, chunk_size, is_safe, listing, written
 from flagprov.host.transfer.mounts import storage, unmounted
 from flagprov.host.transfer.store import Incoming, Source
@@ -78,6 +78,30 @@ def test_files_go_through_chunks_to_their_place(tmp_path: Path) -> None:
     assert (tmp_path / "b" / "one").read_bytes() == (tmp_path / "a" / "one").read_bytes()
     assert manifest.faults(str(tmp_path / "b"), files) == []
     assert not list(tmp_path.glob("b.flagprov*"))
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_the_sources_own_host_has_them_at_its_place(
+    tmp_path: Path, linked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = filled(tmp_path / "a", {"one": os.urandom(1000), "sub/two": b"2"})
+    if not linked:
+
+        def refuse(*_: object) -> None:
+            raise OSError(18, "another file system")
+
+        monkeypatch.setattr(os, "link", refuse)
+    source = Source(str(tmp_path / "a"), Layout(files, 64))
+    source.hash()
+    spec = {"path": source.folder, "place": str(tmp_path / "x" / "b"), "content": "id"}
+    assert job.bring_here(spec, source) == 2
+    for name in ("one", "sub/two"):
+        here, there = tmp_path / "a" / name, tmp_path / "x" / "b" / name
+        assert here.read_bytes() == there.read_bytes()
+        assert here.samefile(there) == linked
+    assert not manifest.faults(spec["place"], files)
+    assert job.bring_here(spec, source) == 0
+    assert [path.name for path in (tmp_path / "x").iterdir()] == ["b"]
 
 
 def test_what_does_not_have_the_locks_sha256_never_gets_to_its_place(tmp_path: Path) -> None:
