@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from flagprov.apply.converge import OnEvent, host_event
 from flagprov.distribute.content import Here
 from flagprov.distribute.fan_out import Target, Transfer
-from flagprov.distribute.images import ARCHITECTURES, FromRegistry
+from flagprov.distribute.images import ARCHITECTURES, FromRegistry, check_locked
 from flagprov.distribute.layouts import ImageLayout, fetch_layout
-from flagprov.distribute.registry import Registry, split
+from flagprov.distribute.registry import registry_of
 from flagprov.errors import FlagprovError, HostError
 from flagprov.models.event import Event
 from flagprov.models.fleet import Host
-from flagprov.models.observed import Look, Survey
+from flagprov.models.observed import Look, Problem, Survey
 from flagprov.models.outcome import HostOutcome
 from flagprov.preparation import Job
 from flagprov.serving import STATE, site_reference
@@ -136,35 +135,74 @@ def bring(
     return work
 
 
+def answerable(job: Job, looks: Mapping[str, Look], surveys: Mapping[str, Survey]) -> dict[str, Look]:
+    """The looks; an image that nobody can give is a problem of the hosts that lack it."""
+    names = lacking(looks)
+    found = dict(looks)
+    hosts = [host for host in job.fleet.hosts if host.name in names]
+    with ExitStack() as stack:
+        upstream = _Upstream(job, lambda event: None, stack)
+        for host in hosts:
+            arch = surveys[host.name].arch
+            try:
+                if job.bundle is not None:
+                    job.bundle.image(str(host.chip), ARCHITECTURES.get(arch, arch))
+                else:
+                    upstream.ask(host, ARCHITECTURES.get(arch, arch))
+            except FlagprovError as error:
+                found[host.name] = _refused(job, host, found[host.name], error)
+    return found
+
+
+def _refused(job: Job, host: Host, seen: Look, error: FlagprovError) -> Look:
+    others = job.variants[host.name].image.alternatives
+    known = f"It is also known as {', '.join(others)}. " if others else ""
+    changes = tuple(change for change in seen.changes if change.kind != "image")
+    return replace(
+        seen,
+        changes=changes,
+        problems=(*seen.problems, Problem("image", error.message, f"{known}{error.remedy}")),
+    )
+
+
 class _Upstream:
     """The registries, each image asked for once."""
 
     def __init__(self, job: Job, on_event: OnEvent, stack: ExitStack) -> None:
         self.job, self.on_event, self.stack = job, on_event, stack
+        self._asked: dict[tuple[str, str], FlagprovError | None] = {}
         self._found: dict[tuple[str, str], ImageLayout] = {}
-        self._lock = threading.Lock()
+
+    def ask(self, host: Host, architecture: str) -> None:
+        """Raises what is wrong with the host's image: not there, another one, none for its processor."""
+        image = self.job.variants[host.name].image
+        key = site_reference(image.reference, host.registries), architecture
+        if key not in self._asked:
+            try:
+                parts = self._source(host, key[0]).parts([architecture])
+                check_locked(key[0], parts, {str(host.chip): image.digests})
+                self._asked[key] = None
+            except FlagprovError as error:
+                self._asked[key] = error
+        if error_then := self._asked[key]:
+            raise error_then
 
     def find(self, host: Host, architecture: str) -> ImageLayout:
         image = self.job.variants[host.name].image
         reference = site_reference(image.reference, host.registries)
-        with self._lock:
-            if (reference, architecture) not in self._found:
-                self._found[reference, architecture] = self._fetch(
-                    host, reference, architecture, image.digests
-                )
-            return self._found[reference, architecture]
+        if (reference, architecture) not in self._found:
+            source = self._source(host, reference)
 
-    def _fetch(self, host: Host, reference: str, architecture: str, locked: Sequence[str]) -> ImageLayout:
-        authorities = host.variables.get("container_engine_registry_cas") or {}
-        name, repository, _ = split(reference)
-        authority = authorities.get(name)
-        registry = Registry(name, repository, Path(str(authority)) if authority else None)
-        source = FromRegistry(self.stack.enter_context(registry), reference)
+            def say(text: str) -> None:
+                self.on_event(Event(time.time(), "", "progress", "image", f"fetch {reference}", text))
 
-        def say(text: str) -> None:
-            self.on_event(Event(time.time(), "", "progress", "image", f"fetch {reference}", text))
+            self._found[reference, architecture] = fetch_layout(
+                source, reference, architecture, image.digests, cache_of(self.job), say
+            )
+        return self._found[reference, architecture]
 
-        return fetch_layout(source, reference, architecture, locked, cache_of(self.job), say)
+    def _source(self, host: Host, reference: str) -> FromRegistry:
+        return FromRegistry(self.stack.enter_context(registry_of(reference, host)), reference)
 
 
 def cache_of(job: Job) -> Path:

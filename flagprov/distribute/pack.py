@@ -14,7 +14,7 @@ from flagprov.distribute.fetch import fetch_here
 from flagprov.distribute.images import ARCHITECTURES, FromRegistry
 from flagprov.distribute.layouts import fetch_layout
 from flagprov.distribute.lock import hashed
-from flagprov.distribute.registry import Registry, split
+from flagprov.distribute.registry import registry_of
 from flagprov.errors import FlagprovError, UsageError
 from flagprov.models.event import Event
 from flagprov.models.fleet import Fleet
@@ -95,10 +95,7 @@ def _images(
     image = release.variants[chip].image
     host = next((host for host in fleet.hosts if host.chip == chip), None) if fleet else None
     reference = site_reference(image.reference, host.registries) if host else image.reference
-    authorities = (host.variables.get("container_engine_registry_cas") or {}) if host else {}
-    name, repository, _ = split(reference)
-    authority = Path(str(authorities[name])) if name in authorities else None
-    source = FromRegistry(stack.enter_context(Registry(name, repository, authority)), reference)
+    source = FromRegistry(stack.enter_context(registry_of(reference, host)), reference)
     found: list[BundledImage] = []
     for processor in load_chips()[chip].detection.arch:
         architecture = ARCHITECTURES[processor]

@@ -15,6 +15,7 @@ from typing import Any, Self
 import httpx
 
 from flagprov.errors import FlagprovError
+from flagprov.models.fleet import Host
 
 INDEXES = (
     "application/vnd.oci.image.index.v1+json",
@@ -45,11 +46,14 @@ def sha256(data: bytes) -> str:
 
 
 class Registry:
-    """One repository of a registry, with the user's `docker login`; `authority` is a private CA's file."""
+    """One repository of a registry, with the user's `docker login`; `authority` is a private CA's file.
 
-    def __init__(self, host: str, name: str, authority: Path | None = None) -> None:
+    An insecure one speaks HTTP: what comes is held against digests all the same.
+    """
+
+    def __init__(self, host: str, name: str, authority: Path | None = None, insecure: bool = False) -> None:
         self.host, self.name = host, name
-        scheme = "http" if host.startswith(("localhost", "127.")) else "https"
+        scheme = "http" if insecure or host.startswith(("localhost", "127.")) else "https"
         verify = ssl.create_default_context(cafile=str(authority)) if authority else True
         timeout = httpx.Timeout(60, pool=None)
         self._client = httpx.Client(timeout=timeout, follow_redirects=True, verify=verify)
@@ -159,12 +163,21 @@ class Registry:
             return
         asked = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
         realm = asked.pop("realm", "")
-        if not realm.startswith("https://"):
+        if not realm.startswith("https://" if self._base.startswith("https:") else ("https://", "http://")):
             raise FlagprovError(f"{self.host}: asks for a token at {realm or 'nowhere'}")
         headers = {"Authorization": f"Basic {login}"} if login else {}
         answer = self._client.get(realm, params=asked, headers=headers)
         words = answer.json() if answer.status_code == 200 else {}
         self._token = f"Bearer {words.get('token') or words.get('access_token') or ''}"
+
+
+def registry_of(reference: str, host: Host | None = None) -> Registry:
+    """The repository of an image, as the inventory says of a host how its registries are reached."""
+    variables: Mapping[str, Any] = host.variables if host else {}
+    name, repository, _ = split(reference)
+    authority = (variables.get("container_engine_registry_cas") or {}).get(name)
+    insecure = name in (variables.get("container_engine_insecure_registries") or ())
+    return Registry(name, repository, Path(str(authority)) if authority else None, insecure)
 
 
 def of_architecture(index: Mapping[str, Any], architecture: str) -> list[Mapping[str, Any]]:
@@ -173,11 +186,10 @@ def of_architecture(index: Mapping[str, Any], architecture: str) -> list[Mapping
     return [entry for entry in entries if (entry.get("platform") or {}).get("architecture") == architecture]
 
 
-def digests_of(reference: str, architecture: str = "amd64") -> list[str]:
+def digests_of(reference: str, architecture: str = "amd64", host: Host | None = None) -> list[str]:
     """Index, manifest and config digests of an image; all of them name the same."""
-    host, name, tag = split(reference)
-    with Registry(host, name) as registry:
-        data, _ = registry.manifest(tag)
+    with registry_of(reference, host) as registry:
+        data, _ = registry.manifest(split(reference)[2])
         found = [sha256(data)]
         stored = json.loads(data)
         if "manifests" in stored:

@@ -52,6 +52,11 @@ def bring(
     return supplied
 
 
+def answerable(job: Job, looks: Mapping[str, Look], surveys: Mapping[str, Survey]) -> dict[str, Look]:
+    """The looks, where what is to be brought and has no source is a problem."""
+    return weights.answerable(job, fan_images.answerable(job, looks, surveys))
+
+
 def _fresh(
     job: Job, connections: Connections, provisioned: Sequence[str], excluded: Collection[str]
 ) -> dict[str, Look]:
