@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 import ssl
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -26,7 +27,12 @@ MANIFESTS = (
     "application/vnd.docker.distribution.manifest.v2+json",
 )
 DOCKER_HUB = "registry-1.docker.io"
+TRIES, RETRY_S = 5, 0.5
 _PIECE = 1 << 20
+
+
+class WrongBytesError(FlagprovError):
+    """What arrived is not what was asked for."""
 
 
 def split(reference: str) -> tuple[str, str, str]:
@@ -88,28 +94,54 @@ class Registry:
         """Whether the blob is there."""
         return self._ask("HEAD", f"/blobs/{digest}").status_code == 200
 
-    def blob(self, digest: str) -> Iterator[bytes]:
-        """Its bytes in pieces, checked at their end."""
-        sum_ = hashlib.sha256()
-        request = self._client.build_request("GET", f"{self._base}/blobs/{digest}", headers=self._headers({}))
-        try:
-            answer = self._client.send(request, stream=True)
-            if answer.status_code == 401:
-                answer.close()
-                self._authorize(answer.headers.get("www-authenticate", ""))
-                request.headers["Authorization"] = self._token
-                answer = self._client.send(request, stream=True)
+    def blob(self, digest: str, begun: Iterable[bytes] = ()) -> Iterator[bytes]:
+        """Its bytes in pieces, checked at their end; `begun` is how it begins, as it came before.
+
+        What breaks off goes on where it was.
+        """
+        sum_, have, tries = hashlib.sha256(), 0, 0
+        for piece in begun:
+            sum_.update(piece)
+            have += len(piece)
+        while True:
+            before = have
             try:
-                self._done(answer, 200)
-                for piece in answer.iter_bytes(_PIECE):
+                for piece in self._from(digest, have):
                     sum_.update(piece)
+                    have += len(piece)
                     yield piece
-            finally:
-                answer.close()
-        except httpx.HTTPError as error:
-            raise self._silent(error) from None
+                break
+            except httpx.HTTPError as error:
+                tries = 1 if have > before else tries + 1
+                if tries == TRIES:
+                    raise self._silent(error) from None
+                time.sleep(RETRY_S * 2**tries)
         if f"sha256:{sum_.hexdigest()}" != digest:
-            raise FlagprovError(f"{self.host}/{self.name}@{digest}: what arrived has another sha256")
+            raise WrongBytesError(f"{self.host}/{self.name}@{digest}: what arrived has another sha256")
+
+    def _from(self, digest: str, begin: int) -> Iterator[bytes]:
+        """A blob's bytes from there to its end."""
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={begin}-"} if begin else {})
+        url = f"{self._base}/blobs/{digest}"
+        for authorized in (False, True):
+            request = self._client.build_request("GET", url, headers=self._headers(headers))
+            answer = self._client.send(request, stream=True)
+            if answer.status_code != 401 or authorized:
+                break
+            answer.close()
+            self._authorize(answer.headers.get("www-authenticate", ""))
+        try:
+            if begin and answer.status_code == 416:  # all of it is there
+                return
+            if answer.status_code >= 500 or answer.status_code == 429:
+                answer.raise_for_status()
+            self._done(answer, 206 if begin and answer.status_code != 200 else 200)
+            skip = begin if answer.status_code == 200 else 0  # it knows no ranges
+            for piece in answer.iter_bytes(_PIECE):
+                yield piece[skip:]
+                skip = max(0, skip - len(piece))
+        finally:
+            answer.close()
 
     def put_blob(self, digest: str, size: int, pieces: Iterable[bytes]) -> None:
         """Streamed; the registry refuses what has another sha256."""
