@@ -23,6 +23,7 @@ from flagprov.site import Site
 from flagprov.transport import Connections, Session
 
 OnEvent = Callable[[Event], None]
+AHEAD = 64  # chunks that the controller hashes before they are sent
 
 __all__ = ["Here", "Target", "There", "Transfer"]
 
@@ -93,7 +94,7 @@ class Transfer:
     def _offering(self, run: Run) -> Offering | None:
         if not isinstance(self.source, Here):
             return None
-        store = Source(str(self.source.path), Layout(list(self.content.files), self.content.chunk))
+        store = Source(str(self.source.path), Layout(list(self.content.files), self.content.chunk), AHEAD)
         tls = run.authority.issue(CONTROLLER, [])
         caps = [self.cap or _cap(target.host) for target in self.targets]
         return Offering(store, tls, self.content.id, max(caps) if all(caps) else 0.0)

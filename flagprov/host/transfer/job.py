@@ -5,13 +5,14 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import sys
 import threading
 import time
 
 from flagprov.host.transfer import manifest
 from flagprov.host.transfer.layout import Layout
 from flagprov.host.transfer.node import Node
-from flagprov.host.transfer.store import STEP, Incoming, Source
+from flagprov.host.transfer.store import STEP, SWITCH_S, Incoming, Source
 from flagprov.host.wire import Blocked, progress
 
 TYPE_CHECKING = False
@@ -28,6 +29,7 @@ LAST_WORDS_S = 5.0
 def transfer(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yields the result once, and ends when nobody needs this node any more."""
     _forget_key(spec)
+    sys.setswitchinterval(SWITCH_S)
     layout = Layout([(path, size, digest or "") for path, size, digest in spec["files"]], spec["chunk"])
     if spec.get("source"):
         yield from _source(spec, layout)

@@ -21,6 +21,7 @@ STEP = "weights"
 RECENT = 3  # chunks that stay in memory after they were written
 RECORD = 36  # a chunk's index and digest in the map
 SPARE = 256 << 20  # stays free on the file system
+SWITCH_S = 0.001  # a thread that sends waits no longer than this for one that hashes
 
 
 class Store:
@@ -36,6 +37,13 @@ class Store:
         self.chunks = b""  # the digests of all chunks, from then on
         self.fault = ""  # why this will never be complete
         self.bytes = 0
+        self.asked = 0  # the first chunk that somebody lacks
+
+    def ask(self, index: int) -> None:
+        with self.changed:
+            if index > self.asked:
+                self.asked = index
+                self.changed.notify_all()
 
     def read(self, index: int) -> tuple[bytes, memoryview]:
         """Digest and data of a chunk that is here."""
@@ -89,7 +97,28 @@ class Store:
 
 
 class Source(Store):
-    """Files that are here; a chunk can be served as soon as it is hashed."""
+    """Files that are here; a chunk can be served as soon as it is hashed.
+
+    `ahead` chunks are hashed before somebody asks, where others need the processor more.
+    """
+
+    def __init__(self, folder: str, layout: Layout, ahead: int = 0) -> None:
+        super().__init__(folder, layout)
+        self.ahead = ahead or layout.count
+        self._over = False
+
+    def stop(self) -> None:
+        """Nobody asks any more."""
+        with self.changed:
+            self._over = True
+            self.changed.notify_all()
+
+    def _wanted(self, index: int) -> bool:
+        """Waits until somebody asks; False where nobody will."""
+        with self.changed:
+            while index >= self.asked + self.ahead and not self._over:
+                self.changed.wait()
+        return not self._over
 
     def hash(self) -> None:
         """One pass over every byte that is sent; a file that differs from the lock ends it."""
@@ -97,6 +126,8 @@ class Source(Store):
         before = [manifest.stamp(self.place(number)) for number in range(len(files))]
         shas = [hashlib.sha256() for _ in files]
         for index in range(self.layout.count):
+            if not self._wanted(index):
+                return
             data = self.data(index)
             for number, _, start, length in self.layout.spans(index):
                 shas[number].update(data[start : start + length])

@@ -43,6 +43,7 @@ def send(link: Link, store: Store, sent: bytearray, before: Callable[[], int]) -
                 low, vouched = min(low, index), False
         while low < count and sent[low]:
             low += 1
+        store.ask(low)
         index = next((i for i in range(low, count) if store.have[i] and not sent[i]), -1)
         if index >= 0:
             digest, data = store.read(index)

@@ -55,3 +55,33 @@ def test_chunks_of_another_content_are_replaced_down_the_chain(tmp_path: Path) -
         assert store.chunks == source.chunks and store.full
         store.finish({})
     assert (tmp_path / "two" / "a.bin").read_bytes() == (tmp_path / "one" / "a.bin").read_bytes() == data
+
+
+def test_a_source_hashes_no_further_ahead_than_somebody_asks(tmp_path: Path) -> None:
+    data = os.urandom(40 * 1024)
+    (tmp_path / "a.bin").write_bytes(data)
+    layout = Layout([("a.bin", len(data), "")], 1024)
+    source = Source(str(tmp_path), layout, ahead=4)
+    thread = threading.Thread(target=source.hash)
+    thread.start()
+    with source.changed:
+        assert source.changed.wait_for(lambda: source.bytes == 4 * 1024, 5)
+    late = Incoming(str(tmp_path / "late"), layout, "id")
+    late.open()
+    for index in range(30):  # it has the beginning from somebody else
+        piece = data[index * 1024 : (index + 1) * 1024]
+        late.write(index, hashlib.sha256(piece).digest(), memoryview(bytearray(piece)))
+    brought(source, late)
+    thread.join(5)
+    assert not thread.is_alive() and late.full
+    late.close()
+
+
+def test_a_source_that_nobody_asks_ends(tmp_path: Path) -> None:
+    (tmp_path / "a.bin").write_bytes(bytes(9000))
+    source = Source(str(tmp_path), Layout([("a.bin", 9000, "")], 1024), ahead=2)
+    thread = threading.Thread(target=source.hash)
+    thread.start()
+    source.stop()
+    thread.join(5)
+    assert not thread.is_alive() and source.sums is None and not source.fault
