@@ -213,7 +213,8 @@ def _look_at(
     answers = connections.each([host for host in hosts if placement.on(host.name)], look_at)
     for host in bare:
         gone.extend(LeftOut(host.name, problem) for problem in examination.problems(host.name, True))
-    supplied = supply.answerable(job, {n: s for n, s in answers.items() if isinstance(s, Look)}, surveys)
+    seen = {name: found for name, found in answers.items() if isinstance(found, Look)}
+    supplied = supply.answerable(job, connections, seen, surveys)
     for name, found in answers.items():
         if isinstance(found, HostError):
             gone.append(left_out(found))

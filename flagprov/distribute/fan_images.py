@@ -13,7 +13,7 @@ from typing import Any
 from flagprov.apply.converge import OnEvent, host_event
 from flagprov.distribute.content import Here
 from flagprov.distribute.fan_out import Target, Transfer
-from flagprov.distribute.images import ARCHITECTURES, FromRegistry, check_locked
+from flagprov.distribute.images import ARCHITECTURES, FromRegistry, Parts, check_locked
 from flagprov.distribute.layouts import ImageLayout, fetch_layout
 from flagprov.distribute.registry import registry_of
 from flagprov.errors import FlagprovError, HostError
@@ -135,10 +135,12 @@ def bring(
     return work
 
 
-def answerable(job: Job, looks: Mapping[str, Look], surveys: Mapping[str, Survey]) -> dict[str, Look]:
-    """The looks; an image that nobody can give is a problem of the hosts that lack it."""
+def answerable(
+    job: Job, looks: Mapping[str, Look], surveys: Mapping[str, Survey]
+) -> tuple[dict[str, Look], dict[str, int]]:
+    """The looks, where an image that nobody can give is a problem; the image's bytes for other hosts."""
     names = lacking(looks)
-    found = dict(looks)
+    found, sizes = dict(looks), {}
     hosts = [host for host in job.fleet.hosts if host.name in names]
     with ExitStack() as stack:
         upstream = _Upstream(job, lambda event: None, stack)
@@ -146,12 +148,14 @@ def answerable(job: Job, looks: Mapping[str, Look], surveys: Mapping[str, Survey
             arch = surveys[host.name].arch
             try:
                 if job.bundle is not None:
-                    job.bundle.image(str(host.chip), ARCHITECTURES.get(arch, arch))
+                    content = job.bundle.image(str(host.chip), ARCHITECTURES.get(arch, arch)).content
+                    sizes[host.name] = content.total
                 else:
-                    upstream.ask(host, ARCHITECTURES.get(arch, arch))
+                    parts = upstream.ask(host, ARCHITECTURES.get(arch, arch))
+                    sizes[host.name] = sum(parts.blobs.values())
             except FlagprovError as error:
                 found[host.name] = _refused(job, host, found[host.name], error)
-    return found
+    return found, sizes
 
 
 def _refused(job: Job, host: Host, seen: Look, error: FlagprovError) -> Look:
@@ -170,10 +174,10 @@ class _Upstream:
 
     def __init__(self, job: Job, on_event: OnEvent, stack: ExitStack) -> None:
         self.job, self.on_event, self.stack = job, on_event, stack
-        self._asked: dict[tuple[str, str], FlagprovError | None] = {}
+        self._asked: dict[tuple[str, str], Parts | FlagprovError] = {}
         self._found: dict[tuple[str, str], ImageLayout] = {}
 
-    def ask(self, host: Host, architecture: str) -> None:
+    def ask(self, host: Host, architecture: str) -> Parts:
         """Raises what is wrong with the host's image: not there, another one, none for its processor."""
         image = self.job.variants[host.name].image
         key = site_reference(image.reference, host.registries), architecture
@@ -181,11 +185,13 @@ class _Upstream:
             try:
                 parts = self._source(host, key[0]).parts([architecture])
                 check_locked(key[0], parts, {str(host.chip): image.digests})
-                self._asked[key] = None
+                self._asked[key] = parts
             except FlagprovError as error:
                 self._asked[key] = error
-        if error_then := self._asked[key]:
-            raise error_then
+        answer = self._asked[key]
+        if isinstance(answer, FlagprovError):
+            raise answer
+        return answer
 
     def find(self, host: Host, architecture: str) -> ImageLayout:
         image = self.job.variants[host.name].image

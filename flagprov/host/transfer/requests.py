@@ -25,6 +25,10 @@ INNER = ("lo", "docker", "br-", "veth", "virbr", "cni", "flannel", "cali")
 def answer(op: str, request: dict[str, Any]) -> dict[str, Any]:
     if op == "reach":
         return reach(request)
+    if op == "room":
+        from flagprov.host.transfer.room import room
+
+        return room(request)
     if op == "transfer":
         with Beating(request.get("lease")):
             return transfer(request["spec"])

@@ -54,13 +54,15 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_what_the_registry_has_changes_nothing(asked: list[str], tmp_path: Path) -> None:
-    assert answerable(job(tmp_path), LOOKS, surveys()) == LOOKS
-    assert answerable(job(tmp_path, sha256(MANIFEST)), LOOKS, surveys()) == LOOKS
+    sizes = {"h1": 1, "h2": 1}
+    assert answerable(job(tmp_path), LOOKS, surveys()) == (LOOKS, sizes)
+    assert answerable(job(tmp_path, sha256(MANIFEST)), LOOKS, surveys()) == (LOOKS, sizes)
     assert asked == ["registry.example/tiny:1"] * 2  # once for both hosts
 
 
 def test_a_moved_tag_is_a_problem_of_the_hosts_that_lack_the_image(asked: list[str], tmp_path: Path) -> None:
-    found = answerable(job(tmp_path, "sha256:" + "0" * 64), LOOKS, surveys())
+    found, sizes = answerable(job(tmp_path, "sha256:" + "0" * 64), LOOKS, surveys())
+    assert not sizes
     assert found["h3"] == LOOKS["h3"]
     for name in ("h1", "h2"):
         (problem,) = found[name].problems
@@ -74,7 +76,7 @@ def test_a_dead_name_is_said_before_anything_starts(monkeypatch: pytest.MonkeyPa
         raise FlagprovError("the registry says 404", remedy="Was it moved?")
 
     monkeypatch.setattr(Registry, "manifest", gone)
-    (problem,) = answerable(job(tmp_path), LOOKS, surveys())["h1"].problems
+    (problem,) = answerable(job(tmp_path), LOOKS, surveys())[0]["h1"].problems
     assert problem.step == "image" and problem.message == "the registry says 404"
 
 
