@@ -14,6 +14,7 @@ from flagprov.distribute.chain import Member, before, ordered
 from flagprov.distribute.content import Content, Here, There
 from flagprov.distribute.offer import Dial, Offering, direct, through
 from flagprov.distribute.run import Run, open_run
+from flagprov.distribute.watch import Watch
 from flagprov.errors import HostError
 from flagprov.host.transfer.layout import Layout
 from flagprov.host.transfer.store import Source
@@ -60,14 +61,16 @@ class Transfer:
             if isinstance(self.source, There):
                 source = [self.source.host]
             offering = self._offering(run)
+            watch = Watch([host.name for host in (*source, *rest)])
             try:
                 if offering:
                     offering.start()
                     if not run.joined:
                         self._offer(offering, run, next(m.name for m in run.chain if m.name in hosts))
-                found = self.connections.each(
-                    [*source, *rest], lambda session: self._ask(session, run, offering)
-                )
+                with watch.running():
+                    found = self.connections.each(
+                        [*source, *rest], lambda session: self._ask(session, run, offering, watch)
+                    )
             finally:
                 if offering:
                     offering.stop()
@@ -106,7 +109,7 @@ class Transfer:
         dials.append(through(lambda port: self.connections.session(host).tunnel(port), run.port))
         offering.offer(name, tls_name(name), dials)
 
-    def _ask(self, session: Session, run: Run, offering: Offering | None) -> dict[str, Any]:
+    def _ask(self, session: Session, run: Run, offering: Offering | None, watch: Watch) -> dict[str, Any]:
         name = session.host.name
         spec = self._spec(name, run)
         begun = time.monotonic()
@@ -118,11 +121,14 @@ class Transfer:
                 self._offer(offering, run, name)
             if not spec["source"]:
                 self._heard(name, data)
+            if "total" in data:
+                watch.heard(name, int(data["bytes"]) >= int(data["total"]))
             event = host_event(name, {**message, "stage": self.stage, "step": _step(self.content.id)})
             self.on_event(event)
 
         lease = None if spec["source"] and not spec["place"] else self.lease
-        answer = session.ask({"op": "transfer", "spec": spec, "lease": lease}, on_event)
+        with watch.host(session):
+            answer = session.ask({"op": "transfer", "spec": spec, "lease": lease}, on_event)
         if not spec["source"]:
             self._heard(name, {"bytes": self.content.total, "rate": 0})
         seconds = {"seconds": round(time.monotonic() - begun, 3)}

@@ -154,6 +154,7 @@ def _arrive(node: Node, store: Incoming) -> None:
             said, orphan = now, node.orphan
             rates = rates[-9:] + [(now, store.bytes)]
             _report(node, store, rates)
+    _report(node, store, rates + [(time.monotonic(), store.bytes)])  # from here on it may be silent
 
 
 def _report(node: Node, store: Incoming, rates: list[tuple[float, int]]) -> None:
