@@ -51,6 +51,7 @@ class Transfer:
     lease: Mapping[str, Any] | None = None  # of the run, renewed on the targets meanwhile
     cap: float = 0.0  # bytes per second that each node sends at most
     stage: str = "weights"  # of the events
+    patience: float = 0.0  # seconds to wait for another one that writes to the same place
     _far: dict[str, tuple[int, float]] = field(default_factory=dict)  # host -> bytes, rate
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -159,6 +160,7 @@ class Transfer:
                 for peer in before(run.chain, name)
             ],
             "tls": run.identity(member),
+            "patience_s": self.patience,
             "cap": self.cap or _cap(next(h for h in self._hosts() if h.name == name)),
         }
 

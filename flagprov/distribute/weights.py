@@ -11,7 +11,7 @@ from typing import Any
 from flagprov.apply.converge import OnEvent, host_event
 from flagprov.desired import weights_resource
 from flagprov.distribute.content import Content, Here, There, content_of
-from flagprov.errors import FlagprovError, HostError
+from flagprov.errors import FlagprovError, HostError, UnreachableError
 from flagprov.host.transfer.layout import listing, written
 from flagprov.models.fleet import Host
 from flagprov.models.observed import Look, Problem
@@ -22,6 +22,7 @@ from flagprov.preparation import Job
 from flagprov.serving import host_path
 from flagprov.transport import Connections, Session
 
+LOCK_S = 120.0  # a share's server keeps the lock of a dead host for as long as that
 HUBS = ("modelscope://", "hf://", "https://", "http://")
 
 
@@ -49,8 +50,6 @@ class Weights:
 
     def bring(self, lacking: Sequence[Host], holding: Sequence[Host]) -> None:
         """Outcomes of the hosts that have got them, failures of those that have not."""
-        from flagprov.distribute.fan_out import Target, Transfer
-
         self.touched = tuple(host.name for host in lacking)
         reached = self.connections.each([*lacking, *holding], self._reach)
         self._note(reached, [host.name for host in lacking])
@@ -63,7 +62,23 @@ class Weights:
             for host in wanting:
                 self.failures[host.name] = HostError(host.name, "weights", error.message, remedy=error.remedy)
             return
-        writers = _one_per_share(wanting, reached)
+        shares, patience = _shares(wanting, reached), 0.0
+        while shares:
+            found = self._transfer(source, content, [share[0] for share in shares], reached, patience)
+            # Where the one that writes is lost, the next one goes on with what it left.
+            lost = [share for share in shares if isinstance(found.get(share[0].name), UnreachableError)]
+            shares, patience = [share[1:] for share in lost if share[1:]], LOCK_S
+
+    def _transfer(
+        self,
+        source: Here | There,
+        content: Content,
+        writers: Sequence[Host],
+        reached: Mapping[str, Any],
+        patience: float,
+    ) -> dict[str, Any]:
+        from flagprov.distribute.fan_out import Target, Transfer
+
         source = with_place(source, writers, self.job.release)
         targets = [
             Target(host, weights_path(self.job.release, host), tuple(_known(reached, host)["addresses"]))
@@ -71,9 +86,10 @@ class Weights:
             if not (isinstance(source, There) and source.host is host)
         ]
         if not targets and not (isinstance(source, There) and source.place):
-            return
+            return {}
         transfer = Transfer(
-            self.connections, self.job.site, content, source, targets, self.on_event, self.lease
+            *(self.connections, self.job.site, content, source, targets, self.on_event, self.lease),
+            patience=patience,
         )
         found = transfer.run()
         self._note(found, list(found))
@@ -82,6 +98,7 @@ class Weights:
                 seconds = {"weights": float(answer["seconds"])}
                 changes = 1 if answer["changed"] else 0
                 self.outcomes[name] = HostOutcome(name, "changed", changes, seconds=seconds)
+        return found
 
     def _fetch_there(self, host: Host, origin: Mapping[str, Any]) -> tuple[There, Content]:
         weights = self.job.release.weights
@@ -227,12 +244,12 @@ def _has(reached: Mapping[str, Any], host: Host) -> bool:
     return bool(_known(reached, host).get("files"))
 
 
-def _one_per_share(hosts: Sequence[Host], reached: Mapping[str, Any]) -> list[Host]:
-    """Hosts that mount the same share have one copy, brought by one of them."""
-    chosen: dict[str, Host] = {}
+def _shares(hosts: Sequence[Host], reached: Mapping[str, Any]) -> list[list[Host]]:
+    """Hosts that mount the same share have one copy, brought by the first of them."""
+    found: dict[str, list[Host]] = {}
     for host in hosts:
-        chosen.setdefault(_known(reached, host).get("storage") or f"host {host.name}", host)
-    return list(chosen.values())
+        found.setdefault(_known(reached, host).get("storage") or f"host {host.name}", []).append(host)
+    return list(found.values())
 
 
 def answerable(job: Job, looks: Mapping[str, Look]) -> dict[str, Look]:

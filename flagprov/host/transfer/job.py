@@ -18,7 +18,7 @@ from flagprov.host.wire import Blocked, progress
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
+    from typing import Any, TextIO
 
 LINGER_S = 30.0  # serves on for so long after the last one behind it was seen
 GIVE_UP_S = 120.0
@@ -42,10 +42,9 @@ def transfer(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
     store = Incoming(spec["path"], layout, spec["content"])
     os.makedirs(store.folder, exist_ok=True)
     with open(os.path.join(store.folder, ".flagprov-lock"), "a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise Blocked(STEP, "%s: another transfer brings it" % spec["path"], "wait for it") from None
+        if _waited(lock, spec) and _is_there(spec, layout):
+            yield {"changed": 0, "bytes": 0}
+            return
         store.open()
         begun_with = store.bytes
         node = Node(spec, store)
@@ -58,6 +57,21 @@ def transfer(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
         finally:
             node.stop()
             store.close()
+
+
+def _waited(lock: TextIO, spec: dict[str, Any]) -> bool:
+    """Take the lock; True where another one had it, on this host or on one that mounts the same share."""
+    begun = time.monotonic()
+    waited = False
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return waited
+        except OSError:
+            if time.monotonic() - begun >= float(spec.get("patience_s") or 0):
+                raise Blocked(STEP, "%s: another transfer brings it" % spec["path"], "wait for it") from None
+        waited = True
+        threading.Event().wait(0.2)
 
 
 def _is_there(spec: dict[str, Any], layout: Layout) -> bool:

@@ -94,8 +94,8 @@ def transfer(spec: dict[str, Any]) -> dict[str, Any]:
         known = os.listdir(jobs.ROOT) if os.path.isdir(jobs.ROOT) else []
         if any(other.startswith(family) and other != name for other in known):
             run(["systemctl", "stop", "flagprov-job-%s*.service" % family], timeout=30)
-        if os.path.exists(os.path.join(jobs.ROOT, name, "release")):
-            os.unlink(os.path.join(jobs.ROOT, name, "release"))
+    if os.path.exists(os.path.join(jobs.ROOT, name, "release")):
+        os.unlink(os.path.join(jobs.ROOT, name, "release"))  # it is needed again
     spec = dict(spec, release_file=os.path.join(jobs.ROOT, name, "release"))
     return jobs.run_job("transfer", spec, name, state)
 

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from flagprov.catalog import load_release
 from flagprov.distribute.chain import Member
 from flagprov.distribute.content import Here, There, content_of
+from flagprov.distribute.fan_out import Transfer
 from flagprov.distribute.run import open_run
-from flagprov.distribute.weights import answerable, find_supply, holding, lacking, weights_path, with_place
+from flagprov.distribute.weights import (
+    Weights,
+    answerable,
+    find_supply,
+    holding,
+    lacking,
+    weights_path,
+    with_place,
+)
+from flagprov.errors import HostError, UnreachableError
 from flagprov.models.fleet import Connection, Fleet, Host
 from flagprov.models.observed import Change, Look
 from flagprov.preparation import Job
@@ -70,6 +83,39 @@ def test_that_host_wants_them_too(tmp_path: Path) -> None:
     assert with_place(supply.source, HOSTS[:1], asked.release) == supply.source
     at_home = There(HOSTS[1], weights_path(asked.release, HOSTS[1]))
     assert with_place(at_home, HOSTS, asked.release) == at_home
+
+
+class Fleetwide:
+    """Hosts that mount one share, all of which answer."""
+
+    def each(self, hosts: Sequence[Host], function: object) -> dict[str, object]:
+        answer = {"addresses": ["192.0.2.1"], "files": [], "storage": "nfs4 filer:/x m"}
+        return {host.name: answer for host in hosts}
+
+
+@pytest.mark.parametrize(
+    ("error", "asked"),
+    [
+        (UnreachableError("h1", "transfer", "the connection was lost"), [["h1"], ["h2"]]),
+        (HostError("h1", "weights", "the share is full"), [["h1"]]),
+        (None, [["h1"]]),
+    ],
+)
+def test_the_next_host_of_a_share_takes_over(
+    error: HostError | None, asked: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    tried: list[list[str]] = []
+
+    def run(self: Transfer) -> dict[str, object]:
+        tried.append([target.host.name for target in self.targets])
+        return {name: error if error and name == "h1" else {"changed": 1, "seconds": 1} for name in tried[-1]}
+
+    monkeypatch.setattr(Transfer, "run", run)
+    work = Weights(job(tmp_path, f"file://{tmp_path}"), Fleetwide(), lambda event: None)  # type: ignore[arg-type]
+    work.bring(HOSTS, [])
+    assert tried == asked
+    assert set(work.failures) == ({"h1"} if error else set())
 
 
 def test_a_hub_is_fetched_from_once(tmp_path: Path) -> None:
