@@ -231,6 +231,18 @@ def holding(looks: Mapping[str, Look]) -> list[str]:
     ]
 
 
+def holders(job: Job, looks: Mapping[str, Look]) -> list[Host]:
+    """Hosts that may be the source. One that is yet to be held against the lock is better than none:
+
+    a source is hashed while it is read.
+    """
+    names = holding(looks)
+    if not names and job.files and find_supply(job, []) is None:
+        without = set(lacking(looks))
+        names = [name for name, seen in looks.items() if name not in without and not seen.problems]
+    return [host for host in job.fleet.hosts if host.name in names]
+
+
 def _is_fetch(change: Any) -> bool:
     return bool(change.kind == "weights" and change.action == "fetch")
 
@@ -258,7 +270,7 @@ def answerable(job: Job, looks: Mapping[str, Look]) -> dict[str, Look]:
     if not without:
         return dict(looks)
     hosts = {host.name: host for host in job.fleet.hosts}
-    supply = find_supply(job, [hosts[name] for name in holding(looks)])
+    supply = find_supply(job, holders(job, looks))
     return {
         name: _answered(job.release, hosts[name], seen, supply) if name in without else seen
         for name, seen in looks.items()
@@ -294,10 +306,10 @@ def bring(
     for name, found in connections.each(fresh, lambda session: _look(job, session)).items():
         if isinstance(found, Look):
             looks[name] = found
-    without, having = lacking(looks), holding(looks)
+    without = lacking(looks)
     needing = [host for host in job.fleet.hosts if host.name in without and host.name not in excluded]
     if needing:
-        work.bring(needing, [host for host in job.fleet.hosts if host.name in having])
+        work.bring(needing, holders(job, looks))
     return work
 
 

@@ -116,7 +116,7 @@ def _source(spec: dict[str, Any], layout: Layout) -> Iterator[dict[str, Any]]:
             raise Blocked(STEP, store.fault, "bring the right files there, or lock the release anew")
         assert store.sums is not None
         if not manifest.read(spec["path"]) and os.access(spec["path"], os.W_OK):
-            manifest.write(spec["path"], store.sums, spec.get("origin") or {})
+            manifest.write(spec["path"], store.sums, dict(spec.get("origin") or {}, found=True))
         moved = bring_here(spec, store) if spec.get("place") else 0
         yield {"changed": moved, "bytes": 0, "sums": store.sums}
         _linger(spec, node)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 NAME = ".flagprov-manifest.json"
+ELSEWHERE = "/var/lib/flagprov/manifests"  # of directories that this host may not write to
 BLOCK = 1 << 20
 
 
@@ -25,16 +26,30 @@ def stamp(path: str) -> tuple[int, int, int]:
 
 def read(folder: str) -> dict[str, dict[str, Any]]:
     """Path -> entry; empty where there is no manifest."""
-    stored = read_json(os.path.join(folder, NAME))
-    if not isinstance(stored, dict) or stored.get("schema_version") != 1:
-        return {}
-    return {str(entry["path"]): entry for entry in stored["files"]}
+    return {str(entry["path"]): entry for entry in _stored(folder).get("files", ())}
 
 
 def brought(folder: str) -> str:
     """Which content the files came with; empty where they did not come by a transfer."""
-    stored = read_json(os.path.join(folder, NAME))
-    return str(stored.get("content") or "") if isinstance(stored, dict) else ""
+    return str(_stored(folder).get("content") or "")
+
+
+def found(folder: str) -> bool:
+    """Whether somebody else brought the files, and flagprov only hashed them."""
+    return bool(_stored(folder).get("found"))
+
+
+def _stored(folder: str) -> dict[str, Any]:
+    for path in (os.path.join(folder, NAME), _elsewhere(folder)):
+        stored = read_json(path)
+        if isinstance(stored, dict) and stored.get("schema_version") == 1:
+            return stored
+    return {}
+
+
+def _elsewhere(folder: str) -> str:
+    name = hashlib.sha256(os.path.realpath(folder).encode()).hexdigest()[:16]
+    return os.path.join(ELSEWHERE, name + ".json")
 
 
 def write(folder: str, sums: dict[str, str], origin: dict[str, Any]) -> None:
@@ -124,10 +139,14 @@ def check_again(folder: str, paths: list[str], locked: dict[str, str]) -> str:
         if digest != (locked.get(path) or known[path]["sha256"]):
             return path
         known[path] = {"path": path, "size": size, "sha256": digest, "mtime_ns": mtime, "inode": inode}
-    stored = read_json(os.path.join(folder, NAME))
-    kept = dict(stored) if isinstance(stored, dict) else {}
-    kept.update(schema_version=1, files=[known[path] for path in sorted(known)])
-    replace(os.path.join(folder, NAME), (json.dumps(kept, indent=1) + "\n").encode(), 0o644)
+    kept = dict(_stored(folder) or {"schema_version": 1, "found": True})
+    kept["files"] = [known[path] for path in sorted(known)]
+    text = (json.dumps(kept, indent=1) + "\n").encode()
+    try:
+        replace(os.path.join(folder, NAME), text, 0o644)
+    except OSError:  # a share that this host may only read
+        os.makedirs(ELSEWHERE, mode=0o755, exist_ok=True)
+        replace(_elsewhere(folder), text, 0o644)
     return ""
 
 

@@ -17,6 +17,7 @@ from flagprov.distribute.weights import (
     Weights,
     answerable,
     find_supply,
+    holders,
     holding,
     lacking,
     weights_path,
@@ -60,6 +61,14 @@ def test_without_any_source_the_host_is_left_out_with_the_way_out(tmp_path: Path
 
 def test_weights_that_are_to_be_checked_again_are_no_source() -> None:
     assert holding({"h1": seen("h1", "check")}) == []
+
+
+def test_hosts_that_are_not_held_against_the_lock_yet_are_the_last_resort(tmp_path: Path) -> None:
+    looks = {"h1": seen("h1", "check"), "h2": seen("h2", "fetch")}
+    locked = replace(job(tmp_path), files=(("a", 1, "0" * 64),))
+    assert holders(locked, looks) == [HOSTS[0]]
+    assert holders(job(tmp_path), looks) == []
+    assert holders(replace(job(tmp_path, "hf://me/tiny"), files=locked.files), looks) == []
 
 
 def test_a_directory_of_the_controller(tmp_path: Path) -> None:

@@ -168,6 +168,25 @@ def test_locked_files_that_nobody_hashed_here_are_hashed_against_the_lock(tmp_pa
     assert manifest.read(str(tmp_path))["a.bin"]["sha256"] == {n: d for n, _, d in files}["a.bin"]
 
 
+def test_a_share_that_is_only_read_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tmp_path / "model"
+    filled(model, {"config.json": b"{}", "a.bin": b"12"})
+    files = [(n, s, manifest.file_digest(str(model / n))) for n, s, _ in listing(str(model))]
+    real = manifest.replace
+
+    def replace(path: str, data: bytes, mode: int) -> None:
+        if path.startswith(str(model)):
+            raise OSError(30, "Read-only file system")
+        real(path, data, mode)
+
+    monkeypatch.setattr(manifest, "replace", replace)
+    monkeypatch.setattr(manifest, "ELSEWHERE", str(tmp_path / "state"))
+    spec = {"path": str(model), "remedy": "r", "fetch": True, "files": files}
+    weights.apply(spec, weights.observe(spec))
+    assert weights.diff(spec, weights.observe(spec), set()) == []
+    assert manifest.found(str(model))  # prune leaves alone what others brought
+
+
 def test_what_the_old_version_had_and_the_new_one_has_not_goes(tmp_path: Path) -> None:
     """An engine would load shards that belong to nothing."""
     old = filled(tmp_path / "b", {"model-2.bin": b"22", "sub/x": b"x"})
