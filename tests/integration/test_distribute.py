@@ -181,7 +181,7 @@ def test_a_source_that_differs_from_the_lock_is_refused_everywhere(hosts: Hosts)
     files = [(path, size, "0" * 64) for path, size, _ in hosts.content().files]
     hosts.start_source(files=files)
     node = hosts.start("h1", "origin", files=files)
-    assert "the lock says" in node.error()["message"]
+    assert "lock or manifest say" in node.error()["message"]
     assert not node.path.exists()
 
 
