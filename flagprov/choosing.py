@@ -25,6 +25,7 @@ class Wish:
     variant: Variant
     survey: Survey
     replicas: int | None = None  # over the whole fleet; None: one per host
+    moved: tuple[str, str] | None = None  # a replica that it still has, and where that is now
 
     @property
     def port(self) -> int:

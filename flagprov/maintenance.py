@@ -14,8 +14,8 @@ from flagprov.models.desired import Resource, Stage
 from flagprov.models.observed import Problem, Survey
 from flagprov.models.outcome import Outcome
 from flagprov.models.plan import Plan
+from flagprov.models.request import Request
 from flagprov.observe import survey
-from flagprov.preparation import Request
 from flagprov.scope import Scope, scope_of
 from flagprov.serving import STATE
 from flagprov.transport import Session
@@ -28,9 +28,7 @@ def cordon(
     request: Request, *, reason: str, approve: Callable[[Plan], bool], on_event: OnEvent, drain: bool = False
 ) -> Outcome | None:
     """No deploy or rollout changes these hosts until they are uncordoned; with `drain` they serve nothing."""
-    content = json.dumps({"by": _who(), "reason": reason}, sort_keys=True) + "\n"
-    spec = {"path": MARK, "mode": "0644", "content": content}
-    mark = Resource("file", MARK, Stage.CONFIG, spec)
+    mark = mark_of(reason)
 
     def resources(session: Session) -> tuple[Resource, ...]:
         seen = survey(session)
@@ -40,6 +38,12 @@ def cordon(
         return (mark, *halted)
 
     return change("drain" if drain else "cordon", _named(request), resources, approve, on_event)
+
+
+def mark_of(reason: str) -> Resource:
+    """The file that keeps a host out of changes."""
+    content = json.dumps({"by": _who(), "reason": reason}, sort_keys=True) + "\n"
+    return Resource("file", MARK, Stage.CONFIG, {"path": MARK, "mode": "0644", "content": content})
 
 
 def uncordon(request: Request, *, approve: Callable[[Plan], bool], on_event: OnEvent) -> Outcome | None:

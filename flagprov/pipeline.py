@@ -41,11 +41,11 @@ from flagprov.rollout.whole import halves
 from flagprov.runner.operators import exclusions_unheeded
 from flagprov.scope import left_out
 from flagprov.serving import launch_inputs
-from flagprov.transport import Connections, Session
-from flagprov.upkeep import logs, prune, status, stop, teardown
+from flagprov.transport import KEPT, Connections, Session
+from flagprov.upkeep import prune, stop, teardown
 from flagprov.verify.status import completions, of_placement
 
-__all__ = ["Request", "deploy", "logs", "plan", "prune", "status", "stop", "teardown"]
+__all__ = ["Request", "deploy", "plan", "prune", "stop", "teardown"]
 
 Approve = Callable[[Plan], bool]
 DEFAULT = Options(allow_downtime=True)
@@ -130,7 +130,9 @@ def _draw(job: Job, connections: Connections, gateways: Gateways, verb: str, opt
     gone: list[LeftOut] = []
     surveys: dict[str, Survey] = {}
     provision: dict[str, Change] = {}
-    answers = connections.each(job.fleet.hosts, lambda s: survey_for(s, job.release.name, job.sets))
+    answers = connections.each(
+        job.fleet.hosts, lambda s: survey_for(s, job.release.name, job.sets), keep=KEPT
+    )
     for name, found in answers.items():
         host = hosts_of(job.fleet, [name])[0]
         if isinstance(found, Survey) and (out := cordoned(found)):
@@ -210,7 +212,7 @@ def _look_at(
     looks: dict[str, Look] = {}
     bare = [h for h in job.fleet.hosts if h.name in surveys and h.name in provision and h not in hosts]
     gone.extend(left_out(error) for error in examination.ask_all(connections, bare, surveys).values())
-    answers = connections.each([host for host in hosts if placement.on(host.name)], look_at)
+    answers = connections.each([host for host in hosts if placement.on(host.name)], look_at, keep=KEPT)
     for host in bare:
         gone.extend(LeftOut(host.name, problem) for problem in examination.problems(host.name, True))
     seen = {name: found for name, found in answers.items() if isinstance(found, Look)}

@@ -52,6 +52,13 @@ def place(fleet: Fleet, release: str, wishes: Sequence[Wish], reserved: Collecti
 def _unusable(wish: Wish) -> Refusal | None:
     """The inventory says one chip; what the host's own tools say has to agree."""
     host, chip, survey = wish.host, wish.chip, wish.survey
+    if wish.moved:
+        replica, now = wish.moved
+        return Refusal(
+            host.name,
+            f"it still has {replica}, which {now} took over",
+            f"flagprov teardown INVENTORY --limit {host.name}; then it is a spare",
+        )
     detection = chip.detection
     devices = survey.devices.get(detection.tool, ())
     if detection.arch and survey.arch not in detection.arch:

@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING
 from flagprov.access import fit_chip, fit_variant
 from flagprov.cluster import spread_over_nodes
 from flagprov.errors import InventoryError, SettingsError
+from flagprov.handover import applied, moved
 from flagprov.least import least
 from flagprov.models.chip import Chip
 from flagprov.models.desired import Placement
 from flagprov.models.fleet import Fleet, Host
 from flagprov.models.observed import Survey
 from flagprov.models.release import Release, Variant
+from flagprov.models.request import Handover
+from flagprov.models.request import Request as Request
 from flagprov.placement import Wish
 from flagprov.rollout.hooks import NO_HOOKS, Hooks, hooks_of
 from flagprov.serving import Serving, image_key
@@ -27,20 +30,6 @@ from flagprov.site import Site
 if TYPE_CHECKING:
     from flagprov.distribute.bundle import Bundle
     from flagprov.rollout.census import Census
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What a user asked for on the command line."""
-
-    inventory: Path
-    release: str | None = None
-    limit: str | None = None
-    sets: tuple[str, ...] = ()
-    force: tuple[str, ...] = ()  # checks whose failures do not leave a host out
-    allow_disruption: bool = False  # provisioning may restart docker under running containers
-    allow_reboot: bool = False  # and reboot hosts
-    reach: bool = True  # False: somebody else connects to the hosts
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +52,20 @@ class Job:
     bundle: Bundle | None = None  # where images and weights come from, and nothing else
     limit: str | None = None  # the fleet is only this part of its inventory
     unprivileged: tuple[str, ...] = ()  # hosts whose containers get no more than they need
+    handover: Handover | None = None
 
     def wishes(self, surveys: Mapping[str, Survey]) -> list[Wish]:
+        elsewhere = {host: (name, now) for host, name, now in moved(surveys, self.site.deployed())}
+        if self.handover:
+            surveys = applied(self.handover, surveys)
         return [
             Wish(
-                host, self.chips[str(host.chip)], self.variants[host.name], surveys[host.name], self.replicas
+                host,
+                self.chips[str(host.chip)],
+                self.variants[host.name],
+                surveys[host.name],
+                self.replicas,
+                elsewhere.get(host.name),
             )
             for host in self.fleet.hosts
             if host.name in surveys
@@ -170,7 +168,7 @@ def prepare(request: Request) -> Job:
         raise SettingsError(
             "flagprov_settings.replicas differs between hosts", remedy="set it for the whole fleet"
         )
-    count = next(iter(replicas), None)
+    count = len(request.handover.replicas) if request.handover else next(iter(replicas), None)
     _check_groups(fleet, variants, count)
     return Job(
         fleet=fleet,
@@ -189,6 +187,7 @@ def prepare(request: Request) -> Job:
         hooks=hooks_of(fleet),
         limit=request.limit,
         bundle=bundle,
+        handover=request.handover,
     )
 
 

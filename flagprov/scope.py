@@ -8,7 +8,7 @@ from flagprov.errors import HostError, UnreachableError, VersionError
 from flagprov.models.fleet import Fleet
 from flagprov.models.observed import Problem
 from flagprov.models.plan import LeftOut
-from flagprov.preparation import Request
+from flagprov.models.request import Request
 from flagprov.site import Site
 
 

@@ -1,18 +1,19 @@
-"""What is done with replicas that exist: their state, their logs, stopping and removing them."""
+"""What is done with replicas that exist: stopping and removing them, and what nothing needs any more."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
-from flagprov.apply.converge import OnEvent, converge, failed
+from flagprov.apply.converge import OnEvent, converge, failed, failures
 from flagprov.apply.lease import Lease
 from flagprov.apply.record import RunRecord
 from flagprov.desired import absent, emptied, stopped, unneeded
-from flagprov.errors import HostError, InventoryError, UnreachableError, UsageError
+from flagprov.errors import HostError, UnreachableError
 from flagprov.gateway.gateways import Gateways
 from flagprov.models.desired import Placement, Resource, Stage
-from flagprov.models.fleet import Fleet, Host
+from flagprov.models.fleet import Host
 from flagprov.models.observed import Change, Look, Running, Survey
 from flagprov.models.outcome import HostOutcome, Outcome
 from flagprov.models.plan import HostPlan, Plan
@@ -20,72 +21,9 @@ from flagprov.observe import look, survey
 from flagprov.plan import build, host_plan
 from flagprov.preparation import Request, hosts_of
 from flagprov.scope import Scope, left_out, scope_of
-from flagprov.transport import Connections, Session
-from flagprov.verify.status import merge
+from flagprov.transport import KEPT, Connections, Session
 
 Resources = Callable[[Session], tuple[Resource, ...]]
-
-
-def _failures(answers: Mapping[str, object]) -> dict[str, HostOutcome]:
-    return {
-        name: failed(error, isinstance(error, UnreachableError))
-        for name, error in answers.items()
-        if isinstance(error, HostError)
-    }
-
-
-def status(request: Request) -> Outcome:
-    """Every replica's state; what is unreachable is counted, never dropped."""
-    begun = time.monotonic()
-    scope = scope_of(request)
-    with Connections(scope.fleet) as connections, Gateways(scope.fleet) as gateways:
-        answers = connections.each(
-            scope.fleet.hosts, lambda session: session.ask({"op": "status"})["replicas"]
-        )
-        before = gateways.status()
-    silent = _failures(answers)
-    known = {name: found for name, found in answers.items() if not isinstance(found, HostError)}
-    hosts = [silent.get(host.name, HostOutcome(host.name, "unchanged")) for host in scope.fleet.hosts]
-    replicas = merge(scope.fleet, known, silent, scope.site.deployed(), scope.release)
-    seconds = round(time.monotonic() - begun, 3)
-    return Outcome("status", scope.release or "", tuple(hosts), replicas, seconds=seconds, gateways=before)
-
-
-def logs(request: Request, target: str, follow: bool = False, lines: int = 100) -> Iterator[str]:
-    """The lines of one replica's log; the target is a replica, or a host that has a single one."""
-    scope = scope_of(request)
-    with Connections(scope.fleet) as connections:
-        host, container = _find(scope.fleet, connections, target)
-        payload = {"op": "logs", "container": container, "follow": follow, "lines": lines}
-        for message in connections.session(host).request(payload):
-            if "event" in message:
-                yield str(message["event"]["text"])
-            elif "error" in message:
-                error = message["error"]
-                raise HostError(host.name, error["step"], error["message"], remedy=error["remedy"])
-
-
-def _find(fleet: Fleet, connections: Connections, target: str) -> tuple[Host, str]:
-    candidates = hosts_of(fleet, [target]) or list(fleet.hosts)
-    found: list[tuple[Host, str]] = []
-    for name, seen in connections.each(candidates, survey).items():
-        if isinstance(seen, HostError):
-            if name == target:
-                raise seen
-            continue
-        host = hosts_of(fleet, [name])[0]
-        # A replica's log is that of its head; those of its other ranks are asked for by host.
-        found += [
-            (host, running.replica)
-            for running in seen.running
-            if target == name or (target == running.replica and running.hosts[:1] in ((name,), ()))
-        ]
-    if len(found) == 1:
-        return found[0][0], f"flagprov-{found[0][1]}"
-    names = ", ".join(sorted(replica for _, replica in found))
-    if found:
-        raise UsageError(f"{target} has several replicas: {names}", remedy="name one of them")
-    raise InventoryError(f"no host or replica {target}", remedy="flagprov status shows what there is")
 
 
 def stop(request: Request, *, approve: Callable[[Plan], bool], on_event: OnEvent) -> Outcome | None:
@@ -174,13 +112,13 @@ def change(
         return look(session, wanted[session.host.name])
 
     with Connections(scope.fleet) as connections, Gateways(scope.fleet) as gateways:
-        looks = connections.each(scope.fleet.hosts, look_at)
+        looks = connections.each(scope.fleet.hosts, look_at, keep=KEPT)
         gone = [left_out(error) for error in looks.values() if isinstance(error, HostError)]
         plans = {n: host_plan(n, seen, None, "") for n, seen in looks.items() if isinstance(seen, Look)}
         plan = build(verb, scope.release or "", Placement(()), plans, gone, tuple(notes))
-        outcomes = _failures(looks)
+        outcomes = failures(looks)
         run = ""
-        leaving = {step.replica for p in plans.values() for step in p.steps if step.replica and is_end(step)}
+        leaving = set(_leaving(plans, scope.site.deployed()))
         if plan.changes:
             gateways.must_answer(leaving)
             if not approve(plan):
@@ -200,6 +138,16 @@ def change(
     return Outcome(
         verb, scope.release or "", hosts, seconds=round(time.monotonic() - begun, 3), run_directory=run
     )
+
+
+def _leaving(plans: Mapping[str, HostPlan], deployed: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Replicas that end, but for those that another host took over."""
+    for name, plan in plans.items():
+        for step in plan.steps:
+            if step.replica and is_end(step):
+                known = deployed.get(step.replica)
+                if known is None or name in known["hosts"]:
+                    yield step.replica
 
 
 def is_end(step: Change) -> bool:

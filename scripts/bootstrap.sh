@@ -60,3 +60,6 @@ if [ "$(cat .venv/.flagprov 2>/dev/null)" != "$stamp" ]; then
     .venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' 2> >(grep -v WARNING >&2)
     echo "$stamp" > .venv/.flagprov
 fi
+
+# Where Python keeps nothing that it compiles (PYTHONDONTWRITEBYTECODE), every command would begin with that.
+.venv/bin/python -m compileall -q flagprov

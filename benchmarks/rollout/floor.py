@@ -1,6 +1,6 @@
 """The floor: one paramiko connection and one exec per host, with one shell script that does the work.
 
-floor.py WORK.json KEY KNOWN_HOSTS converge|status|reset
+floor.py WORK.json KEY KNOWN_HOSTS converge|status|reset|probe
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from typing import Any
 import paramiko
 
 ASK = Path(__file__).with_name("ask.sh").read_text()
+PROBE = Path(__file__).with_name("probe.sh").read_text()
+FANOUT = 64  # as flagprov's
 
 HELPERS = r"""
 changed=0
@@ -33,6 +35,8 @@ WAIT = (
 
 
 def script(host: dict[str, Any], work: str) -> str:
+    if work == "probe":
+        return PROBE
     lines = {"converge": converge, "status": status, "reset": reset}[work](host)
     return "\n".join([ASK, HELPERS, f"port={host['serves']}", *lines])
 
@@ -94,7 +98,7 @@ def main() -> None:
             said, errors = stdout.read().decode(), stderr.read().decode()
             return "" if stdout.channel.recv_exit_status() == 0 else f"{host['name']}: {said}{errors}"
 
-    with ThreadPoolExecutor(len(hosts)) as pool:
+    with ThreadPoolExecutor(min(len(hosts), FANOUT)) as pool:
         failures = [text for text in pool.map(one, hosts) if text]
     sys.exit("\n".join(failures) or 0)
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from flagprov.apply.lease import Lease
-from flagprov.errors import HostError
+from flagprov.errors import HostError, UnreachableError
 from flagprov.models.desired import Resource
 from flagprov.models.event import Event
 from flagprov.models.observed import Look
 from flagprov.models.outcome import HostOutcome
 from flagprov.observe import look
 from flagprov.transport import Session
+
+if TYPE_CHECKING:
+    from flagprov.apply.lease import Lease
 
 OnEvent = Callable[[Event], None]
 
@@ -70,3 +72,12 @@ def failed(error: HostError, unreachable: bool, seconds: Mapping[str, float] | N
         log=error.log,
         seconds=dict(seconds or {}),
     )
+
+
+def failures(answers: Mapping[str, object]) -> dict[str, HostOutcome]:
+    """What became of the hosts that gave an error instead of an answer."""
+    return {
+        name: failed(error, isinstance(error, UnreachableError))
+        for name, error in answers.items()
+        if isinstance(error, HostError)
+    }

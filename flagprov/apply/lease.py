@@ -97,7 +97,7 @@ def _ask_all(request: Request, payload: Mapping[str, Any]) -> dict[str, dict[str
 
     fleet = scope_of(request).fleet
     with Connections(fleet) as connections:
-        answers = connections.each(fleet.hosts, lambda session: session.ask(payload))
+        answers = connections.once(fleet.hosts, lambda session: session.ask(payload))
     for answer in answers.values():
         if isinstance(answer, VersionError):
             raise answer

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from flagprov.models.event import Event
     from flagprov.models.outcome import Outcome
     from flagprov.models.plan import Plan
-    from flagprov.pipeline import Request
+    from flagprov.models.request import Request
     from flagprov.saved import SavedPlan
 
     Act = Callable[[Callable[[Plan], bool], Callable[[Event], None]], Outcome | None]
@@ -27,9 +27,9 @@ def request(
     allow_disruption: bool = False,
     allow_reboot: bool = False,
 ) -> Request:
-    from flagprov import pipeline
+    from flagprov.models.request import Request
 
-    return pipeline.Request(Path(inventory), release, limit, sets, force, allow_disruption, allow_reboot)
+    return Request(Path(inventory), release, limit, sets, force, allow_disruption, allow_reboot)
 
 
 def taken_up(wanted: Request, verb: str) -> SavedPlan:

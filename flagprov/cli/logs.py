@@ -32,9 +32,9 @@ def command(run: Run, inventory: str, target: str, follow: bool, lines: int, lim
 
     With --follow and --output json each line is a JSON document of its own.
     """
-    from flagprov import pipeline
+    from flagprov import asking
 
-    said = pipeline.logs(request(inventory, limit=limit), target, follow, lines)
+    said = asking.logs(request(inventory, limit=limit), target, follow, lines)
     if run.output == "json" and not follow:
         print_document({"target": target, "lines": [each.rstrip("\r\n") for each in said]})
         return 0

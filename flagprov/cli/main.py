@@ -34,6 +34,7 @@ VERBS = {
     "cordon": "Keep changes away from hosts.",
     "drain": "Stop what serves on hosts, and keep changes away from them.",
     "uncordon": "Let hosts take part in changes again.",
+    "replace": "Let a spare take the place of a host.",
     "lock": "Show or break the leases of runs.",
     "facts": "Show what the hosts are, from their own tools.",
     "doctor": "Check whether hosts are fit, for a release or at all.",

@@ -12,7 +12,7 @@ from flagprov.cli.changing import request
 from flagprov.cli.screen import Run, Screen
 
 if TYPE_CHECKING:
-    from flagprov.pipeline import Request
+    from flagprov.models.request import Request
     from flagprov.rollout.options import Options
 
 CHANGES = 3  # exit code

@@ -22,12 +22,12 @@ def command(run: Run, inventory: str, release: str | None, limit: str | None, qu
     Exit code 1: a host did not answer, or a replica is degraded, hung, failed,
     unreachable or absent.
     """
-    from flagprov import pipeline
+    from flagprov import asking
     from flagprov.report.json import of_status
     from flagprov.report.status import is_well, status_lines
 
     screen = Screen(run, quiet=quiet)
     with screen.busy("asking the hosts"):
-        outcome = pipeline.status(request(inventory, release, limit))
+        outcome = asking.status(request(inventory, release, limit))
     screen.show(lambda width: status_lines(outcome, width=width), lambda: of_status(outcome))
     return 0 if is_well(outcome) else 1

@@ -1,4 +1,7 @@
-"""Images for hosts that do not pull them: fetched once, then from host to host, to each host's dockerd."""
+"""Images for hosts that do not pull them: fetched once, then from host to host, to each host's dockerd.
+
+What speaks to registries and spreads files is imported by who needs it: most runs lack no image.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flagprov.apply.converge import OnEvent, host_event
 from flagprov.distribute.content import Here
-from flagprov.distribute.fan_out import Target, Transfer
-from flagprov.distribute.images import ARCHITECTURES, FromRegistry, Parts, check_locked
-from flagprov.distribute.layouts import ImageLayout, fetch_layout
-from flagprov.distribute.registry import registry_of
 from flagprov.errors import FlagprovError, HostError
 from flagprov.models.event import Event
 from flagprov.models.fleet import Host
@@ -25,7 +24,11 @@ from flagprov.preparation import Job
 from flagprov.serving import STATE, site_reference
 from flagprov.transport import Connections, Session
 
-Find = Callable[[Host, str], ImageLayout]  # host and processor -> the image that it lacks
+if TYPE_CHECKING:
+    from flagprov.distribute.images import FromRegistry, Parts
+    from flagprov.distribute.layouts import ImageLayout
+
+    Find = Callable[[Host, str], ImageLayout]  # host and processor -> the image that it lacks
 
 
 @dataclass(slots=True)
@@ -42,6 +45,8 @@ class Images:
 
     def bring(self, hosts: Sequence[Host], surveys: Mapping[str, Survey], find: Find) -> None:
         """Outcomes of the hosts that have got their image, failures of those that have not."""
+        from flagprov.distribute.images import ARCHITECTURES
+
         self.touched = tuple(host.name for host in hosts)
         groups: dict[str, tuple[ImageLayout, list[Host]]] = {}
         for host in hosts:
@@ -56,6 +61,8 @@ class Images:
             self._spread(layout, members)
 
     def _spread(self, layout: ImageLayout, hosts: Sequence[Host]) -> None:
+        from flagprov.distribute.fan_out import Target, Transfer
+
         path = f"{STATE}/oci/{layout.root.name}"
         reached = self.connections.each(hosts, lambda session: session.ask({"op": "reach", "path": path}))
         targets = [
@@ -140,7 +147,12 @@ def answerable(
 ) -> tuple[dict[str, Look], dict[str, int]]:
     """The looks, where an image that nobody can give is a problem; the image's bytes for other hosts."""
     names = lacking(looks)
-    found, sizes = dict(looks), {}
+    found: dict[str, Look] = dict(looks)
+    sizes: dict[str, int] = {}
+    if not names:
+        return found, sizes
+    from flagprov.distribute.images import ARCHITECTURES
+
     hosts = [host for host in job.fleet.hosts if host.name in names]
     with ExitStack() as stack:
         upstream = _Upstream(job, lambda event: None, stack)
@@ -179,6 +191,8 @@ class _Upstream:
 
     def ask(self, host: Host, architecture: str) -> Parts:
         """Raises what is wrong with the host's image: not there, another one, none for its processor."""
+        from flagprov.distribute.images import check_locked
+
         image = self.job.variants[host.name].image
         key = site_reference(image.reference, host.registries), architecture
         if key not in self._asked:
@@ -194,6 +208,8 @@ class _Upstream:
         return answer
 
     def find(self, host: Host, architecture: str) -> ImageLayout:
+        from flagprov.distribute.layouts import fetch_layout
+
         image = self.job.variants[host.name].image
         reference = site_reference(image.reference, host.registries)
         if (reference, architecture) not in self._found:
@@ -208,6 +224,9 @@ class _Upstream:
         return self._found[reference, architecture]
 
     def _source(self, host: Host, reference: str) -> FromRegistry:
+        from flagprov.distribute.images import FromRegistry
+        from flagprov.distribute.registry import registry_of
+
         return FromRegistry(self.stack.enter_context(registry_of(reference, host)), reference)
 
 

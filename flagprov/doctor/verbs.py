@@ -16,10 +16,11 @@ from flagprov.models.finding import Diagnosis, Finding
 from flagprov.models.fleet import Host
 from flagprov.models.observed import Problem, Survey
 from flagprov.models.release import Release
+from flagprov.models.request import Request
 from flagprov.observe import survey
 from flagprov.placement import place
-from flagprov.preparation import Request, prepare
-from flagprov.transport import Connections, Session
+from flagprov.preparation import prepare
+from flagprov.transport import KEPT, Connections, Session
 
 ACCELERATORS = ("nvidia-smi", "npu-smi")
 
@@ -50,7 +51,7 @@ def facts(request: Request) -> FleetFacts:
     fleet = load_fleet(request.inventory, request.limit)
     payloads = _payloads(fleet.hosts)
     with Connections(fleet) as connections:
-        answers = connections.each(fleet.hosts, lambda session: ask(session, payloads[session.host.name]))
+        answers = connections.once(fleet.hosts, lambda session: ask(session, payloads[session.host.name]))
     chips = load_chips()
     known = {name: found for name, found in answers.items() if isinstance(found, HostFacts)}
     fitting = {name: detected(found, chips) for name, found in known.items()}
@@ -70,7 +71,7 @@ def _for_hosts(request: Request) -> Diagnosis:
     fleet, chips = load_fleet(request.inventory, request.limit), load_chips()
     payloads = _payloads(fleet.hosts, use=True)
     with Connections(fleet) as connections:
-        answers = connections.each(fleet.hosts, lambda session: ask(session, payloads[session.host.name]))
+        answers = connections.once(fleet.hosts, lambda session: ask(session, payloads[session.host.name]))
     known = {name: found for name, found in answers.items() if isinstance(found, HostFacts)}
     findings: list[Finding] = []
     for host in fleet.hosts:
@@ -85,7 +86,7 @@ def _for_hosts(request: Request) -> Diagnosis:
 def _for_release(request: Request) -> Diagnosis:
     job = prepare(request)
     with Connections(job.fleet) as connections:
-        answers = connections.each(job.fleet.hosts, survey)
+        answers = connections.each(job.fleet.hosts, survey, keep=KEPT)
         surveys = {name: found for name, found in answers.items() if isinstance(found, Survey)}
         placement = place(job.fleet, job.release.name, job.wishes(surveys), job.reserved(surveys))
         examination = Examination(job, placement)
@@ -94,7 +95,7 @@ def _for_release(request: Request) -> Diagnosis:
         def gather(session: Session) -> None:
             examination.ask(session, surveys[session.host.name])
 
-        second = connections.each(able, gather)
+        second = connections.once(able, gather)
     findings = [finding for host in able for finding in examination.findings(host)]
     silent = (*_silent(answers), *_silent(second))
     return Diagnosis(job.release.name, tuple(findings), silent)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import calendar
 import os
 import re
 import time
@@ -142,6 +141,8 @@ def _with_operators(spec: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]
 
 def _launcher(spec: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
     """What the launcher of this start says; nothing where the file is of an earlier one."""
+    import calendar
+
     said = dict(read_json(spec["launcher"]) or {})
     if said:
         said["age_s"] = time.time() - os.stat(spec["launcher"]).st_mtime

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 
@@ -12,6 +11,8 @@ if TYPE_CHECKING:
 
 
 def digest(content: bytes) -> str:
+    import hashlib  # loads OpenSSL, and who only reads has no need of it
+
     return hashlib.sha256(content).hexdigest()
 
 

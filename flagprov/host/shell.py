@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-
 
 class Result:
     """What a program said."""
@@ -18,6 +16,8 @@ class Result:
 
 def run(argv: list[str], timeout: float = 60.0, stdin: str | None = None) -> Result:
     """Code 127 where the program does not exist, 124 where it did not end in time."""
+    import subprocess  # slow to import, and many a request runs nothing
+
     try:
         done = subprocess.run(
             argv,

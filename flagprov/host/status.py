@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 
 from flagprov.host import docker, engine
 from flagprov.host.http import NoAnswer, get_json
@@ -59,6 +58,8 @@ def _judge(name: str, record: dict[str, Any]) -> dict[str, Any]:
 
 def logs(request: dict[str, Any]) -> dict[str, Any]:
     """Pass a container's log on, line by line; with follow until the connection ends."""
+    import subprocess
+
     container = str(request["container"])
     if not docker.container(container):
         raise Blocked("logs", "no container %s" % container, "flagprov status shows what runs here")

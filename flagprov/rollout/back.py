@@ -29,7 +29,7 @@ from flagprov.rollout.move import Rolling
 from flagprov.rollout.options import Options
 from flagprov.rollout.whole import halves
 from flagprov.scope import Scope, left_out, scope_of
-from flagprov.transport import Connections, Session
+from flagprov.transport import KEPT, Connections, Session
 from flagprov.verify.status import completions, of_placement
 
 INNER = ("before", "what")  # of an entry: figures of a gate that is to come, a hash
@@ -50,7 +50,7 @@ def history(request: Request) -> tuple[list[dict[str, Any]], dict[str, HostError
     """Every deployment that the hosts remember, and the hosts that could not be asked."""
     scope = scope_of(request)
     with Connections(scope.fleet) as connections:
-        answers = connections.each(scope.fleet.hosts, lambda session: session.ask({"op": "history"}))
+        answers = connections.once(scope.fleet.hosts, lambda session: session.ask({"op": "history"}))
     entries = []
     for name, answer in answers.items():
         if isinstance(answer, VersionError):
@@ -162,10 +162,10 @@ def _look(
         wishes[host] = [{"replica": r.replica, "number": chosen[host, r.replica]} for r in mine]
         return read_look(host, session.ask({"op": "look", "from": wishes[host]}))
 
-    asked = connections.each(scope.fleet.hosts, ask)
+    asked = connections.each(scope.fleet.hosts, ask, keep=KEPT)
     chosen = goals(histories)
     serving = [h for h in scope.fleet.hosts if h.name in surveys and _mine(surveys[h.name], scope)]
-    found: dict[str, Look | HostError | None] = {**asked, **connections.each(serving, look)}
+    found: dict[str, Look | HostError | None] = {**asked, **connections.each(serving, look, keep=KEPT)}
     gone = [left_out(error) for error in found.values() if isinstance(error, HostError)]
     looks = {}
     for name, seen in found.items():

@@ -30,7 +30,7 @@ def census(
         mine = {host.name for host in fleet.hosts}
         others = [host for host in load_fleet(fleet.inventory).hosts if host.name not in mine]
         with Connections(fleet) as connections:
-            asked = connections.each(others, survey)
+            asked = connections.once(others, survey)
     return count(site, release, left_out, asked)
 
 

@@ -10,7 +10,7 @@ from flagprov.apply.converge import OnEvent, failed, host_event
 from flagprov.catalog import load_release, locked_files
 from flagprov.errors import HostError, ReleaseError, UnreachableError
 from flagprov.models.outcome import HostOutcome, Outcome
-from flagprov.preparation import Request
+from flagprov.models.request import Request
 from flagprov.scope import Scope, scope_of
 from flagprov.transport import Connections, Session
 from flagprov.verify.status import completions, merge
@@ -31,7 +31,7 @@ def verify(request: Request, *, deep: bool, on_event: OnEvent) -> Outcome:
         return list(session.ask(payload, said)["replicas"])
 
     with Connections(scope.fleet) as connections:
-        answers = connections.each(scope.fleet.hosts, ask)
+        answers = connections.once(scope.fleet.hosts, ask)
     known = {name: found for name, found in answers.items() if not isinstance(found, HostError)}
     silent = {name: error for name, error in answers.items() if isinstance(error, HostError)}
     replicas = merge(scope.fleet, known, silent, scope.site.deployed(), scope.release)

@@ -18,7 +18,7 @@ from flagprov.rollout.options import Options
 
 
 class FakePipeline(ModuleType):
-    """As flagprov.pipeline, with answers to set."""
+    """As flagprov.pipeline and flagprov.asking, with answers to set."""
 
     Request = Request
     DEFAULT = Options()
@@ -85,10 +85,11 @@ class FakePipeline(ModuleType):
             raise KeyboardInterrupt
 
 
-def put(monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> None:
+def put(monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str = "") -> None:
     """Let `from flagprov import NAME` find the fake."""
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setattr(flagprov, module.__name__.rpartition(".")[2], module, raising=False)
+    name = name or module.__name__
+    monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(flagprov, name.rpartition(".")[2], module, raising=False)
 
 
 class FakeInput(ModuleType):

@@ -23,6 +23,7 @@ Invoke = Callable[..., Result]
 def pipeline(monkeypatch: pytest.MonkeyPatch) -> FakePipeline:
     fake = FakePipeline()
     put(monkeypatch, fake)
+    put(monkeypatch, fake, "flagprov.asking")
     for name in ("flagprov.preparation", "flagprov.fleet"):
         put(monkeypatch, FakeInput(name))
     return fake

@@ -83,7 +83,9 @@ def plan_for(
         def __exit__(self, *_: object) -> None:
             pass
 
-        def each(self, some: Sequence[Host], function: Callable[[Any], Any]) -> dict[str, Any]:
+        def each(
+            self, some: Sequence[Host], function: Callable[[Any], Any], keep: int | None = None
+        ) -> dict[str, Any]:
             found: dict[str, Any] = {}
             for host in some:
                 try:

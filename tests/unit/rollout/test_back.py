@@ -23,7 +23,7 @@ class Fleets:
         self.newer = newer
         self.looked: dict[str, Any] = {}
 
-    def each(self, hosts: Any, function: Any) -> dict[str, Any]:
+    def each(self, hosts: Any, function: Any, keep: int | None = None) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for host in hosts:
             ask = lambda payload, host=host: self.ask(host.name, payload)  # noqa: E731

@@ -1,0 +1,83 @@
+"""What replicas that exist say: their state and their logs. Nothing is imported that only changes need."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from flagprov.apply.converge import failures
+from flagprov.errors import HostError, InventoryError, UsageError
+from flagprov.models.fleet import Fleet, Host
+from flagprov.models.outcome import GatewayStatus, HostOutcome, Outcome
+from flagprov.models.request import Request
+from flagprov.observe import survey
+from flagprov.scope import scope_of
+from flagprov.transport import KEPT, Connections
+from flagprov.verify.status import merge
+
+
+def status(request: Request) -> Outcome:
+    """Every replica's state; what is unreachable is counted, never dropped."""
+    begun = time.monotonic()
+    scope = scope_of(request)
+    with Connections(scope.fleet) as connections, _gateways(scope.fleet) as gateways:
+        answers = connections.once(
+            scope.fleet.hosts, lambda session: session.ask({"op": "status"})["replicas"]
+        )
+        before = gateways()
+    silent = failures(answers)
+    known = {name: found for name, found in answers.items() if not isinstance(found, HostError)}
+    hosts = [silent.get(host.name, HostOutcome(host.name, "unchanged")) for host in scope.fleet.hosts]
+    replicas = merge(scope.fleet, known, silent, scope.site.deployed(), scope.release)
+    seconds = round(time.monotonic() - begun, 3)
+    return Outcome("status", scope.release or "", tuple(hosts), replicas, seconds=seconds, gateways=before)
+
+
+@contextmanager
+def _gateways(fleet: Fleet) -> Iterator[Callable[[], tuple[GatewayStatus, ...]]]:
+    """The gateways' words, where there are any; they are asked meanwhile."""
+    if not fleet.gateways:
+        yield lambda: ()
+        return
+    from flagprov.gateway.gateways import Gateways
+
+    with Gateways(fleet) as gateways:
+        yield gateways.status
+
+
+def logs(request: Request, target: str, follow: bool = False, lines: int = 100) -> Iterator[str]:
+    """The lines of one replica's log; the target is a replica, or a host that has a single one."""
+    scope = scope_of(request)
+    with Connections(scope.fleet) as connections:
+        host, container = _find(scope.fleet, connections, target)
+        payload = {"op": "logs", "container": container, "follow": follow, "lines": lines}
+        for message in connections.session(host).request(payload):
+            if "event" in message:
+                yield str(message["event"]["text"])
+            elif "error" in message:
+                error = message["error"]
+                raise HostError(host.name, error["step"], error["message"], remedy=error["remedy"])
+
+
+def _find(fleet: Fleet, connections: Connections, target: str) -> tuple[Host, str]:
+    candidates = [host for host in fleet.hosts if host.name == target] or list(fleet.hosts)
+    found: list[tuple[Host, str]] = []
+    for name, seen in connections.each(candidates, survey, keep=KEPT).items():
+        if isinstance(seen, HostError):
+            if name == target:
+                raise seen
+            continue
+        host = next(host for host in fleet.hosts if host.name == name)
+        # A replica's log is that of its head; those of its other ranks are asked for by host.
+        found += [
+            (host, running.replica)
+            for running in seen.running
+            if target == name or (target == running.replica and running.hosts[:1] in ((name,), ()))
+        ]
+    if len(found) == 1:
+        return found[0][0], f"flagprov-{found[0][1]}"
+    names = ", ".join(sorted(replica for _, replica in found))
+    if found:
+        raise UsageError(f"{target} has several replicas: {names}", remedy="name one of them")
+    raise InventoryError(f"no host or replica {target}", remedy="flagprov status shows what there is")
