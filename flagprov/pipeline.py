@@ -16,7 +16,7 @@ from flagprov.apply.converge import OnEvent, failed
 from flagprov.apply.lease import Lease
 from flagprov.apply.preflight import new_groups, preflight
 from flagprov.apply.record import RunRecord, finish
-from flagprov.distribute import supply, weights
+from flagprov.distribute import supply
 from flagprov.doctor.gather import Examination, is_new
 from flagprov.errors import HostError, UnreachableError
 from flagprov.gateway.gateways import Gateways
@@ -215,7 +215,8 @@ def _look_at(
     answers = connections.each([host for host in hosts if placement.on(host.name)], look_at, keep=KEPT)
     for host in bare:
         gone.extend(LeftOut(host.name, problem) for problem in examination.problems(host.name, True))
-    supplied = weights.answerable(job, {n: s for n, s in answers.items() if isinstance(s, Look)})
+    seen = {name: found for name, found in answers.items() if isinstance(found, Look)}
+    supplied = supply.answerable(job, connections, seen, surveys)
     for name, found in answers.items():
         if isinstance(found, HostError):
             gone.append(left_out(found))

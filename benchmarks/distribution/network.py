@@ -147,7 +147,9 @@ class Fleet:
             f"ListenAddress {self.address(index)}:22", f"HostKey {self.folder}/host",
             f"AuthorizedKeysFile {self.folder}/authorized_keys", f"PidFile {own}/pid",
             "UsePAM no", "StrictModes no", "PermitRootLogin prohibit-password", "UseDNS no",
-            "Subsystem sftp internal-sftp", f"SetEnv PATH={self.folder}/bin:{os.environ['PATH']} HOME={own}",
+            "Subsystem sftp internal-sftp",
+            # The system's own Python, as on a host: a version manager's shims take a second to start.
+            f"SetEnv PATH={self.folder}/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME={own}",
         ]  # fmt: skip
         (own / "sshd_config").write_text("\n".join(config) + "\n")
         self.start(index)

@@ -14,7 +14,7 @@ BEGUN = time.time()
 from flagprov.distribute.content import content_of  # noqa: E402
 from flagprov.distribute.fan_out import Here, Target, Transfer  # noqa: E402
 from flagprov.errors import HostError  # noqa: E402
-from flagprov.host.transfer.layout import listing  # noqa: E402
+from flagprov.host.transfer.layout import listing, written  # noqa: E402
 from flagprov.models.event import Event  # noqa: E402
 from flagprov.models.fleet import Connection, Fleet, Host  # noqa: E402
 from flagprov.site import Site  # noqa: E402
@@ -60,7 +60,7 @@ def main() -> None:
         with Connections(Fleet(given.site / "inventory", hosts)) as connections:
             connections.each(hosts, lambda session: session.ask({"op": "reach", "path": given.target}))
         return
-    content = content_of(listing(str(given.source)))
+    content = content_of(listing(str(given.source)), written=written(str(given.source)))
     fleet = Fleet(given.site / "inventory", hosts)
     with Connections(fleet) as connections:
         targets = [Target(host, given.target) for host in hosts]

@@ -47,7 +47,7 @@ def variant_for(release: Release, chip: str) -> Variant:
 
 
 def with_lock(release: Release, path: Path) -> Release:
-    """The release with the digests that the site has locked; no lock file, no change."""
+    """The release with the digests and the revision that the site has locked; no lock file, no change."""
     if not path.exists():
         return release
     lock = read_model(read(path), Lock, f"Remove {path} and lock the images again.")  # JSON is YAML
@@ -57,7 +57,10 @@ def with_lock(release: Release, path: Path) -> Release:
         digests = tuple(dict.fromkeys((*variant.image.digests, *locked)))
         image = variant.image.model_copy(update={"digests": digests})
         variants[chip] = variant.model_copy(update={"image": image})
-    return release.model_copy(update={"variants": variants})
+    update: dict[str, object] = {"variants": variants}
+    if lock.weights and lock.weights.source == release.weights.source:
+        update["weights"] = release.weights.model_copy(update={"revision": lock.weights.revision})
+    return release.model_copy(update=update)
 
 
 def locked_files(release: Release, path: Path) -> tuple[tuple[str, int, str], ...]:

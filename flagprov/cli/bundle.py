@@ -46,7 +46,7 @@ def command(
 
     `flagprov deploy INVENTORY FILE` needs nothing else. Everything inside has its sha256 in bundle.json.
     """
-    from flagprov.catalog import load_release, with_lock
+    from flagprov.catalog import load_release, locked_files, with_lock
     from flagprov.distribute.pack import pack
     from flagprov.errors import UsageError
     from flagprov.fleet import load_fleet
@@ -56,10 +56,12 @@ def command(
         raise UsageError(f"{file}: a bundle is a file that ends in .tar", remedy=f"--output {file}.tar")
     fleet = load_fleet(inventory) if inventory else None
     found = load_release(release)
+    locked: tuple[tuple[str, int, str], ...] = ()
     if fleet:
-        found = with_lock(found, Site(fleet.site).lock_file(found.name))
+        lock = Site(fleet.site).lock_file(found.name)
+        found, locked = with_lock(found, lock), locked_files(found, lock)
     cache = fleet.site if fleet else Path.cwd() / ".flagprov"
-    size = pack(found, chips, fleet, weights, cache, file, lambda text: complain(text, style=""))
+    size = pack(found, chips, fleet, weights, cache, file, lambda text: complain(text, style=""), locked)
     Screen(run).show(
         lambda width: [
             line(f"{file}: {size / 1e6:,.1f} MB"),

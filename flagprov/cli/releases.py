@@ -78,6 +78,7 @@ def lock(run: Run, name: str, inventory: str | None, no_images: bool) -> int:
     from flagprov.distribute.lock import lock_weights, save
     from flagprov.distribute.registry import digests_of
     from flagprov.errors import InventoryError
+    from flagprov.fleet import load_fleet
     from flagprov.models.fleet import Fleet
     from flagprov.site import Site
 
@@ -89,12 +90,14 @@ def lock(run: Run, name: str, inventory: str | None, no_images: bool) -> int:
     weights = lock_weights(release, lambda text: complain(text, style=""))
     images: dict[str, tuple[str, ...]] = {}
     chips = load_chips()
+    wanting = not no_images and any(not variant.image.digests for variant in release.variants.values())
+    hosts = {host.chip: host for host in load_fleet(path).hosts} if wanting else {}
     for chip, variant in ({} if no_images else release.variants).items():
         if variant.image.digests:
             images[chip] = variant.image.digests
             continue
         (processor, *_) = chips[chip].detection.arch
-        found = digests_of(variant.image.reference, ARCHITECTURES[processor])
+        found = digests_of(variant.image.reference, ARCHITECTURES[processor], hosts.get(chip))
         images[chip] = tuple(found)
     save(file, weights, images)
     Screen(run).show(

@@ -19,6 +19,7 @@ class Content:
 
     files: tuple[Listed, ...]
     origin: Mapping[str, Any] = field(default_factory=dict)  # kept in the hosts' manifests
+    written: str = ""  # says which version it is where there is no lock
 
     @property
     def total(self) -> int:
@@ -30,21 +31,23 @@ class Content:
 
     @property
     def id(self) -> str:
-        return content_id(list(self.files), self.chunk)
+        return content_id(list(self.files), self.chunk, "" if self.locked else self.written)
 
     @property
     def locked(self) -> bool:
         return all(digest for _, _, digest in self.files)
 
 
-def content_of(listed: Sequence[Sequence[Any]], origin: Mapping[str, Any] | None = None) -> Content:
+def content_of(
+    listed: Sequence[Sequence[Any]], origin: Mapping[str, Any] | None = None, written: str = ""
+) -> Content:
     """Small files first: what a model is, is known before its shards are all there."""
     files = tuple((str(path), int(size), str(digest or "")) for path, size, digest in listed)
     bad = [path for path, size, _ in files if not is_safe(path) or size < 0]
     if bad:
         raise ValueError(f"not a path of a model's file: {bad[0]!r}")
     ordered = sorted(files, key=lambda entry: (entry[1] > 64 << 20, entry[0]))
-    return Content(tuple(ordered), dict(origin or {}))
+    return Content(tuple(ordered), dict(origin or {}), written)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +63,4 @@ class There:
 
     host: Host
     path: str
+    place: str = ""  # where this host itself wants it, if it lies elsewhere

@@ -6,11 +6,10 @@ What speaks to registries and spreads files is imported by who needs it: most ru
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +18,14 @@ from flagprov.distribute.content import Here
 from flagprov.errors import FlagprovError, HostError
 from flagprov.models.event import Event
 from flagprov.models.fleet import Host
-from flagprov.models.observed import Look, Survey
+from flagprov.models.observed import Look, Problem, Survey
 from flagprov.models.outcome import HostOutcome
 from flagprov.preparation import Job
 from flagprov.serving import STATE, site_reference
 from flagprov.transport import Connections, Session
 
 if TYPE_CHECKING:
+    from flagprov.distribute.images import FromRegistry, Parts
     from flagprov.distribute.layouts import ImageLayout
 
     Find = Callable[[Host, str], ImageLayout]  # host and processor -> the image that it lacks
@@ -142,39 +142,92 @@ def bring(
     return work
 
 
+def answerable(
+    job: Job, looks: Mapping[str, Look], surveys: Mapping[str, Survey]
+) -> tuple[dict[str, Look], dict[str, int]]:
+    """The looks, where an image that nobody can give is a problem; the image's bytes for other hosts."""
+    names = lacking(looks)
+    found: dict[str, Look] = dict(looks)
+    sizes: dict[str, int] = {}
+    if not names:
+        return found, sizes
+    from flagprov.distribute.images import ARCHITECTURES
+
+    hosts = [host for host in job.fleet.hosts if host.name in names]
+    with ExitStack() as stack:
+        upstream = _Upstream(job, lambda event: None, stack)
+        for host in hosts:
+            arch = surveys[host.name].arch
+            try:
+                if job.bundle is not None:
+                    content = job.bundle.image(str(host.chip), ARCHITECTURES.get(arch, arch)).content
+                    sizes[host.name] = content.total
+                else:
+                    parts = upstream.ask(host, ARCHITECTURES.get(arch, arch))
+                    sizes[host.name] = sum(parts.blobs.values())
+            except FlagprovError as error:
+                found[host.name] = _refused(job, host, found[host.name], error)
+    return found, sizes
+
+
+def _refused(job: Job, host: Host, seen: Look, error: FlagprovError) -> Look:
+    others = job.variants[host.name].image.alternatives
+    known = f"It is also known as {', '.join(others)}. " if others else ""
+    changes = tuple(change for change in seen.changes if change.kind != "image")
+    return replace(
+        seen,
+        changes=changes,
+        problems=(*seen.problems, Problem("image", error.message, f"{known}{error.remedy}")),
+    )
+
+
 class _Upstream:
     """The registries, each image asked for once."""
 
     def __init__(self, job: Job, on_event: OnEvent, stack: ExitStack) -> None:
         self.job, self.on_event, self.stack = job, on_event, stack
+        self._asked: dict[tuple[str, str], Parts | FlagprovError] = {}
         self._found: dict[tuple[str, str], ImageLayout] = {}
-        self._lock = threading.Lock()
+
+    def ask(self, host: Host, architecture: str) -> Parts:
+        """Raises what is wrong with the host's image: not there, another one, none for its processor."""
+        from flagprov.distribute.images import check_locked
+
+        image = self.job.variants[host.name].image
+        key = site_reference(image.reference, host.registries), architecture
+        if key not in self._asked:
+            try:
+                parts = self._source(host, key[0]).parts([architecture])
+                check_locked(key[0], parts, {str(host.chip): image.digests})
+                self._asked[key] = parts
+            except FlagprovError as error:
+                self._asked[key] = error
+        answer = self._asked[key]
+        if isinstance(answer, FlagprovError):
+            raise answer
+        return answer
 
     def find(self, host: Host, architecture: str) -> ImageLayout:
+        from flagprov.distribute.layouts import fetch_layout
+
         image = self.job.variants[host.name].image
         reference = site_reference(image.reference, host.registries)
-        with self._lock:
-            if (reference, architecture) not in self._found:
-                self._found[reference, architecture] = self._fetch(
-                    host, reference, architecture, image.digests
-                )
-            return self._found[reference, architecture]
+        if (reference, architecture) not in self._found:
+            source = self._source(host, reference)
 
-    def _fetch(self, host: Host, reference: str, architecture: str, locked: Sequence[str]) -> ImageLayout:
+            def say(text: str) -> None:
+                self.on_event(Event(time.time(), "", "progress", "image", f"fetch {reference}", text))
+
+            self._found[reference, architecture] = fetch_layout(
+                source, reference, architecture, image.digests, cache_of(self.job), say
+            )
+        return self._found[reference, architecture]
+
+    def _source(self, host: Host, reference: str) -> FromRegistry:
         from flagprov.distribute.images import FromRegistry
-        from flagprov.distribute.layouts import fetch_layout
-        from flagprov.distribute.registry import Registry, split
+        from flagprov.distribute.registry import registry_of
 
-        authorities = host.variables.get("container_engine_registry_cas") or {}
-        name, repository, _ = split(reference)
-        authority = authorities.get(name)
-        registry = Registry(name, repository, Path(str(authority)) if authority else None)
-        source = FromRegistry(self.stack.enter_context(registry), reference)
-
-        def say(text: str) -> None:
-            self.on_event(Event(time.time(), "", "progress", "image", f"fetch {reference}", text))
-
-        return fetch_layout(source, reference, architecture, locked, cache_of(self.job), say)
+        return FromRegistry(self.stack.enter_context(registry_of(reference, host)), reference)
 
 
 def cache_of(job: Job) -> Path:

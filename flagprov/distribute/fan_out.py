@@ -14,6 +14,7 @@ from flagprov.distribute.chain import Member, before, ordered
 from flagprov.distribute.content import Content, Here, There
 from flagprov.distribute.offer import Dial, Offering, direct, through
 from flagprov.distribute.run import Run, open_run
+from flagprov.distribute.watch import Watch
 from flagprov.errors import HostError
 from flagprov.host.transfer.layout import Layout
 from flagprov.host.transfer.store import Source
@@ -23,6 +24,7 @@ from flagprov.site import Site
 from flagprov.transport import Connections, Session
 
 OnEvent = Callable[[Event], None]
+AHEAD = 64  # chunks that the controller hashes before they are sent
 
 __all__ = ["Here", "Target", "There", "Transfer"]
 
@@ -49,6 +51,7 @@ class Transfer:
     lease: Mapping[str, Any] | None = None  # of the run, renewed on the targets meanwhile
     cap: float = 0.0  # bytes per second that each node sends at most
     stage: str = "weights"  # of the events
+    patience: float = 0.0  # seconds to wait for another one that writes to the same place
     _far: dict[str, tuple[int, float]] = field(default_factory=dict)  # host -> bytes, rate
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -59,14 +62,16 @@ class Transfer:
             if isinstance(self.source, There):
                 source = [self.source.host]
             offering = self._offering(run)
+            watch = Watch([host.name for host in (*source, *rest)])
             try:
                 if offering:
                     offering.start()
                     if not run.joined:
                         self._offer(offering, run, next(m.name for m in run.chain if m.name in hosts))
-                found = self.connections.each(
-                    [*source, *rest], lambda session: self._ask(session, run, offering)
-                )
+                with watch.running():
+                    found = self.connections.each(
+                        [*source, *rest], lambda session: self._ask(session, run, offering, watch)
+                    )
             finally:
                 if offering:
                     offering.stop()
@@ -74,7 +79,9 @@ class Transfer:
             failed = [error for error in found.values() if isinstance(error, HostError)]
             run.finish(keep=bool(failed))
         for host in source:
-            self._from_source(found.pop(host.name))
+            self._from_source(found[host.name])
+            if isinstance(self.source, There) and not self.source.place:
+                del found[host.name]
         return found
 
     def _members(self) -> list[Member]:
@@ -91,9 +98,10 @@ class Transfer:
     def _offering(self, run: Run) -> Offering | None:
         if not isinstance(self.source, Here):
             return None
-        store = Source(str(self.source.path), Layout(list(self.content.files), self.content.chunk))
+        store = Source(str(self.source.path), Layout(list(self.content.files), self.content.chunk), AHEAD)
         tls = run.authority.issue(CONTROLLER, [])
-        return Offering(store, tls, self.content.id, self.cap)
+        caps = [self.cap or _cap(target.host) for target in self.targets]
+        return Offering(store, tls, self.content.id, max(caps) if all(caps) else 0.0)
 
     def _offer(self, offering: Offering, run: Run, name: str) -> None:
         member = next(member for member in run.chain if member.name == name)
@@ -102,7 +110,7 @@ class Transfer:
         dials.append(through(lambda port: self.connections.session(host).tunnel(port), run.port))
         offering.offer(name, tls_name(name), dials)
 
-    def _ask(self, session: Session, run: Run, offering: Offering | None) -> dict[str, Any]:
+    def _ask(self, session: Session, run: Run, offering: Offering | None, watch: Watch) -> dict[str, Any]:
         name = session.host.name
         spec = self._spec(name, run)
         begun = time.monotonic()
@@ -114,11 +122,14 @@ class Transfer:
                 self._offer(offering, run, name)
             if not spec["source"]:
                 self._heard(name, data)
+            if "total" in data:
+                watch.heard(name, int(data["bytes"]) >= int(data["total"]))
             event = host_event(name, {**message, "stage": self.stage, "step": _step(self.content.id)})
             self.on_event(event)
 
-        lease = None if spec["source"] else self.lease
-        answer = session.ask({"op": "transfer", "spec": spec, "lease": lease}, on_event)
+        lease = None if spec["source"] and not spec["place"] else self.lease
+        with watch.host(session):
+            answer = session.ask({"op": "transfer", "spec": spec, "lease": lease}, on_event)
         if not spec["source"]:
             self._heard(name, {"bytes": self.content.total, "rate": 0})
         seconds = {"seconds": round(time.monotonic() - begun, 3)}
@@ -134,6 +145,7 @@ class Transfer:
             "content": self.content.id,
             "path": path or next(target.path for target in self.targets if target.host.name == name),
             "source": source,
+            "place": self.source.place if source and isinstance(self.source, There) else "",
             "files": [list(entry) for entry in self.content.files],
             "chunk": self.content.chunk,
             "origin": dict(self.content.origin),
@@ -148,6 +160,7 @@ class Transfer:
                 for peer in before(run.chain, name)
             ],
             "tls": run.identity(member),
+            "patience_s": self.patience,
             "cap": self.cap or _cap(next(h for h in self._hosts() if h.name == name)),
         }
 

@@ -60,8 +60,8 @@ class FromRegistry:
         children = [self.registry.manifest(str(entry["digest"])) for entry in index["manifests"]]
         return _parts([*children, (data, kind)])
 
-    def blob(self, digest: str) -> Iterable[bytes]:
-        return self.registry.blob(digest)
+    def blob(self, digest: str, begun: Iterable[bytes] = ()) -> Iterable[bytes]:
+        return self.registry.blob(digest, begun)
 
 
 class FromArchive:

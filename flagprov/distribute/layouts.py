@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from flagprov.distribute.content import Content, content_of
-from flagprov.distribute.images import Parts, Source, check_locked
-from flagprov.distribute.registry import sha256
+from flagprov.distribute.images import FromRegistry, Parts, check_locked
+from flagprov.distribute.registry import WrongBytesError, sha256
 from flagprov.errors import FlagprovError
 
 BLOBS = "blobs/sha256"
@@ -34,7 +34,7 @@ class ImageLayout:
 
 
 def fetch_layout(
-    source: Source, reference: str, architecture: str, locked: Sequence[str], folder: Path, say: Say
+    source: FromRegistry, reference: str, architecture: str, locked: Sequence[str], folder: Path, say: Say
 ) -> ImageLayout:
     """Bring an image into `folder`; what a run before brought is there already, each part is checked."""
     parts = source.parts([architecture])
@@ -47,7 +47,7 @@ def fetch_layout(
         target = root / BLOBS / _hex(blob)
         if not target.is_file() or target.stat().st_size != size:
             say(f"{reference}: {size / 1e6:,.0f} MB")
-            _write(target, source.blob(blob))
+            _fetch(target, source, blob)
     _write(root / BLOBS / _hex(digest), [data])
     entry = {"mediaType": kind, "digest": digest, "size": len(data), "annotations": {NAME: reference}}
     _write(root / "oci-layout", [b'{"imageLayoutVersion": "1.0.0"}\n'])
@@ -75,6 +75,30 @@ def _single(parts: Parts, reference: str) -> tuple[bytes, str]:
     if len(parts.manifests) != 1:
         raise FlagprovError(f"{reference}: several images where one was asked for")
     return parts.manifests[0]
+
+
+def _fetch(target: Path, source: FromRegistry, digest: str) -> None:
+    """Goes on where a run before was broken off, and begins anew where that was no part of it."""
+    part = target.with_name(f"{target.name}.part")
+    resumed = part.exists()
+    try:
+        begun = _pieces(part) if resumed else ()
+        with part.open("ab") as stream:
+            for piece in source.blob(digest, begun):
+                stream.write(piece)
+    except WrongBytesError:
+        part.unlink()
+        if not resumed:
+            raise
+        _fetch(target, source, digest)
+    else:
+        part.replace(target)
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as stream:
+        while piece := stream.read(1 << 20):
+            yield piece
 
 
 def _write(path: Path, pieces: Iterable[bytes]) -> None:

@@ -64,14 +64,13 @@ def hashed(folder: Path) -> list[tuple[str, int, str]]:
 
 
 def save(path: Path, weights: Mapping[str, Any], images: Mapping[str, Sequence[str]]) -> None:
-    """Into the lock file, beside what is locked there already."""
+    """Into the lock file; chips that are not locked now stay as they are."""
     stored: dict[str, Any] = {"schema_version": 1, "variants": {}}
     if path.exists():
         stored |= json.loads(path.read_text(encoding="utf-8"))
     stored["weights"] = dict(weights)
     for chip, digests in images.items():
-        known = stored["variants"].setdefault(chip, {"digests": []})["digests"]
-        known.extend(digest for digest in digests if digest not in known)
+        stored["variants"][chip] = {"digests": list(digests)}
     Lock.model_validate(stored)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     beside = path.with_name(f"{path.name}.{os.getpid()}.new")

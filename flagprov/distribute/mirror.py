@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flagprov.distribute.images import ARCHITECTURES, FromArchive, FromRegistry, Source, check_locked, push
-from flagprov.distribute.registry import Registry, split
+from flagprov.distribute.registry import registry_of, split
 from flagprov.errors import UsageError
+from flagprov.models.fleet import Host
 from flagprov.preparation import Job
 from flagprov.serving import site_reference
 
@@ -20,7 +21,7 @@ class Copy:
 
     source: str
     target: str
-    authority: Path | None
+    host: Host  # that pulls it: its inventory says how the site's registry is reached
     architectures: dict[str, None] = field(default_factory=dict)
     locked: dict[str, tuple[str, ...]] = field(default_factory=dict)  # chip -> digests
 
@@ -41,12 +42,7 @@ def copies(job: Job) -> list[Copy]:
         target = site_reference(image.reference, host.registries)
         if target == image.reference:
             continue
-        authorities = host.variables.get("container_engine_registry_cas") or {}
-        authority = authorities.get(split(target)[0])
-        copy = found.setdefault(
-            (image.reference, target),
-            Copy(image.reference, target, Path(str(authority)) if authority else None),
-        )
+        copy = found.setdefault((image.reference, target), Copy(image.reference, target, host))
         chip = str(host.chip)
         copy.locked[chip] = image.digests
         for name in job.chips[chip].detection.arch:
@@ -71,16 +67,15 @@ def mirror(job: Job, given: str | None, say: Callable[[str], None]) -> list[Mirr
 
 
 def _mirror(copy: Copy, source: str, say: Callable[[str], None]) -> Mirrored:
-    host, name, tag = split(copy.target)
+    tag = split(copy.target)[2]
     with ExitStack() as stack:
-        target = stack.enter_context(Registry(host, name, copy.authority))
+        target = stack.enter_context(registry_of(copy.target, copy.host))
         origin: Source
         if Path(source).is_file():
             say(f"hashing {source}")
             origin = FromArchive(Path(source))
         else:
-            first, repository, _ = split(source)
-            origin = FromRegistry(stack.enter_context(Registry(first, repository)), source)
+            origin = FromRegistry(stack.enter_context(registry_of(source, copy.host)), source)
         say(f"{source} -> {copy.target}")
         parts = origin.parts(list(copy.architectures))
         check_locked(source, parts, copy.locked)

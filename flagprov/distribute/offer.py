@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from flagprov.host.transfer import frames, talk
 from flagprov.host.transfer.frames import Broken, Link
 from flagprov.host.transfer.pace import Pace
 from flagprov.host.transfer.secure import Secure
-from flagprov.host.transfer.store import Source
+from flagprov.host.transfer.store import SWITCH_S, Source
 from flagprov.host.wire import Blocked
 
 CONNECT_S = 3.0
@@ -45,10 +46,12 @@ class Offering:
         self.note = ""
 
     def start(self) -> None:
+        sys.setswitchinterval(SWITCH_S)
         threading.Thread(target=self._hash, name="source", daemon=True).start()
 
     def stop(self) -> None:
         self._stopped.set()
+        self._store.stop()
 
     def offer(self, name: str, tls_name: str, dials: Sequence[Dial]) -> None:
         """Go to that host until it has everything; nothing where we are with it already."""
@@ -93,13 +96,13 @@ class Offering:
             sock = dial()
         except OSError as error:
             raise Broken(str(error)) from None
-        return Link(self._secure.connect(sock, tls_name, CONNECT_S), talk.PATIENCE_S)
+        return Link(self._secure.connect(sock, tls_name, CONNECT_S), talk.PATIENCE_S, self._pace)
 
     def _send(self, link: Link) -> None:
         link.say(frames.HELLO, {"role": "offer", "content": self._content})
         _, length = link.hear()
         theirs = frames.unpacked(link.words(length)["have"], self._store.layout.count)
-        talk.send(link, self._store, theirs, self._pace, lambda: self._store.bytes)
+        talk.send(link, self._store, theirs, lambda: self._store.bytes)
 
 
 def direct(address: str, port: int) -> Dial:

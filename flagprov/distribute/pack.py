@@ -14,7 +14,7 @@ from flagprov.distribute.fetch import fetch_here
 from flagprov.distribute.images import ARCHITECTURES, FromRegistry
 from flagprov.distribute.layouts import fetch_layout
 from flagprov.distribute.lock import hashed
-from flagprov.distribute.registry import Registry, split
+from flagprov.distribute.registry import registry_of
 from flagprov.errors import FlagprovError, UsageError
 from flagprov.models.event import Event
 from flagprov.models.fleet import Fleet
@@ -30,13 +30,17 @@ def pack(
     cache: Path,
     output: Path,
     say: Say,
+    locked: Sequence[Listed] = (),
 ) -> int:
-    """Size of the file. `fleet` says under which names images are pulled here, `weights` where they lie."""
+    """Size of the file. `locked` are the only files of the weights that may go in. `fleet` says under
+    which names images are pulled here, `weights` where they lie."""
     unknown = [chip for chip in chips if chip not in release.variants]
     if unknown:
         known = ", ".join(sorted(release.variants))
         raise UsageError(f"release {release.name} has no variant for {unknown[0]}", remedy=f"it has {known}")
     folder, files = _weights(release, weights, cache, say)
+    if locked:
+        files = as_locked(folder, files, locked)
     images: dict[str, BundledImage] = {}
     with ExitStack() as stack:
         for chip in chips or sorted(release.variants):
@@ -71,6 +75,19 @@ def _weights(release: Release, given: Path | None, cache: Path, say: Say) -> tup
     return folder, fetch_here(source, release.weights.revision, folder, told)
 
 
+def as_locked(folder: Path, files: Sequence[Listed], locked: Sequence[Listed]) -> list[Listed]:
+    """The locked files, if they are what lies there; what else lies there stays there."""
+    there = {path: (size, digest) for path, size, digest in files}
+    for path, size, digest in locked:
+        if there.get(path) != (size, digest):
+            what = "is not the file that is locked" if path in there else "is locked, and missing"
+            raise FlagprovError(
+                f"{folder / path}: {what}",
+                remedy="Bring the locked revision there, or lock the new one: flagprov releases lock NAME",
+            )
+    return list(locked)
+
+
 def _images(
     release: Release, chip: str, fleet: Fleet | None, cache: Path, stack: ExitStack, say: Say
 ) -> list[BundledImage]:
@@ -78,10 +95,7 @@ def _images(
     image = release.variants[chip].image
     host = next((host for host in fleet.hosts if host.chip == chip), None) if fleet else None
     reference = site_reference(image.reference, host.registries) if host else image.reference
-    authorities = (host.variables.get("container_engine_registry_cas") or {}) if host else {}
-    name, repository, _ = split(reference)
-    authority = Path(str(authorities[name])) if name in authorities else None
-    source = FromRegistry(stack.enter_context(Registry(name, repository, authority)), reference)
+    source = FromRegistry(stack.enter_context(registry_of(reference, host)), reference)
     found: list[BundledImage] = []
     for processor in load_chips()[chip].detection.arch:
         architecture = ARCHITECTURES[processor]

@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 import ssl
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +16,7 @@ from typing import Any, Self
 import httpx
 
 from flagprov.errors import FlagprovError
+from flagprov.models.fleet import Host
 
 INDEXES = (
     "application/vnd.oci.image.index.v1+json",
@@ -25,7 +27,12 @@ MANIFESTS = (
     "application/vnd.docker.distribution.manifest.v2+json",
 )
 DOCKER_HUB = "registry-1.docker.io"
+TRIES, RETRY_S = 5, 0.5
 _PIECE = 1 << 20
+
+
+class WrongBytesError(FlagprovError):
+    """What arrived is not what was asked for."""
 
 
 def split(reference: str) -> tuple[str, str, str]:
@@ -45,11 +52,14 @@ def sha256(data: bytes) -> str:
 
 
 class Registry:
-    """One repository of a registry, with the user's `docker login`; `authority` is a private CA's file."""
+    """One repository of a registry, with the user's `docker login`; `authority` is a private CA's file.
 
-    def __init__(self, host: str, name: str, authority: Path | None = None) -> None:
+    An insecure one speaks HTTP: what comes is held against digests all the same.
+    """
+
+    def __init__(self, host: str, name: str, authority: Path | None = None, insecure: bool = False) -> None:
         self.host, self.name = host, name
-        scheme = "http" if host.startswith(("localhost", "127.")) else "https"
+        scheme = "http" if insecure or host.startswith(("localhost", "127.")) else "https"
         verify = ssl.create_default_context(cafile=str(authority)) if authority else True
         timeout = httpx.Timeout(60, pool=None)
         self._client = httpx.Client(timeout=timeout, follow_redirects=True, verify=verify)
@@ -84,28 +94,54 @@ class Registry:
         """Whether the blob is there."""
         return self._ask("HEAD", f"/blobs/{digest}").status_code == 200
 
-    def blob(self, digest: str) -> Iterator[bytes]:
-        """Its bytes in pieces, checked at their end."""
-        sum_ = hashlib.sha256()
-        request = self._client.build_request("GET", f"{self._base}/blobs/{digest}", headers=self._headers({}))
-        try:
-            answer = self._client.send(request, stream=True)
-            if answer.status_code == 401:
-                answer.close()
-                self._authorize(answer.headers.get("www-authenticate", ""))
-                request.headers["Authorization"] = self._token
-                answer = self._client.send(request, stream=True)
+    def blob(self, digest: str, begun: Iterable[bytes] = ()) -> Iterator[bytes]:
+        """Its bytes in pieces, checked at their end; `begun` is how it begins, as it came before.
+
+        What breaks off goes on where it was.
+        """
+        sum_, have, tries = hashlib.sha256(), 0, 0
+        for piece in begun:
+            sum_.update(piece)
+            have += len(piece)
+        while True:
+            before = have
             try:
-                self._done(answer, 200)
-                for piece in answer.iter_bytes(_PIECE):
+                for piece in self._from(digest, have):
                     sum_.update(piece)
+                    have += len(piece)
                     yield piece
-            finally:
-                answer.close()
-        except httpx.HTTPError as error:
-            raise self._silent(error) from None
+                break
+            except httpx.HTTPError as error:
+                tries = 1 if have > before else tries + 1
+                if tries == TRIES:
+                    raise self._silent(error) from None
+                time.sleep(RETRY_S * 2**tries)
         if f"sha256:{sum_.hexdigest()}" != digest:
-            raise FlagprovError(f"{self.host}/{self.name}@{digest}: what arrived has another sha256")
+            raise WrongBytesError(f"{self.host}/{self.name}@{digest}: what arrived has another sha256")
+
+    def _from(self, digest: str, begin: int) -> Iterator[bytes]:
+        """A blob's bytes from there to its end."""
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={begin}-"} if begin else {})
+        url = f"{self._base}/blobs/{digest}"
+        for authorized in (False, True):
+            request = self._client.build_request("GET", url, headers=self._headers(headers))
+            answer = self._client.send(request, stream=True)
+            if answer.status_code != 401 or authorized:
+                break
+            answer.close()
+            self._authorize(answer.headers.get("www-authenticate", ""))
+        try:
+            if begin and answer.status_code == 416:  # all of it is there
+                return
+            if answer.status_code >= 500 or answer.status_code == 429:
+                answer.raise_for_status()
+            self._done(answer, 206 if begin and answer.status_code != 200 else 200)
+            skip = begin if answer.status_code == 200 else 0  # it knows no ranges
+            for piece in answer.iter_bytes(_PIECE):
+                yield piece[skip:]
+                skip = max(0, skip - len(piece))
+        finally:
+            answer.close()
 
     def put_blob(self, digest: str, size: int, pieces: Iterable[bytes]) -> None:
         """Streamed; the registry refuses what has another sha256."""
@@ -159,12 +195,21 @@ class Registry:
             return
         asked = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
         realm = asked.pop("realm", "")
-        if not realm.startswith("https://"):
+        if not realm.startswith("https://" if self._base.startswith("https:") else ("https://", "http://")):
             raise FlagprovError(f"{self.host}: asks for a token at {realm or 'nowhere'}")
         headers = {"Authorization": f"Basic {login}"} if login else {}
         answer = self._client.get(realm, params=asked, headers=headers)
         words = answer.json() if answer.status_code == 200 else {}
         self._token = f"Bearer {words.get('token') or words.get('access_token') or ''}"
+
+
+def registry_of(reference: str, host: Host | None = None) -> Registry:
+    """The repository of an image, as the inventory says of a host how its registries are reached."""
+    variables: Mapping[str, Any] = host.variables if host else {}
+    name, repository, _ = split(reference)
+    authority = (variables.get("container_engine_registry_cas") or {}).get(name)
+    insecure = name in (variables.get("container_engine_insecure_registries") or ())
+    return Registry(name, repository, Path(str(authority)) if authority else None, insecure)
 
 
 def of_architecture(index: Mapping[str, Any], architecture: str) -> list[Mapping[str, Any]]:
@@ -173,11 +218,10 @@ def of_architecture(index: Mapping[str, Any], architecture: str) -> list[Mapping
     return [entry for entry in entries if (entry.get("platform") or {}).get("architecture") == architecture]
 
 
-def digests_of(reference: str, architecture: str = "amd64") -> list[str]:
+def digests_of(reference: str, architecture: str = "amd64", host: Host | None = None) -> list[str]:
     """Index, manifest and config digests of an image; all of them name the same."""
-    host, name, tag = split(reference)
-    with Registry(host, name) as registry:
-        data, _ = registry.manifest(tag)
+    with registry_of(reference, host) as registry:
+        data, _ = registry.manifest(split(reference)[2])
         found = [sha256(data)]
         stored = json.loads(data)
         if "manifests" in stored:

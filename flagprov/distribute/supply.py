@@ -10,11 +10,15 @@ from flagprov.apply.converge import OnEvent
 from flagprov.desired import FAN_OUT, image_resource
 from flagprov.distribute import fan_images, weights
 from flagprov.errors import HostError
-from flagprov.models.observed import Look, Survey
+from flagprov.models.observed import Look, Problem, Survey
 from flagprov.models.outcome import HostOutcome
 from flagprov.observe import look
 from flagprov.preparation import Job
+from flagprov.serving import STATE
 from flagprov.transport import Connections, Session
+
+UNPACKED = 2.5  # times the size of an image's compressed layers, as most are
+_ROOM = "free space there (flagprov prune), or set flagprov_weights_root to a larger file system"
 
 
 @dataclass
@@ -50,6 +54,41 @@ def bring(
     out = {*excluded, *supplied.failures}
     supplied.add(weights.bring(job, connections, looks, provisioned, out, on_event, lease))
     return supplied
+
+
+def answerable(
+    job: Job, connections: Connections, looks: Mapping[str, Look], surveys: Mapping[str, Survey]
+) -> dict[str, Look]:
+    """The looks, where what is to be brought and has no source, or no room, is a problem."""
+    found, images = fan_images.answerable(job, looks, surveys)
+    found = weights.answerable(job, found)
+    needs = _needs(job, {name: seen for name, seen in found.items() if not seen.problems}, images)
+    hosts = [host for host in job.fleet.hosts if host.name in needs]
+    answers = connections.each(hosts, lambda s: s.ask({"op": "room", "needs": needs[s.host.name]}))
+    for name, answer in answers.items():
+        faults = [] if isinstance(answer, HostError) else [fault for fault in answer["faults"] if fault]
+        problems = [Problem("space", fault, _ROOM) for fault in faults]
+        found[name] = replace(found[name], problems=(*found[name].problems, *problems))
+    return found
+
+
+def _needs(job: Job, looks: Mapping[str, Look], images: Mapping[str, int]) -> dict[str, list[dict[str, Any]]]:
+    """What goes where on hosts that lack weights, images, or both."""
+    needs: dict[str, list[dict[str, Any]]] = {}
+    total = weights.total(job)
+    without = set(weights.lacking(looks)) if total else set()
+    for host in job.fleet.hosts:
+        found: list[dict[str, Any]] = []
+        if host.name in without:
+            path, files = weights.weights_path(job.release, host), [list(entry) for entry in job.files]
+            found.append({"what": "weights", "path": path, "bytes": total, "files": files})
+        if host.name in images and host.name in looks:
+            size = images[host.name]
+            found.append({"what": "the image as it comes", "path": f"{STATE}/oci", "bytes": size})
+            found.append({"what": "the image unpacked", "path": "", "bytes": int(size * UNPACKED)})
+        if found:
+            needs[host.name] = found
+    return needs
 
 
 def _fresh(

@@ -11,8 +11,8 @@ from typing import Any
 from flagprov.apply.converge import OnEvent, host_event
 from flagprov.desired import weights_resource
 from flagprov.distribute.content import Content, Here, There, content_of
-from flagprov.errors import FlagprovError, HostError
-from flagprov.host.transfer.layout import listing
+from flagprov.errors import FlagprovError, HostError, UnreachableError
+from flagprov.host.transfer.layout import listing, written
 from flagprov.models.fleet import Host
 from flagprov.models.observed import Look, Problem
 from flagprov.models.outcome import HostOutcome
@@ -22,6 +22,7 @@ from flagprov.preparation import Job
 from flagprov.serving import host_path
 from flagprov.transport import Connections, Session
 
+LOCK_S = 120.0  # a share's server keeps the lock of a dead host for as long as that
 HUBS = ("modelscope://", "hf://", "https://", "http://")
 
 
@@ -49,8 +50,6 @@ class Weights:
 
     def bring(self, lacking: Sequence[Host], holding: Sequence[Host]) -> None:
         """Outcomes of the hosts that have got them, failures of those that have not."""
-        from flagprov.distribute.fan_out import Target, Transfer
-
         self.touched = tuple(host.name for host in lacking)
         reached = self.connections.each([*lacking, *holding], self._reach)
         self._note(reached, [host.name for host in lacking])
@@ -63,15 +62,34 @@ class Weights:
             for host in wanting:
                 self.failures[host.name] = HostError(host.name, "weights", error.message, remedy=error.remedy)
             return
+        shares, patience = _shares(wanting, reached), 0.0
+        while shares:
+            found = self._transfer(source, content, [share[0] for share in shares], reached, patience)
+            # Where the one that writes is lost, the next one goes on with what it left.
+            lost = [share for share in shares if isinstance(found.get(share[0].name), UnreachableError)]
+            shares, patience = [share[1:] for share in lost if share[1:]], LOCK_S
+
+    def _transfer(
+        self,
+        source: Here | There,
+        content: Content,
+        writers: Sequence[Host],
+        reached: Mapping[str, Any],
+        patience: float,
+    ) -> dict[str, Any]:
+        from flagprov.distribute.fan_out import Target, Transfer
+
+        source = with_place(source, writers, self.job.release)
         targets = [
             Target(host, weights_path(self.job.release, host), tuple(_known(reached, host)["addresses"]))
-            for host in _one_per_share(wanting, reached)
+            for host in writers
             if not (isinstance(source, There) and source.host is host)
         ]
-        if not targets:
-            return
+        if not targets and not (isinstance(source, There) and source.place):
+            return {}
         transfer = Transfer(
-            self.connections, self.job.site, content, source, targets, self.on_event, self.lease
+            *(self.connections, self.job.site, content, source, targets, self.on_event, self.lease),
+            patience=patience,
         )
         found = transfer.run()
         self._note(found, list(found))
@@ -80,6 +98,7 @@ class Weights:
                 seconds = {"weights": float(answer["seconds"])}
                 changes = 1 if answer["changed"] else 0
                 self.outcomes[name] = HostOutcome(name, "changed", changes, seconds=seconds)
+        return found
 
     def _fetch_there(self, host: Host, origin: Mapping[str, Any]) -> tuple[There, Content]:
         weights = self.job.release.weights
@@ -115,14 +134,16 @@ class Weights:
             if there.host not in holding:
                 ask = {"op": "reach", "path": there.path}
                 reached = {**reached, there.host.name: self.connections.session(there.host).ask(ask)}
-            files = locked or _known(reached, there.host).get("files")
+            known = _known(reached, there.host)
+            files = locked or known.get("files")
             if not files:
                 raise FlagprovError(f"{there.host.name}: nothing lies in {there.path}")
-            return there, content_of(files, origin)
+            return there, content_of(files, origin, known.get("written", ""))
         if supply.host is not None:
             return self._fetch_there(supply.host, origin)
         if supply.source is not None:
-            return supply.source, content_of(locked or listing(str(supply.source.path)), origin)
+            folder = str(supply.source.path)
+            return supply.source, content_of(locked or listing(folder), origin, written(folder))
         from flagprov.distribute.fetch import fetch_here
 
         assert supply.cache is not None
@@ -140,6 +161,23 @@ def hub_environment() -> dict[str, str]:
 def weights_path(release: Release, host: Host) -> str:
     """Where a host has, or wants, the release's weights."""
     return host_path(release.weights.path.rstrip("/"), release, host)
+
+
+def total(job: Job) -> int:
+    """Bytes of the weights, as far as they are known before a source is asked."""
+    supply = find_supply(job, [])
+    listed = job.files
+    if not listed and supply and isinstance(supply.source, Here):
+        listed = tuple(listing(str(supply.source.path)))
+    return sum(size for _, size, _ in listed)
+
+
+def with_place(source: Here | There, wanting: Sequence[Host], release: Release) -> Here | There:
+    """A host that has the files elsewhere than it wants them is source and target in one."""
+    if isinstance(source, There) and source.host in wanting:
+        path = weights_path(release, source.host)
+        return replace(source, place="" if path == source.path.rstrip("/") else path)
+    return source
 
 
 def find_supply(job: Job, holding: Sequence[Host]) -> Supply | None:
@@ -193,6 +231,18 @@ def holding(looks: Mapping[str, Look]) -> list[str]:
     ]
 
 
+def holders(job: Job, looks: Mapping[str, Look]) -> list[Host]:
+    """Hosts that may be the source. One that is yet to be held against the lock is better than none:
+
+    a source is hashed while it is read.
+    """
+    names = holding(looks)
+    if not names and job.files and find_supply(job, []) is None:
+        without = set(lacking(looks))
+        names = [name for name, seen in looks.items() if name not in without and not seen.problems]
+    return [host for host in job.fleet.hosts if host.name in names]
+
+
 def _is_fetch(change: Any) -> bool:
     return bool(change.kind == "weights" and change.action == "fetch")
 
@@ -206,12 +256,12 @@ def _has(reached: Mapping[str, Any], host: Host) -> bool:
     return bool(_known(reached, host).get("files"))
 
 
-def _one_per_share(hosts: Sequence[Host], reached: Mapping[str, Any]) -> list[Host]:
-    """Hosts that mount the same share have one copy, brought by one of them."""
-    chosen: dict[str, Host] = {}
+def _shares(hosts: Sequence[Host], reached: Mapping[str, Any]) -> list[list[Host]]:
+    """Hosts that mount the same share have one copy, brought by the first of them."""
+    found: dict[str, list[Host]] = {}
     for host in hosts:
-        chosen.setdefault(_known(reached, host).get("storage") or f"host {host.name}", host)
-    return list(chosen.values())
+        found.setdefault(_known(reached, host).get("storage") or f"host {host.name}", []).append(host)
+    return list(found.values())
 
 
 def answerable(job: Job, looks: Mapping[str, Look]) -> dict[str, Look]:
@@ -220,7 +270,7 @@ def answerable(job: Job, looks: Mapping[str, Look]) -> dict[str, Look]:
     if not without:
         return dict(looks)
     hosts = {host.name: host for host in job.fleet.hosts}
-    supply = find_supply(job, [hosts[name] for name in holding(looks)])
+    supply = find_supply(job, holders(job, looks))
     return {
         name: _answered(job.release, hosts[name], seen, supply) if name in without else seen
         for name, seen in looks.items()
@@ -256,10 +306,10 @@ def bring(
     for name, found in connections.each(fresh, lambda session: _look(job, session)).items():
         if isinstance(found, Look):
             looks[name] = found
-    without, having = lacking(looks), holding(looks)
+    without = lacking(looks)
     needing = [host for host in job.fleet.hosts if host.name in without and host.name not in excluded]
     if needing:
-        work.bring(needing, [host for host in job.fleet.hosts if host.name in having])
+        work.bring(needing, holders(job, looks))
     return work
 
 

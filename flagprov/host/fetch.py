@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-CLIENTS = {"modelscope": "modelscope>=1.30,<2", "hf": "huggingface_hub>=0.30,<3"}
+# modelscope before 1.40 knows no revision but branches and tags, and its login writes the token to the disk.
+CLIENTS = {"modelscope": "modelscope>=1.40,<2", "hf": "huggingface_hub>=0.30,<3"}
+MODULES = {"modelscope": "modelscope_hub", "hf": "huggingface_hub"}
 HOME = "/var/lib/flagprov/clients"
 TRIES = 5
 BLOCK = 1 << 20
@@ -49,29 +51,23 @@ def script() -> None:
 
 
 def _modelscope(request: dict[str, Any]) -> dict[str, Any]:
-    downloads = import_module("modelscope.hub.snapshot_download")
     name, revision = request["source"].split("://", 1)[1], request.get("revision") or "master"
     found = [entry for entry in _modelscope_files(name, revision) if entry.get("Type") != "tree"]
     files = [[entry["Path"], int(entry["Size"]), entry.get("Sha256") or ""] for entry in found]
     newest = max(found, key=lambda entry: entry.get("CommittedDate") or 0, default={})
     if request["op"] == "get":
-        downloads.snapshot_download(
+        import_module("modelscope.hub.snapshot_download").snapshot_download(
             name, revision=revision, local_dir=request["folder"], allow_patterns=request.get("only") or None
         )
     return {"revision": request.get("revision") or newest.get("Revision") or revision, "files": files}
 
 
 def _modelscope_files(name: str, revision: str) -> list[dict[str, Any]]:
-    """As the server lists them; the client's own method leaves the sha256 out since 1.40."""
-    try:
-        api = import_module("modelscope_hub.api").HubApi()
-        found = api.legacy.list_repo_files(repo_id=name, repo_type="model", revision=revision, recursive=True)
-    except (ImportError, AttributeError, TypeError):
-        api = import_module("modelscope.hub.api").HubApi()
-        if os.environ.get("MODELSCOPE_API_TOKEN"):
-            api.login(os.environ["MODELSCOPE_API_TOKEN"])
-        found = api.get_model_files(name, revision=revision, recursive=True)
-    return list(found)
+    """As the server lists them; the client's own method leaves the sha256 out."""
+    api = import_module("modelscope_hub.api").HubApi()
+    return list(
+        api.legacy.list_repo_files(repo_id=name, repo_type="model", revision=revision, recursive=True)
+    )
 
 
 def _hugging_face(request: dict[str, Any]) -> dict[str, Any]:
@@ -240,7 +236,7 @@ def python_with(scheme: str, environment: dict[str, str]) -> str:
     """A Python on this host that has the client; made once where there is none."""
     if scheme == "https":
         return sys.executable
-    module = "huggingface_hub" if scheme == "hf" else "modelscope"
+    module = MODULES[scheme]
     own = os.path.join(HOME, "bin", "python3")
     for python in (own, sys.executable):
         probe = [python, "-c", "import %s" % module]
@@ -306,7 +302,7 @@ def _put(spec: dict[str, Any], folder: str, target: str, files: list[list[Any]])
             if wanted and wanted != sums[path]:
                 os.unlink(place)
                 raise FetchError("%s: its sha256 is not %s; it was removed" % (path, whose))
-    os.makedirs(target, exist_ok=True)
+    manifest.leave_only(target, set(sums))
     for path, _, _ in files:
         os.makedirs(os.path.dirname(os.path.join(target, path)), exist_ok=True)
         os.rename(os.path.join(folder, path), os.path.join(target, path))

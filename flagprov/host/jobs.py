@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 ROOT = "/var/lib/flagprov/jobs"
+RUNS = ("active", "activating")
 
 # Kind of job -> module and function. A function that yields gives its result and then works on.
 KINDS = {
@@ -36,16 +37,25 @@ def name_of(kind: str, spec: dict[str, Any]) -> str:
     return "%s-%s" % (kind, hashlib.sha256(text.encode()).hexdigest()[:12])
 
 
-def run_job(kind: str, spec: dict[str, Any], name: str = "") -> dict[str, Any]:
-    """Start the job unless it runs already, then follow it to its result."""
+def run_job(kind: str, spec: dict[str, Any], name: str = "", state: str = "") -> dict[str, Any]:
+    """Start the job unless it runs already, then follow it to its result; `state` where it was just asked."""
     name = name or name_of(kind, spec)
-    unit = "flagprov-job-%s.service" % name
-    if unit_state(unit).get("ActiveState") not in ("active", "activating"):
-        _start(name, unit, kind, spec)
+    state = state or state_of(name)
+    if state not in RUNS:
+        _start(name, kind, spec, state)
     return attach(name)
 
 
-def _start(name: str, unit: str, kind: str, spec: dict[str, Any]) -> None:
+def state_of(name: str) -> str:
+    """As systemd says; `inactive` where it knows no such unit."""
+    return str(unit_state(unit_of(name)).get("ActiveState") or "inactive")
+
+
+def unit_of(name: str) -> str:
+    return "flagprov-job-%s.service" % name
+
+
+def _start(name: str, kind: str, spec: dict[str, Any], state: str) -> None:
     folder = os.path.join(ROOT, name)
     os.makedirs(folder, mode=0o700, exist_ok=True)
     replace(os.path.join(folder, "spec.json"), json.dumps({"kind": kind, "spec": spec}).encode(), 0o600)
@@ -55,7 +65,9 @@ def _start(name: str, unit: str, kind: str, spec: dict[str, Any]) -> None:
         program,
         name,
     )
-    run(["systemctl", "reset-failed", unit], timeout=20)
+    unit = unit_of(name)
+    if state == "failed":
+        run(["systemctl", "reset-failed", unit], timeout=20)
     argv = ["systemd-run", "--quiet", "--collect", "--no-block", "--unit", unit]
     argv += ["--description", "flagprov job %s" % name, sys.executable, "-I", "-S", "-c", code]
     answer = run(argv, timeout=60)
@@ -65,7 +77,6 @@ def _start(name: str, unit: str, kind: str, spec: dict[str, Any]) -> None:
 
 def attach(name: str) -> dict[str, Any]:
     """Pass the job's events on until it has a result."""
-    unit = "flagprov-job-%s.service" % name
     path = os.path.join(ROOT, name, "events")
     idle = 0
     with open(path, "rb") as stream:
@@ -82,9 +93,10 @@ def attach(name: str) -> dict[str, Any]:
                 continue
             stream.seek(-len(line), os.SEEK_CUR)  # half a line: its writer is not done with it
             idle += 1
-            if idle % 20 == 0 and unit_state(unit).get("ActiveState") not in ("active", "activating"):
+            if idle % 20 == 0 and state_of(name) not in RUNS:
                 if idle >= 40:
-                    raise Blocked(name, "the job ended without a result", "journalctl -u %s" % unit)
+                    remedy = "journalctl -u %s" % unit_of(name)
+                    raise Blocked(name, "the job ended without a result", remedy)
             time.sleep(0.1)
 
 

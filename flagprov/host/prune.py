@@ -90,8 +90,8 @@ def _weights(
         share = storage(path)
         if share:
             kept.append("%s is on a share (%s): other hosts may use it" % (path, share))
-        elif not listed:
-            kept.append("%s has no manifest of flagprov's: it was there before" % path)
+        elif not listed or manifest.found(path):
+            kept.append("%s was not brought by flagprov: it was there before" % path)
         elif any(_inside(path, used) or _inside(used, path) for used in in_use if used != "/"):
             kept.append("%s is mounted into a container" % path)
         else:

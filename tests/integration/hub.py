@@ -32,6 +32,7 @@ class Hub:
         self.asked: list[str] = []
         self.ranges: list[str] = []
         self.tokens: set[str] = set()
+        self.revisions: set[str] = set()
         self.breaks: dict[str, int] = {}  # path -> how often its transfer is cut half-way
         self.wrong: set[str] = set()  # paths whose bytes differ from what the list says
         self.address = ""
@@ -66,8 +67,9 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             path, query = unquote(url.path), parse_qs(url.query)
             if path.startswith("/plain/"):
                 return self._plain(path.removeprefix("/plain/"))
-            if found := re.fullmatch(rf"/{hub.name}/resolve/[^/]+/(.+)", path):
-                return self._file(found[1], self._hf_headers(found[1]))
+            if found := re.fullmatch(rf"/{hub.name}/resolve/([^/]+)/(.+)", path):
+                hub.revisions.add(found[1])
+                return self._file(found[2], self._hf_headers(found[2]))
             if path.startswith("/api/v1/"):
                 return self._modelscope(path.removeprefix("/api/v1/"), query)
             if path.startswith(f"/api/models/{hub.name}"):
@@ -81,6 +83,8 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             return self._file(path, {})
 
         def _modelscope(self, path: str, query: Mapping[str, list[str]]) -> None:
+            if path in (f"models/{hub.name}/repo/files", f"models/{hub.name}/repo"):
+                hub.revisions.update(query.get("Revision", ()))
             if path == f"models/{hub.name}/repo/files":
                 files = [
                     {"Path": name, "Name": name.rsplit("/", 1)[-1], "Size": len(data), "Type": "blob",
@@ -101,6 +105,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             return self._json({"Code": 404, "Success": False, "Message": "not found"}, 404)
 
         def _hugging_face(self, path: str) -> None:
+            hub.revisions.update(re.findall(r"/revision/([^/]+)", path))
             entries: list[dict[str, Any]] = []
             for name, data in hub.files.items():
                 entry: dict[str, Any] = {"rfilename": name, "size": len(data), "blobId": git_sha1(data)}

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,6 +86,43 @@ def test_a_killed_host_takes_up_where_it_was(hosts: Hosts) -> None:
     assert hosts.same(again)
 
 
+def test_what_was_written_meanwhile_at_the_source_is_not_mixed_in(hosts: Hosts) -> None:
+    source = hosts.start_source(cap=CAP)
+    node = hosts.start("h1", "origin")
+    node.arrived(SIZE // 3)
+    for each in (node, source):
+        each.kill()
+    before = hosts.content().id
+    (hosts.source / "model.bin").write_bytes(os.urandom(SIZE))
+    assert hosts.content().id != before
+    hosts.start_source()
+    again = hosts.start("h1", "origin")
+    again.result()
+    assert hosts.same(again)
+    again.kill()
+    (hosts.source / "model.bin").write_bytes(os.urandom(SIZE))
+    hosts.nodes["origin"].kill()
+    hosts.start_source()
+    again = hosts.start("h1", "origin")
+    assert again.result()["changed"] == 31
+    assert hosts.same(again)
+
+
+def test_wrong_chunks_of_an_earlier_run_are_brought_anew(hosts: Hosts) -> None:
+    """Whatever the name of the transfer says: the source's digests decide."""
+    source = hosts.start_source(cap=CAP, content="same")
+    node = hosts.start("h1", "origin", content="same")
+    node.arrived(SIZE // 3)
+    for each in (node, source):
+        each.kill()
+    (hosts.source / "model.bin").write_bytes(os.urandom(SIZE))
+    hosts.start_source(content="same")
+    middle = hosts.start("h1", "origin", content="same")
+    last = hosts.start("h2", "h1", "origin", content="same")
+    assert middle.result()["damaged"] == last.result()["damaged"] == 0
+    assert hosts.same(middle) and hosts.same(last)
+
+
 def test_after_a_reboot_every_kept_chunk_is_looked_at(hosts: Hosts) -> None:
     hosts.start_source(cap=CAP)
     node = hosts.start("h1", "origin")
@@ -110,6 +148,22 @@ def test_a_late_host_needs_no_source(hosts: Hosts) -> None:
     assert hosts.same(late)
 
 
+def test_a_slow_cap_is_kept_without_a_break(hosts: Hosts) -> None:
+    """A chunk takes far longer than a receiver's patience."""
+    cap = 64 << 10
+    (hosts.source / "model.bin").write_bytes(os.urandom(256 << 10))
+    for path in (hosts.source / "sub").iterdir():
+        path.unlink()
+    hosts.start_source(cap=cap)
+    node = hosts.start("h1", "origin")
+    begun = time.monotonic()
+    node.result()
+    assert 3.0 < time.monotonic() - begun < 8.0
+    notes = [event["event"]["data"].get("note") for event in node.events if "event" in event]
+    assert not any(notes), notes
+    assert hosts.same(node)
+
+
 def test_only_what_differs_is_brought_anew(hosts: Hosts) -> None:
     source = hosts.start_source()
     node = hosts.start("h1", "origin")
@@ -127,7 +181,7 @@ def test_a_source_that_differs_from_the_lock_is_refused_everywhere(hosts: Hosts)
     files = [(path, size, "0" * 64) for path, size, _ in hosts.content().files]
     hosts.start_source(files=files)
     node = hosts.start("h1", "origin", files=files)
-    assert "the lock says" in node.error()["message"]
+    assert "lock or manifest say" in node.error()["message"]
     assert not node.path.exists()
 
 
@@ -166,7 +220,8 @@ def test_a_chunk_that_arrives_damaged_is_asked_for_again(tmp_path: Path) -> None
         assert link.number() == 0
         assert not store.have[0]
         link.say_chunk(0, digest, memoryview(data))
-        link.say(frames.SUMS, {"sums": {"a.bin": hashlib.sha256(data).hexdigest()}})
+        sums = {"a.bin": hashlib.sha256(data).hexdigest()}
+        link.say(frames.SUMS, {"sums": sums, "chunks": frames.text(digest)})
         assert link.hear()[0] == frames.DONE
         thread.join()
     assert receiver.damaged == 1

@@ -66,12 +66,15 @@ def ask(hub: Hub, tmp_path: Path) -> Any:
         "MODELSCOPE_DOMAIN": hub.address.removeprefix("http://"),
         "HF_ENDPOINT": hub.address,
         "HF_TOKEN": TOKEN,
+        "MODELSCOPE_API_TOKEN": TOKEN,
         "HF_HUB_DISABLE_XET": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
     }
 
-    def call(operation: str, source: str, folder: Path | None = None, **more: Any) -> dict[str, Any]:
-        return ask_source(operation, source, None, folder, environment=environment, **more)
+    def call(
+        operation: str, source: str, folder: Path | None = None, revision: str | None = None
+    ) -> dict[str, Any]:
+        return ask_source(operation, source, revision, folder, environment=environment)
 
     return call
 
@@ -118,6 +121,24 @@ def test_bytes_that_differ_from_the_list_are_never_kept(
     assert not (folder / ".flagprov-manifest.json").exists()
 
 
+def test_the_revision_that_is_named_is_the_one_that_comes(
+    source: str, ask: Any, hub: Hub, tmp_path: Path
+) -> None:
+    if "://me" not in source:
+        pytest.skip("a directory has no revisions")
+    ask("get", source, tmp_path / "model", COMMIT)
+    assert hub.revisions == {COMMIT}
+
+
+def test_a_token_reaches_the_hub_and_no_disk(source: str, ask: Any, hub: Hub, tmp_path: Path) -> None:
+    if "://me" not in source:
+        pytest.skip("a directory knows no token")
+    ask("get", source, tmp_path / "model")
+    assert hub.tokens
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [path for path in written if TOKEN.encode() in path.read_bytes()]
+
+
 def test_what_the_hub_says_never_shows_the_token(ask: Any) -> None:
     if not has("huggingface_hub"):
         pytest.skip("huggingface_hub is not installed")
@@ -128,7 +149,8 @@ def test_what_the_hub_says_never_shows_the_token(ask: Any) -> None:
 
 
 def test_a_client_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "modelscope.py").write_text("raise ModuleNotFoundError(\"No module named 'modelscope'\")")
+    text = "raise ModuleNotFoundError(\"No module named 'modelscope_hub'\")"
+    (tmp_path / "modelscope_hub.py").write_text(text)
     with pytest.raises(FlagprovError) as caught:
         ask_source("list", "modelscope://a/b", None, environment={"PYTHONPATH": str(tmp_path)})
     assert "flagprov[fetch]" in caught.value.remedy
@@ -142,11 +164,14 @@ def test_a_local_directory_is_locked_with_every_sha256(tmp_path: Path) -> None:
     weights = release.weights.model_copy(update={"source": f"file://{model}"})
     locked = lock_weights(release.model_copy(update={"weights": weights}), lambda text: None)
     path = tmp_path / "locks" / "qwen3-tiny.json"
-    save(path, locked, {"cpu-x86": ["sha256:" + "a" * 64]})
-    save(path, locked, {"cpu-x86": ["sha256:" + "b" * 64]})
+    save(path, locked, {"cpu-x86": ["sha256:" + "a" * 64], "cpu-arm": ["sha256:" + "c" * 64]})
+    save(path, locked, {"cpu-x86": ["sha256:" + "b" * 64]})  # its tag was moved: the old image is not wanted
     lock = Lock.model_validate_json(path.read_text())
     assert lock.weights is not None and lock.weights.files[0].sha256 == sha256(b"{}")
-    assert len(lock.variants["cpu-x86"].digests) == 2
+    assert {chip: image.digests[0][7] for chip, image in lock.variants.items()} == {
+        "cpu-x86": "b",
+        "cpu-arm": "c",
+    }
 
 
 def test_a_host_fetches_in_the_controllers_place(hub: Hub, tmp_path: Path) -> None:

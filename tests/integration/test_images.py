@@ -25,6 +25,7 @@ from flagprov.host import docker, oci
 from flagprov.host.wire import Blocked
 from flagprov.lab import machine, network
 from flagprov.lab.layout import find_layout
+from flagprov.models.fleet import Connection, Host
 
 NAME = "flagrelease/tiny"
 
@@ -219,7 +220,7 @@ def test_an_image_that_is_not_the_locked_one_is_not_copied(upstream: Server, sit
     wanted = mirror.Copy(
         f"{upstream.host}/{NAME}:amd64",
         f"{site.host}/{NAME}:amd64",
-        None,
+        Host("h1", Connection("192.0.2.1")),
         {"amd64": None},
         {"cpu-x86": ("sha256:" + "0" * 64,)},
     )

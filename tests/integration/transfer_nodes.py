@@ -14,7 +14,7 @@ from typing import Any
 
 from flagprov.distribute.certificates import Authority, new_authority, tls_name
 from flagprov.distribute.content import Content, content_of
-from flagprov.host.transfer.layout import listing
+from flagprov.host.transfer.layout import listing, written
 
 ROOT = Path(__file__).parents[2]
 CODE = """
@@ -90,7 +90,7 @@ class Hosts:
         self.names: list[str] = []
 
     def content(self) -> Content:
-        return content_of(listing(str(self.source)))
+        return content_of(listing(str(self.source)), written=written(str(self.source)))
 
     def spec(self, name: str, peers: list[str], **changes: Any) -> dict[str, Any]:
         content = self.content()

@@ -1,8 +1,8 @@
 """Weights that are complete: every shard of the index is there, with the size that its header says.
 
 Where a lock or a manifest lists the files, their sizes hold too. Nothing is hashed here: a file that was
-written since its hash was taken is hashed again when the resource is applied. What is missing is brought by
-a transfer, before hosts converge.
+written since its hash was taken, or that is locked and has none, is hashed when the resource is applied. What
+is missing is brought by a transfer, before hosts converge.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def diff(spec: dict[str, Any], observed: dict[str, Any], changed: set[str]) -> l
         return [_fetch_or_block(spec, message)]
     if observed.get("written"):
         names = ", ".join(observed["written"][:3])
-        return [("check", "written since its sha256 was taken: %s" % names, "nothing")]
+        return [("check", "its sha256 was not taken since it was written: %s" % names, "nothing")]
     return []
 
 
@@ -123,10 +123,11 @@ def apply(spec: dict[str, Any], observed: dict[str, Any]) -> None:
         return
     if not observed["exists"] or observed["faults"]:
         raise Blocked("weights", diff(spec, observed, set())[0][1], spec["remedy"])
-    wrong = manifest.check_again(spec["path"], observed["written"])
+    locked = {path: digest for path, _, digest in spec.get("files", ())}
+    wrong = manifest.check_again(spec["path"], observed["written"], locked)
     if wrong:
         raise Blocked(
             "weights",
-            "%s in %s is not what was brought: its sha256 differs" % (wrong, spec["path"]),
+            "%s in %s is not what was brought or locked: its sha256 differs" % (wrong, spec["path"]),
             "remove that file and run again: it is brought anew",
         )

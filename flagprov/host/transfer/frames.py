@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import select
 import struct
+
+from flagprov.host.transfer.pace import Pace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,8 +30,9 @@ class Broken(Exception):
 class Link:
     """One connection; used by one thread."""
 
-    def __init__(self, sock: ssl.SSLSocket, silence_s: float) -> None:
+    def __init__(self, sock: ssl.SSLSocket, silence_s: float, pace: Pace | None = None) -> None:
         self.sock = sock
+        self.pace = pace or Pace()
         sock.settimeout(silence_s)
 
     def close(self) -> None:
@@ -50,9 +54,12 @@ class Link:
 
     def _send(self, data: Any) -> None:
         view = memoryview(data)
+        size = self.pace.piece(SLICE)
         try:
-            for start in range(0, len(view), SLICE):
-                self.sock.sendall(view[start : start + SLICE])
+            for start in range(0, len(view), size):
+                piece = view[start : start + size]
+                self.pace.take(len(piece))
+                self.sock.sendall(piece)
         except (OSError, ValueError) as error:
             raise Broken(str(error) or type(error).__name__) from None
 
@@ -106,21 +113,31 @@ class Link:
         return data
 
 
+def text(data: bytes) -> str:
+    """Bytes among words."""
+    return base64.b64encode(data).decode()
+
+
+def data(words: str) -> bytes:
+    try:
+        return base64.b64decode(words)
+    except ValueError:
+        raise Broken("words that are not base64") from None
+
+
 def packed(have: bytearray) -> str:
     """A bitmap as text, for a greeting."""
-    import base64
     import zlib
 
-    return base64.b64encode(zlib.compress(bytes(have), 1)).decode()
+    return text(zlib.compress(bytes(have), 1))
 
 
-def unpacked(text: str, count: int) -> bytearray:
-    import base64
+def unpacked(words: str, count: int) -> bytearray:
     import zlib
 
     try:
-        have = bytearray(zlib.decompressobj().decompress(base64.b64decode(text), count + 1))
-    except (ValueError, zlib.error):
+        have = bytearray(zlib.decompressobj().decompress(data(words), count + 1))
+    except zlib.error:
         raise Broken("a map that cannot be read") from None
     if len(have) != count:
         raise Broken("its map has %d chunks, ours %d" % (len(have), count))

@@ -5,19 +5,20 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import sys
 import threading
 import time
 
 from flagprov.host.transfer import manifest
 from flagprov.host.transfer.layout import Layout
 from flagprov.host.transfer.node import Node
-from flagprov.host.transfer.store import STEP, Incoming, Source
+from flagprov.host.transfer.store import STEP, SWITCH_S, Incoming, Source
 from flagprov.host.wire import Blocked, progress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
+    from typing import Any, TextIO
 
 LINGER_S = 30.0  # serves on for so long after the last one behind it was seen
 GIVE_UP_S = 120.0
@@ -28,22 +29,22 @@ LAST_WORDS_S = 5.0
 def transfer(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yields the result once, and ends when nobody needs this node any more."""
     _forget_key(spec)
+    sys.setswitchinterval(SWITCH_S)
     layout = Layout([(path, size, digest or "") for path, size, digest in spec["files"]], spec["chunk"])
     if spec.get("source"):
         yield from _source(spec, layout)
         return
     os.makedirs(os.path.dirname(spec["path"].rstrip("/")), exist_ok=True)
-    if not manifest.faults(spec["path"], layout.files) and manifest.read(spec["path"]):
+    if _is_there(spec, layout):
         yield {"changed": 0, "bytes": 0}
         return
     _forget_others(spec["path"].rstrip("/"), spec["content"])
     store = Incoming(spec["path"], layout, spec["content"])
     os.makedirs(store.folder, exist_ok=True)
     with open(os.path.join(store.folder, ".flagprov-lock"), "a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise Blocked(STEP, "%s: another transfer brings it" % spec["path"], "wait for it") from None
+        if _waited(lock, spec) and _is_there(spec, layout):
+            yield {"changed": 0, "bytes": 0}
+            return
         store.open()
         begun_with = store.bytes
         node = Node(spec, store)
@@ -56,6 +57,28 @@ def transfer(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
         finally:
             node.stop()
             store.close()
+
+
+def _waited(lock: TextIO, spec: dict[str, Any]) -> bool:
+    """Take the lock; True where another one had it, on this host or on one that mounts the same share."""
+    begun = time.monotonic()
+    waited = False
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return waited
+        except OSError:
+            if time.monotonic() - begun >= float(spec.get("patience_s") or 0):
+                raise Blocked(STEP, "%s: another transfer brings it" % spec["path"], "wait for it") from None
+        waited = True
+        threading.Event().wait(0.2)
+
+
+def _is_there(spec: dict[str, Any], layout: Layout) -> bool:
+    """Without a lock the same sizes prove nothing: it has to be what the same transfer brought."""
+    if not manifest.read(spec["path"]) or manifest.faults(spec["path"], layout.files):
+        return False
+    return all(digest for _, _, digest in layout.files) or manifest.brought(spec["path"]) == spec["content"]
 
 
 def _forget_key(spec: dict[str, Any]) -> None:
@@ -93,11 +116,32 @@ def _source(spec: dict[str, Any], layout: Layout) -> Iterator[dict[str, Any]]:
             raise Blocked(STEP, store.fault, "bring the right files there, or lock the release anew")
         assert store.sums is not None
         if not manifest.read(spec["path"]) and os.access(spec["path"], os.W_OK):
-            manifest.write(spec["path"], store.sums, spec.get("origin") or {})
-        yield {"changed": 0, "bytes": 0, "sums": store.sums}
+            manifest.write(spec["path"], store.sums, dict(spec.get("origin") or {}, found=True))
+        moved = bring_here(spec, store) if spec.get("place") else 0
+        yield {"changed": moved, "bytes": 0, "sums": store.sums}
         _linger(spec, node)
     finally:
         node.stop()
+
+
+def bring_here(spec: dict[str, Any], source: Source) -> int:
+    """The source's own host wants the files at another place: linked there, or copied."""
+    here = dict(spec, path=spec["place"])
+    if _is_there(here, source.layout):
+        return 0
+    os.makedirs(os.path.dirname(here["path"].rstrip("/")), exist_ok=True)
+    store = Incoming(here["path"], source.layout, spec["content"])
+    try:
+        store.link(source)
+        store.open()
+        for index in range(store.layout.count):
+            if not store.have[index]:
+                store.write(index, *source.read(index))
+        assert source.sums is not None
+        store.vouch(source.sums, source.chunks)
+        return store.finish(spec.get("origin") or {})
+    finally:
+        store.close()
 
 
 def _arrive(node: Node, store: Incoming) -> None:
@@ -124,6 +168,7 @@ def _arrive(node: Node, store: Incoming) -> None:
             said, orphan = now, node.orphan
             rates = rates[-9:] + [(now, store.bytes)]
             _report(node, store, rates)
+    _report(node, store, rates + [(time.monotonic(), store.bytes)])  # from here on it may be silent
 
 
 def _report(node: Node, store: Incoming, rates: list[tuple[float, int]]) -> None:

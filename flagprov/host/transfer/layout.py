@@ -18,9 +18,9 @@ def chunk_size(total: int) -> int:
     return size
 
 
-def content_id(files: list[tuple[str, int, str]], chunk: int) -> str:
-    """Names what is transferred."""
-    return hashlib.sha256(json.dumps([files, chunk]).encode()).hexdigest()[:16]
+def content_id(files: list[tuple[str, int, str]], chunk: int, written: str = "") -> str:
+    """Names what is transferred; `written` where the sha256 of the files are not known."""
+    return hashlib.sha256(json.dumps([files, chunk, written]).encode()).hexdigest()[:16]
 
 
 def is_safe(path: str) -> bool:
@@ -83,3 +83,9 @@ def listing(folder: str) -> list[tuple[str, int, str]]:
                 continue
             found.append((os.path.relpath(path, folder), os.path.getsize(path), ""))
     return sorted(found, key=lambda entry: (entry[1] > 64 << 20, entry[0]))
+
+
+def written(folder: str) -> str:
+    """Another one after a file below the directory was written: sizes may stay when a content changes."""
+    times = [[path, os.stat(os.path.join(folder, path)).st_mtime_ns] for path, _, _ in listing(folder)]
+    return hashlib.sha256(json.dumps(times).encode()).hexdigest()[:16]

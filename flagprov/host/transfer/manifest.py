@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 NAME = ".flagprov-manifest.json"
+ELSEWHERE = "/var/lib/flagprov/manifests"  # of directories that this host may not write to
 BLOCK = 1 << 20
 
 
@@ -25,10 +26,30 @@ def stamp(path: str) -> tuple[int, int, int]:
 
 def read(folder: str) -> dict[str, dict[str, Any]]:
     """Path -> entry; empty where there is no manifest."""
-    stored = read_json(os.path.join(folder, NAME))
-    if not isinstance(stored, dict) or stored.get("schema_version") != 1:
-        return {}
-    return {str(entry["path"]): entry for entry in stored["files"]}
+    return {str(entry["path"]): entry for entry in _stored(folder).get("files", ())}
+
+
+def brought(folder: str) -> str:
+    """Which content the files came with; empty where they did not come by a transfer."""
+    return str(_stored(folder).get("content") or "")
+
+
+def found(folder: str) -> bool:
+    """Whether somebody else brought the files, and flagprov only hashed them."""
+    return bool(_stored(folder).get("found"))
+
+
+def _stored(folder: str) -> dict[str, Any]:
+    for path in (os.path.join(folder, NAME), _elsewhere(folder)):
+        stored = read_json(path)
+        if isinstance(stored, dict) and stored.get("schema_version") == 1:
+            return stored
+    return {}
+
+
+def _elsewhere(folder: str) -> str:
+    name = hashlib.sha256(os.path.realpath(folder).encode()).hexdigest()[:16]
+    return os.path.join(ELSEWHERE, name + ".json")
 
 
 def write(folder: str, sums: dict[str, str], origin: dict[str, Any]) -> None:
@@ -43,8 +64,20 @@ def write(folder: str, sums: dict[str, str], origin: dict[str, Any]) -> None:
 
 def remove(folder: str) -> None:
     """The files that the manifest lists, itself last, and the directories that are empty then."""
+    _unlink(folder, list(read(folder)))
+    os.unlink(os.path.join(folder, NAME))
+    _tidy(folder)
+
+
+def leave_only(folder: str, paths: set[str]) -> None:
+    """Files that the manifest lists and that are none of these go: an engine may load what lies there."""
+    _unlink(folder, [path for path in read(folder) if path not in paths])
+    _tidy(folder)
+
+
+def _unlink(folder: str, paths: list[str]) -> None:
     top = os.path.realpath(folder)
-    for path in read(folder):
+    for path in paths:
         full = os.path.join(top, path)
         inside = os.path.realpath(os.path.dirname(full))
         if inside != top and not inside.startswith(top + os.sep):
@@ -53,7 +86,9 @@ def remove(folder: str) -> None:
             os.unlink(full)
         except FileNotFoundError:
             continue
-    os.unlink(os.path.join(folder, NAME))
+
+
+def _tidy(folder: str) -> None:
     for below, _, _ in os.walk(folder, topdown=False):
         if not os.listdir(below):
             os.rmdir(below)
@@ -71,11 +106,11 @@ def unchanged(folder: str, entry: dict[str, Any]) -> bool:
 def faults(folder: str, wanted: list[tuple[str, int, str]]) -> list[str]:
     """What is missing, differs, or was written since it was hashed; reads no file."""
     found = differences(folder, wanted)
-    return found["faults"] + ["%s: written since it was hashed" % path for path in found["written"]]
+    return found["faults"] + ["%s: not hashed since it was written" % path for path in found["written"]]
 
 
 def differences(folder: str, wanted: list[Any]) -> dict[str, list[str]]:
-    """`faults` by sizes and by the manifest, and the files that were `written` since they were hashed."""
+    """`faults` by sizes and by the manifest, and the files `written` since they were hashed, if ever."""
     known = read(folder)
     found: list[str] = []
     written: list[str] = []
@@ -89,23 +124,29 @@ def differences(folder: str, wanted: list[Any]) -> dict[str, list[str]]:
             found.append("%s: %d bytes instead of %d" % (path, real, size))
         elif digest and path in known and known[path]["sha256"] != digest:
             found.append("%s: another version" % path)
-        elif path in known and not unchanged(folder, known[path]):
+        elif not unchanged(folder, known[path]) if path in known else digest:
             written.append(path)
     return {"faults": found, "written": written}
 
 
-def check_again(folder: str, paths: list[str]) -> str:
+def check_again(folder: str, paths: list[str], locked: dict[str, str]) -> str:
     """Hash files that were written; the manifest takes them up. Returns the first that differs."""
-    stored = read_json(os.path.join(folder, NAME))
-    for entry in stored["files"]:
-        if entry["path"] not in paths:
-            continue
-        full = os.path.join(folder, entry["path"])
+    known = read(folder)
+    for path in paths:
+        full = os.path.join(folder, path)
         size, mtime, inode = stamp(full)
-        if size != entry["size"] or file_digest(full) != entry["sha256"]:
-            return str(entry["path"])
-        entry.update(mtime_ns=mtime, inode=inode)
-    replace(os.path.join(folder, NAME), (json.dumps(stored, indent=1) + "\n").encode(), 0o644)
+        digest = file_digest(full)
+        if digest != (locked.get(path) or known[path]["sha256"]):
+            return path
+        known[path] = {"path": path, "size": size, "sha256": digest, "mtime_ns": mtime, "inode": inode}
+    kept = dict(_stored(folder) or {"schema_version": 1, "found": True})
+    kept["files"] = [known[path] for path in sorted(known)]
+    text = (json.dumps(kept, indent=1) + "\n").encode()
+    try:
+        replace(os.path.join(folder, NAME), text, 0o644)
+    except OSError:  # a share that this host may only read
+        os.makedirs(ELSEWHERE, mode=0o755, exist_ok=True)
+        replace(_elsewhere(folder), text, 0o644)
     return ""
 
 

@@ -88,7 +88,7 @@ class Node:
             secured, name = self.secure.accept(sock, talk.PATIENCE_S)
         except (Broken, OSError):
             return
-        link = Link(secured, talk.PATIENCE_S)
+        link = Link(secured, talk.PATIENCE_S, self.pace)
         try:
             kind, length = link.hear()
             hello = link.words(length)
@@ -110,7 +110,7 @@ class Node:
         with self._lock:
             self.serving += 1
         try:
-            talk.send(link, self.store, theirs, self.pace, lambda: self.theirs)
+            talk.send(link, self.store, theirs, lambda: self.theirs)
         finally:
             with self._lock:
                 self.serving -= 1

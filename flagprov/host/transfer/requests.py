@@ -9,9 +9,9 @@ import socket
 from flagprov.host import jobs
 from flagprov.host.files import replace
 from flagprov.host.lease import Beating
-from flagprov.host.shell import run, unit_state
+from flagprov.host.shell import run
 from flagprov.host.transfer import manifest
-from flagprov.host.transfer.layout import listing
+from flagprov.host.transfer.layout import listing, written
 from flagprov.host.transfer.mounts import storage
 
 TYPE_CHECKING = False
@@ -25,6 +25,10 @@ INNER = ("lo", "docker", "br-", "veth", "virbr", "cni", "flannel", "cali")
 def answer(op: str, request: dict[str, Any]) -> dict[str, Any]:
     if op == "reach":
         return reach(request)
+    if op == "room":
+        from flagprov.host.transfer.room import room
+
+        return room(request)
     if op == "transfer":
         with Beating(request.get("lease")):
             return transfer(request["spec"])
@@ -44,6 +48,7 @@ def reach(request: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {"addresses": addresses(), "storage": storage(path)}
     if os.path.isdir(path):
         known = manifest.read(path)
+        found["written"] = written(path)
         found["files"] = [
             [name, size, known[name]["sha256"] if _vouched(path, known.get(name)) else ""]
             for name, size, _ in listing(path)
@@ -82,16 +87,17 @@ def load(spec: dict[str, Any]) -> dict[str, Any]:
 def transfer(spec: dict[str, Any]) -> dict[str, Any]:
     """Start this host's node of a transfer, or attach to it."""
     name = str(spec["job"])
-    mine = "flagprov-job-%s.service" % name
-    if unit_state(mine).get("ActiveState") not in ("active", "activating"):
+    state = jobs.state_of(name)
+    if state not in jobs.RUNS:
         # a node of the same files that belongs to a controller which is gone
-        family = name.rsplit("-", 1)[0]
-        run(["systemctl", "stop", "flagprov-job-%s-*.service" % family], timeout=30)
-        folder = os.path.join(jobs.ROOT, name)
-        if os.path.exists(os.path.join(folder, "release")):
-            os.unlink(os.path.join(folder, "release"))
+        family = name.rsplit("-", 1)[0] + "-"
+        known = os.listdir(jobs.ROOT) if os.path.isdir(jobs.ROOT) else []
+        if any(other.startswith(family) and other != name for other in known):
+            run(["systemctl", "stop", "flagprov-job-%s*.service" % family], timeout=30)
+    if os.path.exists(os.path.join(jobs.ROOT, name, "release")):
+        os.unlink(os.path.join(jobs.ROOT, name, "release"))  # it is needed again
     spec = dict(spec, release_file=os.path.join(jobs.ROOT, name, "release"))
-    return jobs.run_job("transfer", spec, name)
+    return jobs.run_job("transfer", spec, name, state)
 
 
 def release(name: str) -> dict[str, Any]:

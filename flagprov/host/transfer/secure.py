@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import socket
 import ssl
 import tempfile
 
@@ -11,7 +12,6 @@ from flagprov.host.transfer.frames import Broken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import socket
     from typing import Any
 
 CONTROLLER = "controller.flagprov"
@@ -38,6 +38,7 @@ class Secure:
 
     def accept(self, sock: socket.socket, timeout: float) -> tuple[ssl.SSLSocket, str]:
         """The connection and the other side's name, which its address has to be bound to."""
+        _tune(sock)
         sock.settimeout(timeout)
         address = sock.getpeername()[0]
         try:
@@ -52,12 +53,22 @@ class Secure:
         return secured, names[0] if names else ""
 
     def connect(self, sock: socket.socket, name: str, timeout: float) -> ssl.SSLSocket:
+        _tune(sock)
         sock.settimeout(timeout)
         try:
             return self.client.wrap_socket(sock, server_hostname=name)
         except (OSError, ValueError) as error:
             sock.close()
             raise Broken("no TLS: %s" % error) from None
+
+
+def _tune(sock: socket.socket) -> None:
+    """What is small goes at once; one long stream fills its link, which bbr leaves a part of to others."""
+    for option, value in ((socket.TCP_NODELAY, 1), (socket.TCP_CONGESTION, b"cubic")):
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+        except OSError:  # through SSH it is no TCP socket, and a kernel may lack cubic
+            continue
 
 
 def _bound(certificate: dict[str, Any]) -> tuple[list[str], list[str]]:

@@ -21,6 +21,7 @@ STEP = "weights"
 RECENT = 3  # chunks that stay in memory after they were written
 RECORD = 36  # a chunk's index and digest in the map
 SPARE = 256 << 20  # stays free on the file system
+SWITCH_S = 0.001  # a thread that sends waits no longer than this for one that hashes
 
 
 class Store:
@@ -33,8 +34,16 @@ class Store:
         self.digests: dict[int, bytes] = {}
         self.changed = threading.Condition()
         self.sums: dict[str, str] | None = None  # path -> sha256, from the source, when it has hashed all
+        self.chunks = b""  # the digests of all chunks, from then on
         self.fault = ""  # why this will never be complete
         self.bytes = 0
+        self.asked = 0  # the first chunk that somebody lacks
+
+    def ask(self, index: int) -> None:
+        with self.changed:
+            if index > self.asked:
+                self.asked = index
+                self.changed.notify_all()
 
     def read(self, index: int) -> tuple[bytes, memoryview]:
         """Digest and data of a chunk that is here."""
@@ -42,10 +51,8 @@ class Store:
             data = self.data(index)
         except FileNotFoundError:
             data = self.data(index)  # it was moved to its place meanwhile
-        digest = self.digests.get(index)
-        if digest is None:  # it lay here, whole, before the transfer
-            digest = self.digests[index] = hashlib.sha256(data).digest()
-        return digest, data
+        digest = self.digests.get(index)  # none: it lay here, whole, before the transfer
+        return digest or hashlib.sha256(data).digest(), data
 
     def data(self, index: int) -> memoryview:
         data = bytearray(self.layout.length(index))
@@ -78,9 +85,9 @@ class Store:
                 self.digests[index] = digest
             self.changed.notify_all()
 
-    def vouch(self, sums: dict[str, str]) -> None:
+    def vouch(self, sums: dict[str, str], chunks: bytes) -> None:
         with self.changed:
-            self.sums = sums
+            self.sums, self.chunks = sums, chunks
             self.changed.notify_all()
 
     def fail(self, fault: str) -> None:
@@ -90,24 +97,37 @@ class Store:
 
 
 class Source(Store):
-    """Files that are here; a chunk can be served as soon as it is hashed."""
+    """Files that are here; a chunk can be served as soon as it is hashed.
+
+    `ahead` chunks are hashed before somebody asks, where others need the processor more.
+    """
+
+    def __init__(self, folder: str, layout: Layout, ahead: int = 0) -> None:
+        super().__init__(folder, layout)
+        self.ahead = ahead or layout.count
+        self._over = False
+
+    def stop(self) -> None:
+        """Nobody asks any more."""
+        with self.changed:
+            self._over = True
+            self.changed.notify_all()
+
+    def _wanted(self, index: int) -> bool:
+        """Waits until somebody asks; False where nobody will."""
+        with self.changed:
+            while index >= self.asked + self.ahead and not self._over:
+                self.changed.wait()
+        return not self._over
 
     def hash(self) -> None:
-        """One pass, unless a manifest vouches for all; a file that differs from the lock ends it."""
-        known = manifest.read(self.folder)
+        """One pass over every byte that is sent; a file that differs from the lock ends it."""
         files = self.layout.files
-        entries = [known.get(path) for path, _, _ in files]
-        if all(
-            entry and manifest.unchanged(self.folder, entry) and digest in ("", entry["sha256"])
-            for entry, (_, _, digest) in zip(entries, files)
-        ):
-            for index in range(self.layout.count):
-                self.got(index, None)
-            self.vouch({path: str(known[path]["sha256"]) for path, _, _ in files})
-            return
         before = [manifest.stamp(self.place(number)) for number in range(len(files))]
         shas = [hashlib.sha256() for _ in files]
         for index in range(self.layout.count):
+            if not self._wanted(index):
+                return
             data = self.data(index)
             for number, _, start, length in self.layout.spans(index):
                 shas[number].update(data[start : start + length])
@@ -116,12 +136,12 @@ class Source(Store):
         for number, (path, _, digest) in enumerate(files):
             found = sums[path] = shas[number].hexdigest()
             if digest and digest != found:
-                self.fail("%s at the source has sha256 %s, the lock says %s" % (path, found, digest))
+                self.fail("%s at the source has sha256 %s, lock or manifest say %s" % (path, found, digest))
                 return
             if manifest.stamp(self.place(number)) != before[number]:
                 self.fail("%s changed at the source while it was read" % path)
                 return
-        self.vouch(sums)
+        self.vouch(sums, b"".join(self.digests[index] for index in range(self.layout.count)))
 
 
 class Incoming(Store):
@@ -132,12 +152,26 @@ class Incoming(Store):
         super().__init__("%s.flagprov-%s" % (self.target, content), layout)
         self.content = content
         self.kept: set[int] = set()  # files that lie whole in the target already
+        self.linked: set[int] = set()  # files that are another's, too
         self._recent: dict[int, memoryview] = {}  # what the next one is about to ask for
         self._map = -1
 
     def data(self, index: int) -> memoryview:
         recent = self._recent.get(index)
         return super().data(index) if recent is None else recent
+
+    def link(self, source: Source) -> None:
+        """Take a source's files of this host for our own, as far as one file system holds both."""
+        for number, (path, _, _) in enumerate(self.layout.files):
+            place = os.path.join(self.folder, path)
+            os.makedirs(os.path.dirname(place), exist_ok=True)
+            try:
+                if os.path.exists(place):
+                    os.unlink(place)
+                os.link(os.path.realpath(source.place(number)), place)
+            except OSError:
+                return
+            self.linked.add(number)
 
     def open(self) -> None:
         """Keep what is whole, take up what an earlier run left, and make sure that the rest fits."""
@@ -146,7 +180,7 @@ class Incoming(Store):
         self._take_up()
         self._fits()
         for number, (_, size, _) in enumerate(self.layout.files):
-            if number in self.kept:
+            if number in self.kept or number in self.linked:
                 continue
             place = self.place(number)
             os.makedirs(os.path.dirname(place), exist_ok=True)
@@ -166,7 +200,7 @@ class Incoming(Store):
                 if manifest.unchanged(self.target, entry):
                     self.kept.add(number)
         for index in range(self.layout.count):
-            if all(span[0] in self.kept for span in self.layout.spans(index)):
+            if all(span[0] in self.kept or span[0] in self.linked for span in self.layout.spans(index)):
                 self.got(index, None)
 
     def _take_up(self) -> None:
@@ -219,7 +253,7 @@ class Incoming(Store):
         number = -1
         try:
             for number, offset, start, length in self.layout.spans(index):
-                if number in self.kept:
+                if number in self.kept or number in self.linked:
                     continue
                 descriptor = os.open(self.place(number), os.O_WRONLY)
                 try:
@@ -239,6 +273,21 @@ class Incoming(Store):
             self._recent.pop(old, None)
         self.got(index, digest)
 
+    def differing(self, chunks: bytes) -> list[int]:
+        """Chunks that arrived and are not those of the source: what an earlier run left may be others."""
+        size = hashlib.sha256().digest_size
+        return [
+            i for i, digest in sorted(self.digests.items()) if chunks[size * i : size * (i + 1)] != digest
+        ]
+
+    def forget(self, index: int) -> None:
+        with self.changed:
+            if self.have[index]:
+                self.have[index] = 0
+                self.bytes -= self.layout.length(index)
+            self.digests.pop(index, None)
+            self._recent.pop(index, None)
+
     def finish(self, origin: dict[str, Any]) -> int:
         """Everything to the disk, then to its place, the manifest last; returns the files that changed."""
         assert self.sums is not None
@@ -247,6 +296,7 @@ class Incoming(Store):
                 raise Blocked(STEP, "%s: the source vouches for another content than the lock" % path)
             if number not in self.kept:
                 _sync(self.place(number))
+        manifest.leave_only(self.target, {path for path, _, _ in self.layout.files})
         os.makedirs(self.target, exist_ok=True)
         old = os.path.join(self.target, manifest.NAME)
         if os.path.exists(old):
@@ -256,12 +306,14 @@ class Incoming(Store):
             if number not in self.kept:
                 place = os.path.join(self.target, path)
                 os.makedirs(os.path.dirname(place), exist_ok=True)
-                os.chmod(self.place(number), 0o644)
+                if number not in self.linked:
+                    os.chmod(self.place(number), 0o644)
                 os.rename(self.place(number), place)
                 moved += 1
                 self.kept.add(number)
         _sync(self.target)
-        manifest.write(self.target, {path: self.sums[path] for path, _, _ in self.layout.files}, origin)
+        sums = {path: self.sums[path] for path, _, _ in self.layout.files}
+        manifest.write(self.target, sums, dict(origin, content=self.content))
         self.close()
         shutil.rmtree(self.folder, ignore_errors=True)
         return moved

@@ -10,8 +10,8 @@ from flagprov.host.transfer.frames import Broken, Link
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
-    from flagprov.host.transfer.pace import Pace
     from flagprov.host.transfer.store import Incoming, Store
 
 ALIVE_S = 0.4  # a sender that has nothing to send says so this often
@@ -26,7 +26,7 @@ class Behind(Exception):
     """The one before us is slower than the one before it: go around it."""
 
 
-def send(link: Link, store: Store, sent: bytearray, pace: Pace, before: Callable[[], int]) -> None:
+def send(link: Link, store: Store, sent: bytearray, before: Callable[[], int]) -> None:
     """Everything that the other side lacks, as it becomes available; returns when it has all or is gone."""
     low, said, vouched = 0, 0.0, False
     count = store.layout.count
@@ -40,17 +40,17 @@ def send(link: Link, store: Store, sent: bytearray, pace: Pace, before: Callable
             index = link.number()
             if index < count:
                 sent[index] = 0
-                low = min(low, index)
+                low, vouched = min(low, index), False
         while low < count and sent[low]:
             low += 1
+        store.ask(low)
         index = next((i for i in range(low, count) if store.have[i] and not sent[i]), -1)
         if index >= 0:
             digest, data = store.read(index)
-            pace.take(len(data))
             link.say_chunk(index, digest, data)
             sent[index] = 1
         elif low == count and store.sums is not None and not vouched:
-            link.say(frames.SUMS, {"sums": store.sums})
+            link.say(frames.SUMS, {"sums": store.sums, "chunks": frames.text(store.chunks)})
             vouched = True
         elif store.fault:
             link.say(frames.FAULT, {"fault": store.fault})
@@ -80,6 +80,7 @@ class Receiver:
         self.store = store
         self.heard = heard  # how many bytes the sender has
         self.damaged = 0
+        self._mended = False
         self._window: tuple[float, int, int] | None = None
 
     def run(self, link: Link, may_go_around: bool) -> None:
@@ -100,7 +101,7 @@ class Receiver:
                 continue
             words = link.words(length)
             if kind == frames.SUMS:
-                store.vouch({str(path): str(digest) for path, digest in words["sums"].items()})
+                self._vouched(link, words)
             elif kind == frames.ALIVE:
                 self._alive(words, may_go_around)
             elif kind == frames.FAULT:
@@ -109,6 +110,19 @@ class Receiver:
             else:
                 raise Broken("it says %r" % kind)
         link.say(frames.DONE)
+
+    def _vouched(self, link: Link, words: dict[str, Any]) -> None:
+        """The source has hashed everything: what we took up of an earlier run has to be the same."""
+        chunks = frames.data(words["chunks"])
+        wrong = self.store.differing(chunks)
+        if wrong and self._mended:
+            raise Broken("%d chunks are not those of the source" % len(wrong))
+        self._mended = True
+        for index in wrong:
+            self.store.forget(index)
+            link.say_again(index)
+        if not wrong:
+            self.store.vouch({str(path): str(digest) for path, digest in words["sums"].items()}, chunks)
 
     def _alive(self, words: dict[str, object], may_go_around: bool) -> None:
         """Who gets less than half of what the one before it gets, while we have all of it, holds us up."""

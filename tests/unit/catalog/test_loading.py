@@ -102,6 +102,16 @@ def test_lock_adds_digests(tmp_path: Path) -> None:
     assert release.variants["cpu-x86"].image.digests == ()
 
 
+def test_lock_names_the_revision(tmp_path: Path) -> None:
+    lock = tmp_path / "qwen3-tiny.json"
+    release = load_release("qwen3-tiny")
+    weights = {"source": release.weights.source, "revision": "c0ffee", "files": []}
+    lock.write_text(json.dumps({"schema_version": 1, "weights": weights}))
+    assert with_lock(release, lock).weights.revision == "c0ffee"
+    lock.write_text(json.dumps({"schema_version": 1, "weights": {**weights, "source": "hf://an/other"}}))
+    assert with_lock(release, lock).weights.revision is None
+
+
 def test_no_lock_no_change(tmp_path: Path) -> None:
     release = load_release("qwen3-tiny")
     assert with_lock(release, tmp_path / "none.json") == release

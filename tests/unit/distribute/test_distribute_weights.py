@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from flagprov.catalog import load_release
 from flagprov.distribute.chain import Member
 from flagprov.distribute.content import Here, There, content_of
+from flagprov.distribute.fan_out import Transfer
 from flagprov.distribute.run import open_run
-from flagprov.distribute.weights import answerable, find_supply, holding, lacking
+from flagprov.distribute.weights import (
+    Weights,
+    answerable,
+    find_supply,
+    holders,
+    holding,
+    lacking,
+    weights_path,
+    with_place,
+)
+from flagprov.errors import HostError, UnreachableError
 from flagprov.models.fleet import Connection, Fleet, Host
 from flagprov.models.observed import Change, Look
 from flagprov.preparation import Job
@@ -49,6 +63,14 @@ def test_weights_that_are_to_be_checked_again_are_no_source() -> None:
     assert holding({"h1": seen("h1", "check")}) == []
 
 
+def test_hosts_that_are_not_held_against_the_lock_yet_are_the_last_resort(tmp_path: Path) -> None:
+    looks = {"h1": seen("h1", "check"), "h2": seen("h2", "fetch")}
+    locked = replace(job(tmp_path), files=(("a", 1, "0" * 64),))
+    assert holders(locked, looks) == [HOSTS[0]]
+    assert holders(job(tmp_path), looks) == []
+    assert holders(replace(job(tmp_path, "hf://me/tiny"), files=locked.files), looks) == []
+
+
 def test_a_directory_of_the_controller(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     supply = find_supply(job(tmp_path, f"file://{tmp_path}"), [])
@@ -59,6 +81,50 @@ def test_a_directory_of_a_named_host(tmp_path: Path) -> None:
     supply = find_supply(job(tmp_path, "h2:/data/m"), [])
     assert supply is not None and supply.source == There(HOSTS[1], "/data/m")
     assert find_supply(job(tmp_path, "h9:/data/m"), []) is None
+
+
+def test_that_host_wants_them_too(tmp_path: Path) -> None:
+    asked = job(tmp_path, "h2:/data/m")
+    supply = find_supply(asked, [])
+    assert supply is not None and supply.source is not None
+    placed = with_place(supply.source, HOSTS, asked.release)
+    assert placed == There(HOSTS[1], "/data/m", weights_path(asked.release, HOSTS[1]))
+    assert with_place(supply.source, HOSTS[:1], asked.release) == supply.source
+    at_home = There(HOSTS[1], weights_path(asked.release, HOSTS[1]))
+    assert with_place(at_home, HOSTS, asked.release) == at_home
+
+
+class Fleetwide:
+    """Hosts that mount one share, all of which answer."""
+
+    def each(self, hosts: Sequence[Host], function: object) -> dict[str, object]:
+        answer = {"addresses": ["192.0.2.1"], "files": [], "storage": "nfs4 filer:/x m"}
+        return {host.name: answer for host in hosts}
+
+
+@pytest.mark.parametrize(
+    ("error", "asked"),
+    [
+        (UnreachableError("h1", "transfer", "the connection was lost"), [["h1"], ["h2"]]),
+        (HostError("h1", "weights", "the share is full"), [["h1"]]),
+        (None, [["h1"]]),
+    ],
+)
+def test_the_next_host_of_a_share_takes_over(
+    error: HostError | None, asked: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    tried: list[list[str]] = []
+
+    def run(self: Transfer) -> dict[str, object]:
+        tried.append([target.host.name for target in self.targets])
+        return {name: error if error and name == "h1" else {"changed": 1, "seconds": 1} for name in tried[-1]}
+
+    monkeypatch.setattr(Transfer, "run", run)
+    work = Weights(job(tmp_path, f"file://{tmp_path}"), Fleetwide(), lambda event: None)  # type: ignore[arg-type]
+    work.bring(HOSTS, [])
+    assert tried == asked
+    assert set(work.failures) == ({"h1"} if error else set())
 
 
 def test_a_hub_is_fetched_from_once(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flagprov.distribute.content import content_of
 from flagprov.host.resources import weights
-from flagprov.host.transfer import frames, manifest, talk
-from flagprov.host.transfer.layout import LARGEST, Layout, chunk_size, is_safe, listing
+from flagprov.host.transfer import frames, job, manifest, talk
+from flagprov.host.transfer.layout import LARGEST, Layout, chunk_size, is_safe, listing, written
 from flagprov.host.transfer.mounts import storage, unmounted
 from flagprov.host.transfer.store import Incoming, Source
 from flagprov.host.wire import Blocked
@@ -61,7 +63,7 @@ def moved(source: Source, incoming: Incoming) -> None:
         digest, data = source.read(index)
         incoming.write(index, digest, data)
     assert source.sums is not None
-    incoming.vouch(source.sums)
+    incoming.vouch(source.sums, source.chunks)
 
 
 def test_files_go_through_chunks_to_their_place(tmp_path: Path) -> None:
@@ -78,6 +80,30 @@ def test_files_go_through_chunks_to_their_place(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("b.flagprov*"))
 
 
+@pytest.mark.parametrize("linked", [True, False])
+def test_the_sources_own_host_has_them_at_its_place(
+    tmp_path: Path, linked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = filled(tmp_path / "a", {"one": os.urandom(1000), "sub/two": b"2"})
+    if not linked:
+
+        def refuse(*_: object) -> None:
+            raise OSError(18, "another file system")
+
+        monkeypatch.setattr(os, "link", refuse)
+    source = Source(str(tmp_path / "a"), Layout(files, 64))
+    source.hash()
+    spec = {"path": source.folder, "place": str(tmp_path / "x" / "b"), "content": "id"}
+    assert job.bring_here(spec, source) == 2
+    for name in ("one", "sub/two"):
+        here, there = tmp_path / "a" / name, tmp_path / "x" / "b" / name
+        assert here.read_bytes() == there.read_bytes()
+        assert here.samefile(there) == linked
+    assert not manifest.faults(spec["place"], files)
+    assert job.bring_here(spec, source) == 0
+    assert [path.name for path in (tmp_path / "x").iterdir()] == ["b"]
+
+
 def test_what_does_not_have_the_locks_sha256_never_gets_to_its_place(tmp_path: Path) -> None:
     files = filled(tmp_path / "a", {"one": b"1234"})
     source = Source(str(tmp_path / "a"), Layout(files, 64))
@@ -89,6 +115,92 @@ def test_what_does_not_have_the_locks_sha256_never_gets_to_its_place(tmp_path: P
         incoming.finish({})
     incoming.close()
     assert not (tmp_path / "b" / "one").exists()
+
+
+def test_another_content_of_the_same_size_is_another_transfer(tmp_path: Path) -> None:
+    files = filled(tmp_path, {"a.bin": b"12"})
+    os.utime(tmp_path / "a.bin", ns=(1, 1))
+    before = content_of(files, written=written(str(tmp_path)))
+    assert before.id == content_of(files, written=written(str(tmp_path))).id
+    (tmp_path / "a.bin").write_bytes(b"21")
+    assert before.id != content_of(listing(str(tmp_path)), written=written(str(tmp_path))).id
+    locked = [("a.bin", 2, "0" * 64)]  # a lock says it all
+    assert content_of(locked, written="now").id == content_of(locked, written="then").id
+
+
+def test_chunks_that_an_earlier_run_left_are_held_against_the_source(tmp_path: Path) -> None:
+    files = filled(tmp_path / "a", {"one": b"1234567812345678"})
+    source = Source(str(tmp_path / "a"), Layout(files, 8))
+    source.hash()
+    incoming = Incoming(str(tmp_path / "b"), Layout(files, 8), "id")
+    incoming.open()
+    incoming.write(0, *source.read(0))
+    incoming.write(1, hashlib.sha256(b"87654321").digest(), memoryview(bytearray(b"87654321")))
+    assert incoming.differing(source.chunks) == [1]
+    incoming.forget(1)
+    assert incoming.bytes == 8
+    incoming.write(1, *source.read(1))
+    assert incoming.differing(source.chunks) == []
+    incoming.close()
+
+
+def test_a_source_is_hashed_whatever_its_manifest_says(tmp_path: Path) -> None:
+    """A disk that lost a bit leaves size, time and inode as they were."""
+    filled(tmp_path, {"a.bin": b"12"})
+    manifest.write(str(tmp_path), {"a.bin": hashlib.sha256(b"21").hexdigest()}, {})
+    digest = manifest.read(str(tmp_path))["a.bin"]["sha256"]
+    source = Source(str(tmp_path), Layout([("a.bin", 2, digest)], 64))
+    source.hash()
+    assert source.sums is None and "a.bin at the source has sha256" in source.fault
+
+
+def test_locked_files_that_nobody_hashed_here_are_hashed_against_the_lock(tmp_path: Path) -> None:
+    filled(tmp_path, {"config.json": b"{}", "a.bin": b"12"})
+    files = [(n, s, manifest.file_digest(str(tmp_path / n))) for n, s, _ in listing(str(tmp_path))]
+    spec = {"path": str(tmp_path), "remedy": "r", "fetch": True, "files": files}
+    assert [change[0] for change in weights.diff(spec, weights.observe(spec), set())] == ["check"]
+    (tmp_path / "a.bin").write_bytes(b"21")
+    with pytest.raises(Blocked, match=r"a\.bin"):
+        weights.apply(spec, weights.observe(spec))
+    (tmp_path / "a.bin").write_bytes(b"12")
+    weights.apply(spec, weights.observe(spec))
+    assert weights.diff(spec, weights.observe(spec), set()) == []
+    assert manifest.read(str(tmp_path))["a.bin"]["sha256"] == {n: d for n, _, d in files}["a.bin"]
+
+
+def test_a_share_that_is_only_read_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tmp_path / "model"
+    filled(model, {"config.json": b"{}", "a.bin": b"12"})
+    files = [(n, s, manifest.file_digest(str(model / n))) for n, s, _ in listing(str(model))]
+    real = manifest.replace
+
+    def replace(path: str, data: bytes, mode: int) -> None:
+        if path.startswith(str(model)):
+            raise OSError(30, "Read-only file system")
+        real(path, data, mode)
+
+    monkeypatch.setattr(manifest, "replace", replace)
+    monkeypatch.setattr(manifest, "ELSEWHERE", str(tmp_path / "state"))
+    spec = {"path": str(model), "remedy": "r", "fetch": True, "files": files}
+    weights.apply(spec, weights.observe(spec))
+    assert weights.diff(spec, weights.observe(spec), set()) == []
+    assert manifest.found(str(model))  # prune leaves alone what others brought
+
+
+def test_what_the_old_version_had_and_the_new_one_has_not_goes(tmp_path: Path) -> None:
+    """An engine would load shards that belong to nothing."""
+    old = filled(tmp_path / "b", {"model-2.bin": b"22", "sub/x": b"x"})
+    manifest.write(str(tmp_path / "b"), {path: "0" * 64 for path, _, _ in old}, {})
+    (tmp_path / "b" / "mine.txt").write_text("not flagprov's")
+    files = filled(tmp_path / "a", {"model.bin": b"1234"})
+    source = Source(str(tmp_path / "a"), Layout(files, 64))
+    source.hash()
+    incoming = Incoming(str(tmp_path / "b"), Layout(files, 64), "id")
+    incoming.open()
+    moved(source, incoming)
+    incoming.finish({})
+    found = sorted(p.name for p in (tmp_path / "b").iterdir() if not p.name.startswith("."))
+    assert found == ["mine.txt", "model.bin"]
 
 
 def test_a_written_file_is_hashed_again_before_it_is_served(tmp_path: Path) -> None:

@@ -1,0 +1,112 @@
+"""A blob arrives whole, however often its connection breaks."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from flagprov.distribute import registry as module
+from flagprov.distribute.images import FromRegistry
+from flagprov.distribute.layouts import fetch_layout
+from flagprov.distribute.registry import MANIFESTS, Registry, WrongBytesError, sha256
+from flagprov.errors import FlagprovError
+
+DATA = os.urandom(5 << 20)
+CONFIG = b'{"architecture": "amd64"}'
+
+
+class Breaking(httpx.SyncByteStream):
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self.data
+        raise httpx.ReadError("reset by peer")
+
+
+class Upstream:
+    """A registry that breaks off every so often; its answers in memory."""
+
+    def __init__(self) -> None:
+        self.breaks = 0
+        self.ranges = True
+        self.status = 200
+        self.asked: list[str | None] = []
+        self.registry = Registry("registry.example", "tiny")
+        self.registry._client = httpx.Client(transport=httpx.MockTransport(self.answer))
+
+    def answer(self, request: httpx.Request) -> httpx.Response:
+        if "/manifests/" in request.url.path:
+            parts = [{"digest": sha256(data), "size": len(data)} for data in (CONFIG, DATA)]
+            return httpx.Response(
+                200, json={"mediaType": MANIFESTS[0], "config": parts[0], "layers": parts[1:]}
+            )
+        data = CONFIG if request.url.path.endswith(sha256(CONFIG)) else DATA
+        asked = request.headers.get("range")
+        if data is DATA:
+            self.asked.append(asked)
+        if self.status != 200:
+            return httpx.Response(self.status)
+        begin = int(re.sub(r"\D", "", asked)) if asked and self.ranges else 0
+        if begin >= len(data):
+            return httpx.Response(416)
+        rest, code = data[begin:], 206 if begin else 200
+        if self.breaks and data is DATA:
+            self.breaks -= 1
+            return httpx.Response(code, stream=Breaking(rest[: (1 << 20) + 5]))
+        return httpx.Response(code, content=rest)
+
+
+@pytest.fixture
+def upstream(monkeypatch: pytest.MonkeyPatch) -> Upstream:
+    monkeypatch.setattr(module, "RETRY_S", 0.0)
+    return Upstream()
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_what_breaks_off_goes_on_where_it_was(upstream: Upstream, ranges: bool) -> None:
+    upstream.breaks, upstream.ranges = 3, ranges
+    assert b"".join(upstream.registry.blob(sha256(DATA))) == DATA
+    assert upstream.asked == [None, "bytes=1048576-", *([f"bytes={n << 20}-" for n in (2, 3)] if ranges else
+                              ["bytes=1048576-"] * 2)]  # fmt: skip
+
+
+def test_after_five_tries_it_is_said(upstream: Upstream) -> None:
+    upstream.status = 503
+    with pytest.raises(FlagprovError, match="503"):
+        list(upstream.registry.blob(sha256(DATA)))
+    assert len(upstream.asked) == 5
+
+
+def test_other_bytes_are_refused(upstream: Upstream) -> None:
+    with pytest.raises(WrongBytesError):
+        list(upstream.registry.blob("sha256:" + "0" * 64))
+
+
+@pytest.mark.parametrize(
+    ("left", "asked"),
+    [
+        (DATA[: 3 << 20], ["bytes=3145728-"]),
+        (DATA, [f"bytes={len(DATA)}-"]),
+        (b"something else", ["bytes=14-", None]),
+    ],
+)
+def test_a_run_takes_up_what_the_one_before_left(
+    upstream: Upstream, tmp_path: Path, left: bytes, asked: list[str | None]
+) -> None:
+    source = FromRegistry(upstream.registry, "registry.example/tiny:1")
+    data, _ = source.registry.manifest("1")
+    blobs = tmp_path / sha256(data)[7:39] / "blobs/sha256"
+    blobs.mkdir(parents=True)
+    (blobs / f"{sha256(DATA)[7:]}.part").write_bytes(left)
+    layout = fetch_layout(source, source.reference, "amd64", (), tmp_path, lambda text: None)
+    assert (layout.root / "blobs/sha256" / sha256(DATA)[7:]).read_bytes() == DATA
+    assert upstream.asked == asked
+    assert not list(tmp_path.rglob("*.part"))
+    assert json.loads((layout.root / "index.json").read_text())["manifests"][0]["digest"] == sha256(data)

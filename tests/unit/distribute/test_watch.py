@@ -1,0 +1,52 @@
+"""Nobody waits for hosts that died half-way."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from flagprov.distribute import watch as module
+from flagprov.distribute.watch import Watch
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [100.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    return now
+
+
+def done(watch: Watch, name: str) -> None:
+    session: Any = SimpleNamespace(host=SimpleNamespace(name=name))
+    with watch.host(session):
+        pass
+
+
+def test_a_silent_host_is_given_up_when_all_others_are_done(clock: list[float]) -> None:
+    watch = Watch(["h1", "h2"])
+    watch.heard("h1", False)
+    clock[0] += 20
+    watch.heard("h2", False)
+    assert watch.dead() == []  # the other one still goes on: nobody waits for h1 alone
+    done(watch, "h2")
+    assert watch.dead() == ["h1"]
+    watch.heard("h1", False)
+    assert watch.dead() == []
+
+
+def test_a_host_that_has_everything_may_take_its_time(clock: list[float]) -> None:
+    watch = Watch(["h1"])
+    watch.heard("h1", False)
+    watch.heard("h1", True)
+    clock[0] += 600
+    assert watch.dead() == []
+
+
+def test_a_host_that_has_not_begun_may_take_its_time(clock: list[float]) -> None:
+    watch = Watch(["h1"])
+    clock[0] += 600
+    assert watch.dead() == []
+    done(watch, "h1")
+    assert watch.dead() == []

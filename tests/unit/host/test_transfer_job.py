@@ -1,0 +1,121 @@
+"""A whole small transfer in this process: a source, two hosts in a chain, TLS on loopback."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flagprov.distribute.certificates import new_authority, tls_name
+from flagprov.distribute.content import content_of
+from flagprov.host.transfer import job, manifest
+from flagprov.host.transfer.layout import listing, written
+
+AUTHORITY = new_authority()
+
+
+class Chain:
+    """Its nodes are released at the end."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.source = folder / "source"
+        self.ports: dict[str, int] = {}
+        self.threads: list[threading.Thread] = []
+        self.results: dict[str, Any] = {}
+
+    def spec(self, name: str, peers: Sequence[str], **more: Any) -> dict[str, Any]:
+        content = content_of(listing(str(self.source)), written=written(str(self.source)))
+        for each in (name, *peers):
+            if each not in self.ports:
+                with socket.create_server(("127.0.0.1", 0)) as sock:
+                    self.ports[each] = sock.getsockname()[1]
+        known = [
+            {"name": p, "tls_name": tls_name(p), "addresses": ["127.0.0.1"], "port": self.ports[p]}
+            for p in peers
+        ]
+        (self.folder / name).mkdir(exist_ok=True)
+        return {
+            "content": content.id,
+            "path": str(self.folder / name / "model"),
+            "files": content.files,
+            "chunk": content.chunk,
+            "port": self.ports[name],
+            "peers": known,
+            "tls": AUTHORITY.issue(tls_name(name), ["127.0.0.1"]),
+            "release_file": str(self.folder / name / "release"),
+            **more,
+        }
+
+    def start(self, name: str, *peers: str, **more: Any) -> threading.Event:
+        spec, done = self.spec(name, peers, **more), threading.Event()
+
+        def work() -> None:
+            try:
+                for result in job.transfer(spec):
+                    self.results[name] = result
+                    done.set()
+            except Exception as error:
+                self.results[name] = error
+                done.set()
+
+        self.threads.append(threading.Thread(target=work, daemon=True))
+        self.threads[-1].start()
+        return done
+
+    def end(self) -> None:
+        for name in self.ports:
+            (self.folder / name / "release").touch()
+        for thread in self.threads:
+            thread.join(10)
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> Chain:
+    made = Chain(tmp_path)
+    (made.source / "sub").mkdir(parents=True)
+    (made.source / "model.bin").write_bytes(os.urandom(700_000))
+    (made.source / "sub" / "config.json").write_text("{}")
+    return made
+
+
+def test_the_sources_host_and_two_others_have_the_same(chain: Chain) -> None:
+    place = str(chain.folder / "origin" / "own")
+    waits = [
+        chain.start("origin", path=str(chain.source), source=True, place=place),
+        chain.start("h1", "origin"),
+        chain.start("h2", "h1", "origin"),
+    ]
+    assert all(done.wait(20) for done in waits), chain.results
+    chain.end()
+    assert [chain.results[name]["changed"] for name in ("origin", "h1", "h2")] == [2, 2, 2]
+    sums = [
+        manifest.read(str(path))
+        for path in (Path(place), chain.folder / "h1/model", chain.folder / "h2/model")
+    ]
+    assert len({tuple((p, e["sha256"]) for p, e in known.items()) for known in sums}) == 1
+    assert not manifest.deep_faults(str(chain.folder / "h2/model"), [])
+
+
+def test_the_same_again_moves_nothing_and_another_content_everything(chain: Chain) -> None:
+    chain.start("origin", path=str(chain.source), source=True)
+    assert chain.start("h1", "origin").wait(20)
+    assert chain.results["h1"]["changed"] == 2
+    again = Chain(chain.folder)
+    assert again.start("h1", "origin").wait(20)
+    assert again.results["h1"] == {"changed": 0, "bytes": 0}
+    chain.end()
+    for name in ("origin", "h1"):
+        (chain.folder / name / "release").unlink()
+    (chain.source / "model.bin").write_bytes(os.urandom(700_000))
+    new = Chain(chain.folder)
+    new.start("origin", path=str(chain.source), source=True)
+    assert new.start("h1", "origin").wait(20)
+    new.end()
+    assert new.results["h1"]["changed"] == 2, new.results
+    assert (chain.folder / "h1/model/model.bin").read_bytes() == (chain.source / "model.bin").read_bytes()

@@ -1,0 +1,52 @@
+"""How a host's node of a transfer starts: quickly, and in the place of one that is left over."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from flagprov.host import jobs
+from flagprov.host.transfer import requests
+
+NAME = "transfer-c0ffee-1"
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
+    """The processes that were started; no unit of ours runs."""
+    found: list[list[str]] = []
+
+    def run(argv: list[str], **_: Any) -> SimpleNamespace:
+        found.append(argv)
+        return SimpleNamespace(code=0, out="", err="")
+
+    def state(unit: str) -> dict[str, str]:
+        found.append(["systemctl", "show", unit])
+        return {}
+
+    monkeypatch.setattr(jobs, "ROOT", str(tmp_path))
+    monkeypatch.setattr(jobs, "run", run)
+    monkeypatch.setattr(requests, "run", run)
+    monkeypatch.setattr(jobs, "unit_state", state)
+    monkeypatch.setattr(jobs, "attach", lambda name: {"changed": 1})
+    return found
+
+
+def test_two_processes_start_a_node(ran: list[list[str]], tmp_path: Path) -> None:
+    assert requests.transfer({"job": NAME}) == {"changed": 1}
+    assert [argv[:2] for argv in ran] == [["systemctl", "show"], ["systemd-run", "--quiet"]]
+    spec = json.loads((tmp_path / NAME / "spec.json").read_text())
+    assert spec["spec"]["release_file"] == str(tmp_path / NAME / "release")
+
+
+def test_a_node_of_another_controller_ends_first(ran: list[list[str]], tmp_path: Path) -> None:
+    (tmp_path / "transfer-c0ffee-2").mkdir()
+    (tmp_path / NAME).mkdir()
+    (tmp_path / NAME / "release").touch()
+    requests.transfer({"job": NAME})
+    assert ["systemctl", "stop", "flagprov-job-transfer-c0ffee-*.service"] in ran
+    assert not (tmp_path / NAME / "release").exists()
