@@ -172,7 +172,7 @@ def evaluated(value: Any, bare: bool = False) -> Iterator[str]:
         yield from [value] if bare else expressions(value)
 
 
-@pytest.mark.parametrize("role", [role for role in ROLES if not role.startswith("ascend_")])
+@pytest.mark.parametrize("role", ROLES)
 def test_booleans_may_come_from_an_ini_inventory_where_they_are_strings(role: str) -> None:
     specs = read(role, "meta/argument_specs.yml")["argument_specs"]
     options = {name: each for spec in specs.values() for name, each in spec.get("options", {}).items()}
