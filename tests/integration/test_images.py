@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tarfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -180,8 +180,8 @@ def test_a_push_that_was_broken_off_goes_on(
     publish(upstream, "x" * 5000)
     real = Registry.blob
 
-    def broken(self: Registry, digest: str) -> Iterator[bytes]:
-        for piece in real(self, digest):
+    def broken(self: Registry, digest: str, begun: Iterable[bytes] = ()) -> Iterator[bytes]:
+        for piece in real(self, digest, begun):
             yield piece[:1000]
             raise FlagprovError("the line went dead")
 
