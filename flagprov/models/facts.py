@@ -181,9 +181,14 @@ class LogicalNumber:
 
 @dataclass(frozen=True, slots=True)
 class NpuPort:
+    """`ip`, `gateway` and `tls` are asked for where replicas span hosts; `ip` is empty where none was set."""
+
     index: int
     link: str | None
     health: str | None
+    ip: Mapping[str, str] | None = None  # address, netmask
+    gateway: str | None = None  # empty: none
+    tls: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +200,47 @@ class Ascend:
     mapping: tuple[LogicalNumber, ...] | None
     network: tuple[NpuPort, ...] | None
     cann: str | None = None  # of the host itself
+    hccn: Mapping[str, str] | None = None  # /etc/hccn.conf
     errors: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Gid:
+    """An address of an RDMA port, at its place in the port's table."""
+
+    index: int
+    address: str
+    type: str | None
+    interface: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RdmaPort:
+    device: str
+    port: int
+    model: str | None
+    state: str | None
+    physical: str | None
+    rate_gbps: float | None
+    link_layer: str | None  # InfiniBand or Ethernet
+    interfaces: tuple[str, ...]  # the kernel's network interfaces on it
+    addresses: tuple[str, ...]
+    bus: str | None
+    numa_node: int | None
+    gids: tuple[Gid, ...]
+
+    @property
+    def name(self) -> str:
+        """As NCCL names it."""
+        return f"{self.device}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Rdma:
+    ports: tuple[RdmaPort, ...]
+    outward: tuple[str, ...]  # interfaces that lead out of the host
+    cards: int  # on the PCI bus, whatever the drivers say
+    peer_modules: tuple[str, ...]  # loaded, by which a card reaches a GPU's memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +285,7 @@ class HostFacts:
     image: ImageSaid | None = None
     use: tuple[Trial, ...] | None = None
     pci_ids: Mapping[str, int] | None = None  # vendor:device of accelerators -> how many
+    rdma: Rdma | None = None
     emulated: bool = False  # devices are made up, as in a lab
     clock_offset_s: float | None = None  # to the controller's clock; positive: the host is ahead
     schema_version: int = SCHEMA_VERSION

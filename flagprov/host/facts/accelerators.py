@@ -19,9 +19,16 @@ if TYPE_CHECKING:
 ASCEND = "/usr/local/Ascend"
 CANN = ASCEND + "/ascend-toolkit"
 HCCN = ("hccn_tool", ASCEND + "/driver/tools/hccn_tool")
+HCCN_CONF = "/etc/hccn.conf"
 PROBE = "flagprov-probe-npu"
 TRIAL = 'for file in $SCRIPTS; do [ ! -f "$file" ] || . "$file"; done; exec python3 /flagprov_probe.py "$@"'
 NVIDIA, HUAWEI = "0x10de", "0x19e5"
+PORT_STATES = (("link", "-link", parse_ascend.hccn), ("health", "-net_health", parse_ascend.hccn))
+PORT_SETTINGS = (
+    ("ip", "-ip", parse_ascend.hccn_address),
+    ("gateway", "-gateway", parse_ascend.hccn_gateway),
+    ("tls", "-tls", parse_ascend.hccn_tls),
+)
 CLASSES = {(NVIDIA, "0x03"): "nvidia", (NVIDIA, "0x0680"): "nvswitch", (HUAWEI, "0x12"): "ascend"}
 
 
@@ -120,8 +127,11 @@ def _fabric_manager() -> dict[str, Any] | None:
     }
 
 
-def ascend(cann: str = CANN) -> dict[str, Any] | None:
-    """None where nothing of Huawei's driver is here; `cann` is where the host's own toolkit would be."""
+def ascend(cann: str = CANN, spanning: bool = False) -> dict[str, Any] | None:
+    """None where nothing of Huawei's driver is here; `cann` is where the host's own toolkit would be.
+
+    `spanning`: more about the NPUs' own ports, for replicas over several hosts.
+    """
     driver = read(ASCEND + "/driver/version.info")
     install = read("/etc/ascend_install.info")
     found: dict[str, Any] = {"errors": {}}
@@ -133,7 +143,10 @@ def ascend(cann: str = CANN) -> dict[str, Any] | None:
     _attempt(found, "install", lambda: parse_ascend.pairs(install) if install else None)
     _attempt(found, "cann", lambda: _cann(cann))
     _attempt(found, "mapping", lambda: _mapping() if found["table"] else None)
-    _attempt(found, "network", lambda: _network(found["table"]["devices"]) if found["table"] else None)
+    devices = found["table"]["devices"] if found["table"] else None
+    _attempt(found, "network", lambda: _network(devices, spanning) if devices else None)
+    configured = read(HCCN_CONF)
+    _attempt(found, "hccn", lambda: parse_ascend.pairs(configured) if configured.strip() else None)
     return found
 
 
@@ -162,18 +175,19 @@ def _mapping() -> list[dict[str, Any]] | None:
     return None if said is None else parse_ascend.mapping(said)
 
 
-def _network(devices: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
+def _network(devices: list[dict[str, Any]], spanning: bool) -> list[dict[str, Any]] | None:
     """The state of each device's own network port, for replicas over several hosts."""
     found = []
     for device in devices:
+        index = str(device["index"])
         entry: dict[str, Any] = {"index": device["index"]}
-        for name, option in (("link", "-link"), ("health", "-net_health")):
-            answers = (run([tool, "-i", str(device["index"]), option, "-g"], timeout=20) for tool in HCCN)
+        for name, option, parser in PORT_STATES + (PORT_SETTINGS if spanning else ()):
+            answers = (run([tool, "-i", index, option, "-g"], timeout=20) for tool in HCCN)
             said = next((answer for answer in answers if answer.code not in (126, 127)), None)
             if said is None:
                 return None
             try:
-                entry[name] = parse_ascend.hccn(said.out)
+                entry[name] = parser(said.out)
             except Unparsed:
                 entry[name] = None
         found.append(entry)

@@ -139,3 +139,32 @@ def hccn(text: str) -> str:
     if not found:
         raise Unparsed("hccn_tool: %s" % shown(text or "it said nothing"))
     return found.group(1)
+
+
+def hccn_address(text: str) -> dict[str, str]:
+    """`hccn_tool -i N -ip -g`: address and netmask; none where none was set."""
+    if "no ip was preset" in text:
+        return {}
+    address = re.search(r"^\s*ipaddr\s*:\s*(\S+)\s*$", text, re.MULTILINE)
+    mask = re.search(r"^\s*netmask\s*:\s*(\S+)\s*$", text, re.MULTILINE)
+    if not address or not mask:
+        raise Unparsed("hccn_tool -ip: %s" % shown(text or "it said nothing"))
+    return {"address": address.group(1), "netmask": mask.group(1)}
+
+
+def hccn_gateway(text: str) -> str:
+    """`hccn_tool -i N -gateway -g`; empty where none was set."""
+    if "no gateway was preset" in text:
+        return ""
+    found = re.search(r"^\s*default gateway\s*:\s*([^\s,]+)", text, re.MULTILINE)
+    if not found:
+        raise Unparsed("hccn_tool -gateway: %s" % shown(text or "it said nothing"))
+    return found.group(1)
+
+
+def hccn_tls(text: str) -> bool:
+    """`hccn_tool -i N -tls -g`: whether ports prove who they are to each other."""
+    found = re.search(r"\btls switch\[([01])\]", text)
+    if not found:
+        raise Unparsed("hccn_tool -tls: %s" % shown(text or "it said nothing"))
+    return found.group(1) == "1"

@@ -39,8 +39,11 @@ class Gathering:
 
 
 def facts(request: dict[str, Any]) -> dict[str, Any]:
-    """`paths` to look at, an `image` to ask for, and devices to `use`; each may be left out."""
-    from flagprov.host.facts import accelerators, host, image
+    """`paths` to look at, an `image` to ask for, and devices to `use`; each may be left out.
+
+    `spanning`: a replica over several hosts is to run here.
+    """
+    from flagprov.host.facts import accelerators, host, image, rdma
 
     found, errors = devices.devices()
     gathering = Gathering()
@@ -60,7 +63,9 @@ def facts(request: dict[str, Any]) -> dict[str, Any]:
     add("bus", accelerators.bus)
     add("pci_ids", accelerators.pci_ids)
     add("nvidia", lambda: accelerators.nvidia(found.get("nvidia-smi", ())))
-    add("ascend", lambda: accelerators.ascend(request.get("cann") or accelerators.CANN))
+    cann, spanning = request.get("cann") or accelerators.CANN, bool(request.get("spanning"))
+    add("ascend", lambda: accelerators.ascend(cann, spanning))
+    add("rdma", rdma.rdma)
     if request.get("image"):
         add("image", lambda: image.image(request["image"]))
     if request.get("use"):

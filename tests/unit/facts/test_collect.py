@@ -27,6 +27,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(docker, "call", refuse)
     monkeypatch.setattr(devices, "NPU_SMI", ("npu-smi",))
     monkeypatch.setattr(accelerators, "HCCN", ("hccn_tool",))
+    monkeypatch.setattr(accelerators, "HCCN_CONF", str(tmp_path / "hccn.conf"))
     monkeypatch.setattr(accelerators, "ASCEND", str(tmp_path / "Ascend"))
 
 
@@ -101,6 +102,26 @@ def test_ascend(tool: Any, tmp_path: Path) -> None:
     assert found.mapping is not None and [each.logic_id for each in found.mapping] == [0, 1]
     assert found.network is not None
     assert (found.network[0].link, found.network[0].health) == ("UP", None)
+
+
+def test_ports_of_npus_where_replicas_span_hosts(tool: Any, tmp_path: Path) -> None:
+    tool("npu-smi", {"-m": case("npu_mapping/a2-with-mcu"), "info": case("npu_smi/a2-idle")})
+    answers = {
+        "-link": case("hccn/link-up"),
+        "-net_health": case("hccn/health-success"),
+        "-ip": case("hccn_address/one"),
+        "-gateway": case("hccn_gateway/none"),
+        "-tls": case("hccn_tls/off"),
+    }
+    tool("hccn_tool", answers)
+    (tmp_path / "hccn.conf").write_text(case("key_value/hccn.conf"))
+    found = read_facts("h1", facts({"spanning": True})).ascend
+    assert found is not None and found.network is not None and found.hccn is not None
+    first = found.network[0]
+    assert first.ip == {"address": "192.0.2.80", "netmask": "255.255.255.0"}
+    assert (first.gateway, first.tls, found.hccn["gateway_0"]) == ("", False, "192.0.2.1")
+    alone = read_facts("h1", facts({})).ascend
+    assert alone is not None and alone.network is not None and alone.network[0].tls is None
 
 
 def test_no_tool_for_the_clock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

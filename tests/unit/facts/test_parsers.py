@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from flagprov.host.facts import Unparsed, ascend, nvidia, system
+from flagprov.host.facts import Unparsed, ascend, nvidia, rdma, system
 
 CASES = Path(__file__).parents[2] / "cases" / "facts"
 
@@ -23,11 +23,24 @@ def csv(text: str) -> Any:
     return {"devices": devices, "complaints": complaints}
 
 
+def infiniband(text: str) -> Any:
+    """What `grep -r .` shows of files below /sys/class/infiniband."""
+    files: dict[str, str] = {}
+    for line in text.splitlines():
+        path, _, said = line.partition(":")
+        files[path] = f"{files.get(path, '')}{said}\n"
+    return rdma.ports(files)
+
+
 PARSERS: dict[str, Callable[[str], Any]] = {
     "chrony": system.chrony,
     "cpuinfo": system.cpuinfo,
     "fstab": system.fstab,
     "hccn": ascend.hccn,
+    "hccn_address": ascend.hccn_address,
+    "hccn_gateway": ascend.hccn_gateway,
+    "hccn_tls": ascend.hccn_tls,
+    "infiniband": infiniband,
     "ip_address": system.addresses,
     "key_value": ascend.pairs,
     "lscpu": system.lscpu,
