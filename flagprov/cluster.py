@@ -16,6 +16,7 @@ from flagprov.models.release import Container, Release, Variant
 
 ADDRESS = "flagprov_cluster_address"
 INTERFACE = "flagprov_cluster_interface"
+RDMA = "flagprov_cluster_rdma"
 RENDEZVOUS = 1000  # from the replica's port to that at which its ranks meet; the launchers' is the next one
 HIGHEST = 65535 - RENDEZVOUS - 1
 # Ray's ports on every node, from the rendezvous port on; its workers take one each out of the last range.

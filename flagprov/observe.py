@@ -12,13 +12,14 @@ from flagprov.models.observed import Change, Device, Look, Looked, Problem, Runn
 from flagprov.transport import Session
 
 
-def survey(session: Session) -> Survey:
-    return read_survey(session.host.name, session.ask({"op": "survey"}))
+def survey(session: Session, *, rdma: bool = False) -> Survey:
+    """`rdma`: with the RDMA ports, for replicas over several hosts."""
+    return read_survey(session.host.name, session.ask({"op": "survey", **({"rdma": True} if rdma else {})}))
 
 
-def survey_for(session: Session, release: str, sets: Sequence[str]) -> Survey:
+def survey_for(session: Session, release: str, sets: Sequence[str], *, rdma: bool = False) -> Survey:
     """A survey, and in the same answer a look at what was deployed last, in case that is wanted still."""
-    payload = {"op": "survey", "release": release, "set": list(sets)}
+    payload = {"op": "survey", "release": release, "set": list(sets), **({"rdma": True} if rdma else {})}
     return read_survey(session.host.name, session.ask(payload))
 
 

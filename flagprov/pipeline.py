@@ -131,7 +131,9 @@ def _draw(job: Job, connections: Connections, gateways: Gateways, verb: str, opt
     surveys: dict[str, Survey] = {}
     provision: dict[str, Change] = {}
     answers = connections.each(
-        job.fleet.hosts, lambda s: survey_for(s, job.release.name, job.sets), keep=KEPT
+        job.fleet.hosts,
+        lambda s: survey_for(s, job.release.name, job.sets, rdma=job.by_rdma(s.host)),
+        keep=KEPT,
     )
     for name, found in answers.items():
         host = hosts_of(job.fleet, [name])[0]

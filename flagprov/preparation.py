@@ -71,6 +71,10 @@ class Job:
             if host.name in surveys
         ]
 
+    def by_rdma(self, host: Host) -> bool:
+        """Whether ranks there reach others by RDMA, so that its survey has to tell the ports."""
+        return self.chips[str(host.chip)].rdma and self.variants[host.name].nodes > 1
+
     def reserved(self, surveys: Mapping[str, Survey]) -> set[str]:
         """Replicas that were deployed on hosts which were not asked, or did not answer."""
         known = self.site.deployed()
@@ -163,6 +167,8 @@ def prepare(request: Request) -> Job:
         if settings.container_profile == "least":
             variant = least(variant, release.weights.path, chips[host.chip])
             unprivileged.append(host.name)
+        if chips[host.chip].rdma and variant.nodes > 1:
+            _check_rdma(host)
         variants[host.name] = variant
     if len(replicas) > 1:
         raise SettingsError(
@@ -198,6 +204,12 @@ def _bundle(inventory: Path, named: str) -> Bundle | None:
     from flagprov.distribute.bundle import open_bundle
 
     return open_bundle(Path(named), Site(Fleet(inventory, ()).site))
+
+
+def _check_rdma(host: Host) -> None:
+    from flagprov.rails import named_ports
+
+    named_ports(host)
 
 
 def _check_groups(fleet: Fleet, variants: Mapping[str, Variant], replicas: int | None) -> None:

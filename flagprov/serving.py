@@ -114,7 +114,7 @@ def replica_path(replica: str) -> str:
 
 def merged_environment(serving: Serving) -> dict[str, str]:
     """Chip, host, card and operators; what the variable says is what was asked for, not a proof."""
-    env = {**serving.chip.env, **_derived(serving), **serving.variant.env}
+    env = {**serving.chip.env, **_derived(serving), **rdma_environment(serving), **serving.variant.env}
     env.pop("USE_FLAGGEMS", None)
     if serving.chip.runtime:
         # A runtime that is docker's default reads it also in containers that get their devices by mounts.
@@ -124,6 +124,18 @@ def merged_environment(serving: Serving) -> dict[str, str]:
     if operators(serving.chip, serving.variant, serving.facts)[0] == "flaggems":
         env["USE_FLAGGEMS"] = "1"
     return env
+
+
+def rdma_environment(serving: Serving) -> dict[str, str]:
+    """The RDMA ports of a node of several; nothing of it where release or settings say some of it."""
+    if not serving.replica.nodes or not serving.chip.rdma:
+        return {}
+    from flagprov.rails import VARIABLES, environment
+
+    if VARIABLES & serving.variant.env.keys():
+        return {}
+    record = serving.survey.records.get(serving.replica.name) or {}
+    return environment(serving.host, serving.survey.facts.get("rdma"), record.get("rdma") or {})
 
 
 def _derived(serving: Serving) -> dict[str, str]:

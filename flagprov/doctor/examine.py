@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from flagprov.doctor.checks import device, gpu, machine, npu, release, storage
+from flagprov.doctor.checks import device, gpu, machine, npu, rdma, release, storage
 from flagprov.doctor.subject import Subject, Verdict
 from flagprov.errors import UsageError
 from flagprov.models.finding import Finding
@@ -37,6 +37,8 @@ CHECKS = (
     Check("npu-health", "no NPU has an alarm", npu.health),
     Check("npu-numbers", "logical and physical numbers of NPUs agree", npu.numbering),
     Check("npu-network", "the NPUs' own network ports", npu.network),
+    Check("rdma", "RDMA ports are up, and alike on the hosts of a replica", rdma.ports),
+    Check("gpudirect", "RDMA cards reach the GPUs' memory", rdma.gpudirect, True),
     Check("usable", "free devices can be allocated and computed on", device.usable, True),
     Check("docker", "an engine answers, at least the card's version", machine.docker, True),
     Check("mounts", "what the release mounts is there, and the same on all hosts", storage.mounts),

@@ -162,6 +162,8 @@ class Examination:
             "image": {key: image[key] for key in ("reference", "digests", "brought") if key in image},
             "use": {tool: devices} if devices and tool != "cpuinfo" else {},
         }
+        if serving.variant.nodes > 1:
+            asked["spanning"] = True
         if host.cann_path:
             asked["cann"] = host.cann_path.rstrip("/")
         if asked["use"] and tool == "npu-smi":

@@ -50,6 +50,18 @@ class Subject:
         replicas = self.serving.replicas if self.serving else ()
         return frozenset(index for replica in replicas for index in replica.devices)
 
+    @property
+    def spans_hosts(self) -> bool:
+        """Whether the release runs over several hosts here."""
+        return self.serving is not None and self.serving.variant.nodes > 1
+
+    @property
+    def partners(self) -> Mapping[str, HostFacts]:
+        """The other hosts of its replicas, as far as they were asked."""
+        replicas = self.serving.replicas if self.serving else ()
+        names = {name for replica in replicas for name in replica.hosts}
+        return {name: facts for name, facts in self.peers.items() if name in names}
+
     def of_device(self, index: int, message: str, remedy: str) -> Verdict:
         """A failure where the device would serve, and a warning where others do."""
         return (failed if not self.chosen or index in self.chosen else warning)(message, remedy)

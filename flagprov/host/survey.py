@@ -19,7 +19,10 @@ PREFIX = "io.flagprov."
 
 
 def survey(request: dict[str, Any]) -> dict[str, Any]:
-    """With a release named, also a look at what was deployed of it last: mostly that is asked next."""
+    """With a release named, also a look at what was deployed of it last: mostly that is asked next.
+
+    `rdma`: also the RDMA ports, which only replicas over several hosts need.
+    """
     release = machine.os_release()
     engine = _engine()
     found, errors = devices.devices()
@@ -45,6 +48,7 @@ def survey(request: dict[str, Any]) -> dict[str, Any]:
             "networks": networks.networks(),
             "cordoned": _cordoned(),
             "unproved": _unproved(),
+            "rdma": _rdma() if request.get("rdma") else None,
         },
         "looked": _looked(request) if request.get("release") else None,
     }
@@ -80,6 +84,12 @@ def _cordoned() -> dict[str, Any] | None:
         return None
     since = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(os.stat(path).st_mtime))
     return {"by": str(mark.get("by", "")), "reason": str(mark.get("reason", "")), "since": since}
+
+
+def _rdma() -> dict[str, Any]:
+    from flagprov.host.facts.rdma import rdma
+
+    return rdma()
 
 
 def _engine() -> str | None:

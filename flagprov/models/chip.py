@@ -113,6 +113,7 @@ class Chip(Strict):
     host_sdk: HostSdk | None = None
     env: dict[EnvName, str] = Field({})
     collective_env: dict[EnvName, str] = Field({})  # `{interface}`, `{address}` are replaced per node
+    rdma: bool = False  # ranks on several hosts talk by the hosts' own RDMA cards, through NCCL
     tensor_parallel_across_nodes: bool = False  # no pipeline stages there; else one stage per node
     forbidden_options: tuple[str, ...] = ()  # fields of Container that must not be set
     processor: Processor | None = None  # threads and KV cache are set by NUMA node

@@ -80,6 +80,10 @@ def _rows(facts: HostFacts) -> Iterable[tuple[str, str]]:
         speed = f"{each.speed_mbps / 1000:g} Gbit/s" if each.speed_mbps else "speed unknown"
         where = ", ".join(each.addresses or ()) or "no address"
         yield "interface", f"{each.name} {each.state or 'unknown'}, {speed}, MTU {each.mtu or '?'}, {where}"
+    for port in facts.rdma.ports if facts.rdma else ():
+        rate = f"{port.rate_gbps:g} Gbit/s" if port.rate_gbps else "speed unknown"
+        on = f" ({', '.join(port.interfaces)})" if port.interfaces else ""
+        yield "rdma", f"{port.name}{on} {port.state or 'unknown'}, {rate}, {port.link_layer or 'unknown'}"
     for fact, why in facts.unknown.items():
         yield "unknown", f"{fact}: {why}"
 

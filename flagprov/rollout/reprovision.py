@@ -189,7 +189,7 @@ class Provisioning:
         if not names:
             return {}
         job, hosts = self.job, hosts_of(self.job.fleet, names)
-        answers = self.connections.each(hosts, _survey_anew)
+        answers = self.connections.each(hosts, self._survey_anew)
         broken = _errors(answers)
         self.surveys.update({name: seen for name, seen in answers.items() if isinstance(seen, Survey)})
         self.placement = place(
@@ -223,6 +223,10 @@ class Provisioning:
             self._say(session.host.name, f"{running.replica} is started again")
             converge(session, _serving_again(running, {}), "", self.lease, self.record)
 
+    def _survey_anew(self, session: Session) -> Survey:
+        session.close()  # it may be one from before a reboot
+        return survey(session, rdma=self.job.by_rdma(session.host))
+
     def _say(self, host: str, text: str) -> None:
         self.record(Event(time(), host, "note", Stage.PROVISION.label, "provision", text))
 
@@ -237,11 +241,6 @@ def _serving_again(running: Running, record: Mapping[str, object]) -> tuple[Reso
         what = f"endpoint of {running.replica}"
         found.append(Resource("probe", what, Stage.VERIFY, probe, running.replica))
     return tuple(found)
-
-
-def _survey_anew(session: Session) -> Survey:
-    session.close()  # it may be one from before a reboot
-    return survey(session)
 
 
 def _error(outcome: HostOutcome) -> HostError:

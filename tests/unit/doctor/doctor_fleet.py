@@ -24,7 +24,7 @@ PULL = {"kind": "image", "name": "image", "stage": "image", "action": "pull", "r
 
 
 class Answers:
-    """What one host says; `asked` are the operations, `wanted` is what facts were to tell."""
+    """What one host says; `asked` are the operations, `wanted` and `surveyed` what was to be told."""
 
     def __init__(
         self, facts: dict[str, Any], /, changes: Sequence[dict[str, Any]] = (PULL,), **survey: Any
@@ -34,6 +34,7 @@ class Answers:
         self.survey = survey
         self.asked: list[str] = []
         self.wanted: dict[str, Any] = {}
+        self.surveyed: dict[str, Any] = {}
 
     def say(self, payload: dict[str, Any]) -> dict[str, Any]:
         self.asked.append(payload["op"])
@@ -43,6 +44,7 @@ class Answers:
         if payload["op"] == "look":
             return {"digest": "d", "changes": list(self.changes), "problems": [], "notes": {}}
         assert payload["op"] == "survey"
+        self.surveyed = payload
         usual = {
             "arch": "x86_64", "os": "Ubuntu", "kernel": "5", "cpus": 8, "memory_mib": 1 << 20,
             "docker_version": "24.0.7", "provisioned": "print", "devices": self.facts["devices"],

@@ -11,7 +11,10 @@ from doctor_fleet import Answers, plan_for
 from doctor_values import h100
 
 from flagprov.models.plan import Plan
+from flagprov.models.release import Variant
 
+NETWORKS = {"networks": {"addresses": {"eth0": "192.0.2.1"}, "routes": []}}
+BETWEEN = {"flagprov_cluster_interface": "eth0"}
 CONFIG = {"kind": "tree", "name": "config", "stage": "config", "action": "create", "reason": "it is new"}
 Draw = Callable[..., Plan]
 
@@ -84,3 +87,20 @@ def test_what_provisioning_cannot_mend_leaves_a_host_out_before_it(draw: Draw) -
 def test_without_a_driver_and_already_provisioned_it_is_left_out(draw: Draw) -> None:
     (left,) = draw(a=Answers({**h100(), "devices": {"nvidia-smi": []}})).left_out
     assert left.problem.step == "placement"
+
+
+def test_only_replicas_over_several_hosts_ask_for_the_network_between_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    alone, one, other = (Answers(h100(), facts=NETWORKS) for _ in range(3))
+    plan_for(monkeypatch, tmp_path, {"a": alone})
+    assert "rdma" not in alone.surveyed
+    assert "spanning" not in alone.wanted
+
+    def spread(variant: Variant) -> Variant:
+        return variant.model_copy(update={"nodes": 2})
+
+    plan = plan_for(monkeypatch, tmp_path, {"a": one, "b": other}, change=spread, **BETWEEN)
+    assert one.surveyed["rdma"] is other.surveyed["rdma"] is True
+    assert one.wanted["spanning"] is True
+    assert [left.problem.step for left in plan.left_out] == []

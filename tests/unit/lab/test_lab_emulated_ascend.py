@@ -116,3 +116,15 @@ def test_links(tools: Tools) -> None:
     states = [tools.run("tools/hccn_tool", "-i", str(index), "-link", "-g").stdout for index in (0, 1)]
     assert [parse.hccn(state) for state in states] == ["UP", "DOWN"]
     assert tools.run("tools/hccn_tool", "-i", "9", "-link", "-g").returncode == 1
+
+
+def test_how_ports_are_set(tools: Tools) -> None:
+    tools.describe("CHIP=ascend-a2\nDEVICES=2\n")
+    (tools.root / "etc/hccn.conf").write_text("address_0=192.0.2.80\ngateway_0=192.0.2.1\n")
+
+    def say(index: int, option: str) -> str:
+        return tools.run("tools/hccn_tool", "-i", str(index), option, "-g").stdout
+
+    assert [parse.hccn_address(say(index, "-ip")).get("address") for index in (0, 1)] == ["192.0.2.80", None]
+    assert [parse.hccn_gateway(say(index, "-gateway")) for index in (0, 1)] == ["192.0.2.1", ""]
+    assert parse.hccn_tls(say(0, "-tls")) is False

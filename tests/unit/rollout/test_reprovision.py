@@ -160,7 +160,7 @@ def provisioning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[W
     def make(world: World) -> Provisioning:
         monkeypatch.setattr(provision, "provision", world.provision)
         monkeypatch.setattr(reprovision, "converge", world.converge)
-        monkeypatch.setattr(reprovision, "survey", lambda session: before)
+        monkeypatch.setattr(reprovision, "survey", lambda session, **_: before)
         examination = SimpleNamespace(ask_all=lambda *_: {}, problems=lambda name: _problems(world))
         monkeypatch.setattr(reprovision, "Examination", lambda *_: examination)
         this = job(tmp_path, "a", allow_disruption=True)
