@@ -44,7 +44,7 @@ def environment(host: Host, told: Mapping[str, Any] | None, before: Mapping[str,
         return {OFF: "1"}
     rdma = read(told) if told else None
     if named:
-        return _variables(named, matching(rdma, named) if rdma else ())
+        return _variables(named, [p for p in matching(rdma, named) if p.state == "ACTIVE"] if rdma else ())
     found = compute_ports(rdma, host.connection.address) if rdma else ()
     if not found:
         return dict(before)

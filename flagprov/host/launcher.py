@@ -186,7 +186,7 @@ class Launcher:
         os.mkfifo(self.output, 0o600)
         self.log.add(self.output)
         if self.ray:
-            self.ray.write()
+            self.ray.write(self.env)
         if self.launch.get("ssh"):
             runner = Runner(self.launch, self.run)
             runner.prepare(self.env)

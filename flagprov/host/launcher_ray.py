@@ -6,12 +6,13 @@ container and we ourselves start Ray with the same ports, and none of them is le
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
 import signal
 import time
-from typing import TYPE_CHECKING, Any, List, Mapping, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence
 
 from flagprov.host.launcher_log import say
 from flagprov.host.launcher_processes import send
@@ -24,6 +25,8 @@ START_S = 120.0  # what Ray gets to start on a node, and the nodes to join
 ASK_S = 60.0
 LOOK_S = 30.0  # between two counts while the engine serves; each costs a start of Python
 HEAD_ONLY = ("port", "ray-client-server-port", "dashboard-port")
+CONFIG_ROOT = "VLLM_CONFIG_ROOT"
+NOT_COPIED = "ray_non_carry_over_env_vars.json"  # vLLM's name for it
 FIRST = "first"  # below the experiment's directory; before everything else on the PATH
 DAEMONS = ("raylet", "gcs_server")  # as the kernel names them
 NODE = re.compile(r"^\s*\d+ node_\w+", re.MULTILINE)
@@ -58,6 +61,7 @@ class Ray:
         self.address, self.head = str(said["address"]), str(said["head"])
         self.nodes = int(said["nodes"])
         self.resources = [str(word) for word in said["resources"]]
+        self.own = [str(name) for name in said.get("own", ())]
         self.folder = os.path.join(exp, FIRST)
         self.seen: Optional[int] = None  # nodes, when they were counted last
         self.asked_at = 0.0
@@ -70,9 +74,14 @@ class Ray:
     def port(self) -> int:
         return self.ports["port"]
 
-    def write(self) -> None:
+    def write(self, env: Dict[str, str]) -> None:
         """The wrapper; the same path on every node, since FlagScale calls the head's there."""
         os.makedirs(self.folder, exist_ok=True)
+        if CONFIG_ROOT not in env:
+            env[CONFIG_ROOT] = os.path.join(self.folder, "vllm")
+            os.makedirs(env[CONFIG_ROOT], exist_ok=True)
+            with open(os.path.join(env[CONFIG_ROOT], NOT_COPIED), "w", encoding="utf-8") as file:
+                json.dump(self.own, file)
         path = os.path.join(self.folder, "ray")
         named = sorted(self.ports.items())
         fixed = ["--%s=%d" % each for each in named if each[0] not in HEAD_ONLY]

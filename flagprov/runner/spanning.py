@@ -51,7 +51,15 @@ def ray_document(launch: LaunchInputs) -> dict[str, Any] | None:
         "nodes": len(nodes),
         "ports": ray_ports(launch.replica.port),
         "resources": resources(launch),
+        "own": own_variables(launch),
     }
+
+
+def own_variables(launch: LaunchInputs) -> list[str]:
+    """What each node has its own value of: vLLM would give all workers that of the head."""
+    return sorted(
+        {*launch.chip.collective_env, *(name for name in launch.env if name.startswith("NCCL_IB_"))}
+    )
 
 
 def resources(launch: LaunchInputs) -> list[str]:

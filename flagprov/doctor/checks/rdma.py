@@ -104,6 +104,9 @@ def _without(subject: Subject, rdma: Rdma) -> Verdict:
     if known:
         states = ", ".join(f"{port.name} {port.state}, {port.physical}" for port in known)
         return failed(f"no RDMA port is active ({states}): {FALLS_BACK}", LINK)
+    if rdma.ports:
+        said = f"{_listed(rdma.ports)} is of a kind that NCCL uses by a plugin of its maker only"
+        return unknown(f"{said}: without it in the image, {FALLS_BACK}", "NCCL_DEBUG=INFO says what it takes")
     if rdma.cards:
         cards = count(rdma.cards, "RDMA card")
         return failed(f"{cards} on the PCI bus, no RDMA device of the kernel: {FALLS_BACK}", DRIVER)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 from collections.abc import Iterator
@@ -99,6 +100,18 @@ def test_a_ray_that_does_not_start_is_said_and_ends_both(tmp_path: Path, ports: 
         assert worker.finish() == 1
         assert "port is taken" in worker.lines
         assert "rank 1 on b ended" in head.until("the engine was ended")
+
+
+def test_each_node_keeps_its_own_values(tmp_path: Path) -> None:
+    """vLLM's head would give its own interface and RDMA ports to the workers of all nodes."""
+    said = {"ports": {"port": 1}, "address": "a", "head": "a", "nodes": 2, "resources": []}
+    env: dict[str, str] = {}
+    Ray({**said, "own": ["NCCL_IB_HCA", "NCCL_SOCKET_IFNAME"]}, str(tmp_path)).write(env)
+    file = Path(env["VLLM_CONFIG_ROOT"], "ray_non_carry_over_env_vars.json")
+    assert json.loads(file.read_text()) == ["NCCL_IB_HCA", "NCCL_SOCKET_IFNAME"]
+    theirs = {"VLLM_CONFIG_ROOT": str(tmp_path / "theirs")}
+    Ray(said, str(tmp_path)).write(theirs)
+    assert theirs == {"VLLM_CONFIG_ROOT": str(tmp_path / "theirs")}
 
 
 def test_nodes_are_those_that_are_active() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from flagprov.host import survey
+from flagprov.host.wire import Blocked
 
 OURS = {"release": "m", "chip": "graviton4", "hosts": "a,b", "devices": "0,1", "port": "9010"}
 
@@ -37,3 +38,13 @@ def test_replicas_come_from_labels(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["hosts"] == ["a", "b"]
     assert found["devices"] == [0, 1]
     assert found["state"] == "running"
+
+
+def test_rdma_ports_are_told_where_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise Blocked("docker", "dockerd does not answer")
+
+    monkeypatch.setattr(survey.docker, "call", refuse)
+    assert survey.survey({})["facts"]["rdma"] is None
+    told = survey.survey({"rdma": True})["facts"]["rdma"]
+    assert {"ports", "outward", "cards", "peer_modules"} == set(told)

@@ -53,6 +53,12 @@ def test_each_node_knows_itself_and_the_head() -> None:
     assert document(spanning(0, chip=npu))["ray"]["resources"] == ['--resources={"NPU": 8}']
 
 
+def test_what_is_a_nodes_own_is_not_copied_from_the_head() -> None:
+    gpu = chip(name="nvidia-h100", resource_type="gpu", collective_env={"NCCL_SOCKET_IFNAME": "{interface}"})
+    said = document(spanning(0, chip=gpu, env={"NCCL_IB_HCA": "=mlx5_0:1", "USE_FLAGGEMS": "1"}))
+    assert said["ray"]["own"] == ["NCCL_IB_HCA", "NCCL_SOCKET_IFNAME"]
+
+
 def test_without_sshd_in_the_image_ray_is_started_by_the_launchers() -> None:
     said = document(spanning(0, image={**IMAGE, "sshd": False}))
     assert said["kind"] == "ray"
