@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from flagprov.cluster import RDMA, meeting_port, rendezvous_port
+from flagprov.cluster import meeting_port, rendezvous_port
 from flagprov.container import create_body, optional_sources
 from flagprov.models.desired import HostDesired, Resource, Stage
 from flagprov.models.fleet import Host
@@ -166,8 +166,8 @@ def _record(serving: Serving, config: str) -> str:
         record["rendezvous_port"] = rendezvous_port(replica.port)
         record["nodes"] = [asdict(node) for node in replica.nodes]
         launch = serving.variant.launch
-        if RDMA not in serving.host.variables and (chosen := rdma_environment(serving)):
-            record["rdma"] = chosen  # kept while it holds
+        if rdma := rdma_environment(serving):
+            record["rdma"] = rdma  # kept while it holds
         record["launch"] = {"kind": launch.kind, "ssh_port": launch.ssh_port}  # which ports it holds
     return json.dumps(record, indent=1, sort_keys=True) + "\n"
 

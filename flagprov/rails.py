@@ -42,15 +42,19 @@ def environment(host: Host, told: Mapping[str, Any] | None, before: Mapping[str,
     named = named_ports(host)
     if named == ():
         return {OFF: "1"}
-    rdma = read(told) if told else None
+    rdma = read(told) if told else Rdma((), (), 0, ())
+    active = usable_ports(rdma)
     if named:
-        return _variables(named, [p for p in matching(rdma, named) if p.state == "ACTIVE"] if rdma else ())
-    found = compute_ports(rdma, host.connection.address) if rdma else ()
+        now = _variables(named, [port for port in matching(rdma, named) if port in active])
+        return dict(before) if GID not in now and before.get(PORTS) == now[PORTS] else now
+    found = compute_ports(rdma, host.connection.address)
+    had = set(before.get(PORTS, "").lstrip("=").split(",")) - {""}
     if not found:
-        return dict(before)
-    now = _variables([port.name for port in found], found)
-    kept = before.get(PORTS, "").lstrip("=").split(",")
-    holds = {port.name for port in found} <= set(kept) and before.get(GID) == now.get(GID)
+        return dict(before) if had else {}
+    names = [port.name for port in found]
+    now = _variables(names, found)
+    others = {port.name for port in active} - set(names)
+    holds = set(names) <= had and had.isdisjoint(others) and before.get(GID) == now.get(GID)
     return dict(before) if holds else now
 
 

@@ -92,6 +92,19 @@ def test_what_serves_keeps_its_ports_while_one_is_down() -> None:
     assert more == {"NCCL_IB_HCA": "=mlx5_0:1,mlx5_2:1"}
 
 
+def test_what_the_inventory_named_is_no_longer_kept_when_it_names_nothing() -> None:
+    own = roce("mlx5_7", interfaces=["eno1"])
+    before = chosen(port("mlx5_0"), own, flagprov_cluster_rdma="mlx5_0:1,mlx5_7:1")
+    assert chosen(port("mlx5_0"), own, before=before) == {"NCCL_IB_HCA": "=mlx5_0:1"}
+    assert chosen(before={"NCCL_IB_DISABLE": "1"}) == {}
+
+
+def test_named_ports_that_are_all_down_change_nothing() -> None:
+    before = chosen(roce("mlx5_0", 3), flagprov_cluster_rdma="mlx5_0")
+    down = roce("mlx5_0", 1, **DOWN)
+    assert chosen(down, flagprov_cluster_rdma="mlx5_0", before=before) == before
+
+
 def test_a_place_that_has_moved_is_set_anew() -> None:
     before = chosen(roce("mlx5_0", 3))
     assert chosen(roce("mlx5_0", 5), before=before)["NCCL_IB_GID_INDEX"] == "5"

@@ -80,7 +80,7 @@ DOWN = {"state": "DOWN", "physical": "Polling"}
         (rdma(port(0, **DOWN)), "failed", "no RDMA port is active (mlx5_0:1 DOWN, Polling): " + FALLS_BACK,
          "cable"),
         (rdma(port(0), port(1, **DOWN)), "failed", "mlx5_1:1 is down here and active on h2", "cable"),
-        (rdma(port(0, link_layer="Unspecified")), "unknown", "mlx5_0:1 is of a kind that NCCL uses by a plugin",
+        (rdma(port(0, link_layer="Unspecified")), "unknown", "mlx5_0:1 is of a kind that NCCL uses by",
          "NCCL_DEBUG=INFO"),
         (rdma(port(0)), "warning", "1 port here, 2 on h2", "alike"),
         (rdma(port(0), port(1, state="INIT")), "failed", "mlx5_1:1 is INIT: no subnet manager", "opensm"),
