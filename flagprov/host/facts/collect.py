@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 SCHEMA_VERSION = 1
-EMULATED = "/etc/flagprov-emulated"  # there where the devices are made up, such as in a lab
 
 
 class Gathering:
@@ -48,7 +47,7 @@ def facts(request: dict[str, Any]) -> dict[str, Any]:
     found, errors = devices.devices()
     gathering = Gathering()
     add = gathering.add
-    emulated = os.path.exists(EMULATED)
+    emulated = os.path.exists(devices.EMULATED)
     gathering.facts.update(
         schema_version=SCHEMA_VERSION, devices=found, device_errors=errors, emulated=emulated
     )

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 NPU_SMI = ("npu-smi", "/usr/local/bin/npu-smi", "/usr/local/sbin/npu-smi")  # depends on the driver's version
 NODES = "/sys/devices/system/node"
+EMULATED = "/etc/flagprov-emulated"  # there where the devices are made up, such as in a lab
 
 
 def devices() -> tuple[dict[str, list[dict[str, Any]]], dict[str, str]]:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import re
 
-from flagprov.host.facts.devices import read
+from flagprov.host.facts.devices import EMULATED, read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Any
 
-INFINIBAND = "/sys/class/infiniband"
-MODULES = "/sys/module"
-PCI = "/sys/bus/pci/devices"
+SYS = "/sys"
+EMULATED_SYS = (
+    "/run/flagprov-emulated/sys"  # in its place where devices are made up: the cards below are others'
+)
+INFINIBAND, MODULES, PCI = "class/infiniband", "module", "bus/pci/devices"
 PEER_MODULES = ("nvidia_peermem", "nv_peer_mem")
 MELLANOX, CARD, HCA = "0x15b3", "0x02", "0x0207"  # a vendor; classes of network cards, of InfiniBand's
 HOLE = 32  # so many empty entries in a row end a table of GIDs, which has hundreds
@@ -26,8 +28,9 @@ def rdma() -> dict[str, Any]:
     """`outward`: interfaces that lead out of the host; `cards`: what the PCI bus has, driver or not."""
     from flagprov.host.networks import networks
 
+    base = EMULATED_SYS if os.path.exists(EMULATED) else SYS
     known = networks()
-    found = ports(_files())
+    found = ports(_files(os.path.join(base, INFINIBAND)))
     for port in found:
         own = [known[kind].get(name) for name in port["interfaces"] for kind in ("addresses", "addresses6")]
         port["addresses"] = [address for address in own if address]
@@ -35,8 +38,8 @@ def rdma() -> dict[str, Any]:
     return {
         "ports": found,
         "outward": sorted(out),
-        "cards": _cards(),
-        "peer_modules": [name for name in PEER_MODULES if os.path.isdir("%s/%s" % (MODULES, name))],
+        "cards": _cards(os.path.join(base, PCI)),
+        "peer_modules": [name for name in PEER_MODULES if os.path.isdir(os.path.join(base, MODULES, name))],
     }
 
 
@@ -114,11 +117,11 @@ def _natural(key: tuple[str, int]) -> list[Any]:
     return [[int(word) if word.isdecimal() else word for word in words], key[1]]
 
 
-def _files() -> dict[str, str]:
+def _files(folder: str) -> dict[str, str]:
     """What is read there; virtual functions are their guests'."""
     found = {}
-    for device in sorted(os.listdir(INFINIBAND)) if os.path.isdir(INFINIBAND) else []:
-        base = "%s/%s" % (INFINIBAND, device)
+    for device in _names(folder):
+        base = "%s/%s" % (folder, device)
         if os.path.exists(base + "/device/physfn"):
             continue
         for path in _paths(base):
@@ -164,11 +167,11 @@ def _names(folder: str) -> list[str]:
     return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
 
 
-def _cards() -> int:
+def _cards(folder: str) -> int:
     """Cards on the PCI bus that can do RDMA: all of InfiniBand, and every one of Mellanox."""
     count = 0
-    for name in _names(PCI):
-        kind = read("%s/%s/class" % (PCI, name)).strip()
-        if kind.startswith(CARD) and not os.path.exists("%s/%s/physfn" % (PCI, name)):
-            count += kind.startswith(HCA) or read("%s/%s/vendor" % (PCI, name)).strip() == MELLANOX
+    for name in _names(folder):
+        kind = read("%s/%s/class" % (folder, name)).strip()
+        if kind.startswith(CARD) and not os.path.exists("%s/%s/physfn" % (folder, name)):
+            count += kind.startswith(HCA) or read("%s/%s/vendor" % (folder, name)).strip() == MELLANOX
     return count

@@ -11,7 +11,7 @@ from facts_tools import case
 
 from flagprov.doctor.read import read_facts
 from flagprov.host import docker
-from flagprov.host.facts import accelerators, collect, devices, host, image
+from flagprov.host.facts import accelerators, devices, host, image
 from flagprov.host.facts.collect import facts
 from flagprov.host.shell import Result
 from flagprov.host.wire import Blocked
@@ -347,7 +347,7 @@ def test_names_of_images(reference: str, parts: tuple[str, str, str]) -> None:
 
 
 def test_what_is_emulated_is_said_and_not_tried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(collect, "EMULATED", str(tmp_path))
+    monkeypatch.setattr(devices, "EMULATED", str(tmp_path))
     assert facts({})["emulated"] is True
     made_up = {"nvidia-smi": [{"index": 0, "processes": []}]}
     (trial,) = accelerators.use({"nvidia-smi": None}, made_up, emulated=True)

@@ -24,8 +24,7 @@ NETWORKS = {
 @pytest.fixture
 def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A root for the kernel's files, in place of this machine's."""
-    for name, place in (("INFINIBAND", "infiniband"), ("MODULES", "module"), ("PCI", "pci")):
-        monkeypatch.setattr(rdma, name, str(tmp_path / place))
+    monkeypatch.setattr(rdma, "SYS", str(tmp_path))
     monkeypatch.setattr(networks, "networks", lambda: NETWORKS)
     return tmp_path
 
@@ -45,7 +44,7 @@ def test_a_host_without_such_cards(kernel: Path) -> None:
 
 
 def test_ports_with_their_interfaces_and_addresses(kernel: Path) -> None:
-    write(kernel / "infiniband", "roce")
+    write(kernel / "class/infiniband", "roce")
     found: dict[str, Any] = {port["device"]: port for port in rdma.rdma()["ports"]}
     assert list(found) == ["mlx5_0", "mlx5_1", "mlx5_bond_0"]
     assert found["mlx5_0"]["addresses"] == ["192.0.2.5"]
@@ -55,8 +54,8 @@ def test_ports_with_their_interfaces_and_addresses(kernel: Path) -> None:
 
 
 def test_a_table_is_read_to_its_last_entry_and_not_to_its_end(kernel: Path) -> None:
-    write(kernel / "infiniband", "roce")
-    table = kernel / "infiniband/mlx5_0/ports/1/gids"
+    write(kernel / "class/infiniband", "roce")
+    table = kernel / "class/infiniband/mlx5_0/ports/1/gids"
     for index in range(4, 256):
         (table / str(index)).write_text("0000:0000:0000:0000:0000:0000:0000:0000\n")
     (table / "9").write_text("0000:0000:0000:0000:0000:ffff:c000:0206\n")
@@ -67,8 +66,8 @@ def test_a_table_is_read_to_its_last_entry_and_not_to_its_end(kernel: Path) -> N
 
 
 def test_virtual_functions_are_their_guests(kernel: Path) -> None:
-    write(kernel / "infiniband", "h100-ndr")
-    (kernel / "infiniband/mlx5_10/device/physfn").mkdir()
+    write(kernel / "class/infiniband", "h100-ndr")
+    (kernel / "class/infiniband/mlx5_10/device/physfn").mkdir()
     assert [port["device"] for port in rdma.rdma()["ports"]] == ["mlx5_0", "mlx5_3", "mlx5_9"]
 
 
@@ -76,10 +75,18 @@ def test_cards_that_the_bus_has_and_modules_that_reach_gpus(kernel: Path) -> Non
     kinds = [("0x15b3", "0x020700"), ("0x15b3", "0x020000"), ("0x1077", "0x020700"), ("0x8086", "0x020000")]
     kinds += [("0x15b3", "0x020000"), ("0x10de", "0x030200")]
     for at, (vendor, kind) in enumerate(kinds):
-        (kernel / f"pci/{at}").mkdir(parents=True)
-        (kernel / f"pci/{at}/vendor").write_text(vendor + "\n")
-        (kernel / f"pci/{at}/class").write_text(kind + "\n")
-    (kernel / "pci/4/physfn").mkdir()
+        (kernel / f"bus/pci/devices/{at}").mkdir(parents=True)
+        (kernel / f"bus/pci/devices/{at}/vendor").write_text(vendor + "\n")
+        (kernel / f"bus/pci/devices/{at}/class").write_text(kind + "\n")
+    (kernel / "bus/pci/devices/4/physfn").mkdir()
     (kernel / "module/nvidia_peermem").mkdir(parents=True)
     found = rdma.rdma()
     assert (found["cards"], found["peer_modules"]) == (3, ["nvidia_peermem"])
+
+
+def test_made_up_hosts_have_made_up_ports(kernel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(kernel / "class/infiniband", "roce")
+    write(kernel / "emulated/class/infiniband", "two-ports-of-one-device")
+    monkeypatch.setattr(rdma, "EMULATED", str(kernel))
+    monkeypatch.setattr(rdma, "EMULATED_SYS", str(kernel / "emulated"))
+    assert [(port["device"], port["port"]) for port in rdma.rdma()["ports"]] == [("mlx4_0", 1), ("mlx4_0", 2)]
