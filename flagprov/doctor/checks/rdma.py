@@ -43,7 +43,8 @@ def ports(subject: Subject) -> Verdict | None:
     found = _rails(subject, rdma)
     if not found:
         return _without(subject, rdma)
-    partners = {name: compute_ports(facts.rdma, "") for name, facts in subject.partners.items() if facts.rdma}
+    named = named_ports(subject.host) or ()
+    partners = {n: _chosen(facts.rdma, named, "") for n, facts in subject.partners.items() if facts.rdma}
     told = [
         *_not_up(subject, rdma, found),
         *_unlike(rdma, found, partners),
@@ -91,12 +92,16 @@ def _backports(kernel: str) -> bool:
 def _rails(subject: Subject, rdma: Rdma) -> tuple[RdmaPort, ...]:
     """What the ranks would use here: as somebody named them, else as we choose them."""
     assert subject.serving is not None
-    usable, named = usable_ports(rdma), named_ports(subject.host)
-    if named:
-        return tuple(port for port in matching(rdma, named) if port in usable)
-    if PORTS in subject.serving.variant.env:
-        return usable
-    return compute_ports(rdma, subject.host.connection.address) or usable
+    named = named_ports(subject.host) or ()
+    found = _chosen(rdma, named, subject.host.connection.address)
+    free = not named and (PORTS in subject.serving.variant.env or not found)
+    return usable_ports(rdma) if free else found
+
+
+def _chosen(rdma: Rdma, named: Sequence[str], login: str) -> tuple[RdmaPort, ...]:
+    if not named:
+        return compute_ports(rdma, login)
+    return tuple(port for port in matching(rdma, named) if port in usable_ports(rdma))
 
 
 def _without(subject: Subject, rdma: Rdma) -> Verdict:

@@ -124,6 +124,8 @@ def test_ports_that_the_inventory_names() -> None:
     named = {"flagprov_cluster_rdma": ["mlx5_0", "mlx5_4:1"]}
     found = check("rdma", gpus(rdma(port(0), port(1)), variables=named))
     assert (found.state, found.message) == ("failed", "mlx5_4:1 of flagprov_cluster_rdma is not active here")
+    left_out = rdma(port(0), port(1, **DOWN))
+    assert state("rdma", gpus(left_out, variables={"flagprov_cluster_rdma": "mlx5_0"})) == "ok"
 
 
 def test_addresses_of_roce() -> None:
