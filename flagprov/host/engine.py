@@ -8,9 +8,10 @@ import time
 
 from flagprov.host import docker
 from flagprov.host.files import read_json
-from flagprov.host.http import NoAnswer, get_json, parse, request
+from flagprov.host.http import Late, NoAnswer, get_json, parse, request
 from flagprov.host.operators import missing
 from flagprov.host.shell import run, unit_state
+from flagprov.host.standstill import LIMIT_S, Standstill
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 PROOF_TOKENS = 8
 SILENT_S = 20.0  # a launcher touches its file every few seconds, whatever its engine does
-STANDSTILL_S = 15.0  # requests run and no token counter moves for so long: hung
 COUNTER = re.compile(
     r"^vllm:(num_requests_running|num_requests_waiting|prompt_tokens_total|generation_tokens_total)"
     r"(?:\{[^}]*\})?\s+(\S+)",
@@ -65,19 +65,6 @@ def completion(
     except (KeyError, IndexError, TypeError):
         raise NoAnswer("the completion is not one: %s" % answer[:200].decode(errors="replace")) from None
     return {"request": body, "text": text or "", "seconds": round(seconds, 3), "model": data.get("model", "")}
-
-
-def stands_still(spec: dict[str, Any], first: dict[str, float], limit: float = STANDSTILL_S) -> bool:
-    """Whether no token counter moved while requests were running."""
-    deadline = time.monotonic() + limit
-    while time.monotonic() < deadline:
-        time.sleep(0.5)
-        now = counters(spec["address"], spec["port"])
-        if not now or not now.get("num_requests_running"):
-            return False
-        if any(now.get(key) != first.get(key) for key in ("prompt_tokens_total", "generation_tokens_total")):
-            return False
-    return True
 
 
 def state(spec: dict[str, Any]) -> dict[str, Any]:
@@ -174,22 +161,37 @@ def _serving(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def _answering(spec: dict[str, Any], names: list[str]) -> dict[str, Any]:
-    now = counters(spec["address"], spec["port"])
-    if now.get("num_requests_running") or now.get("num_requests_waiting"):
-        if stands_still(spec, now):
-            detail = "%d requests run and no token was made for %d s" % (
-                now.get("num_requests_running", 0),
-                STANDSTILL_S,
-            )
-            return {"state": "hung", "detail": detail, "models": names}
-        return {"state": "ready", "detail": "busy", "models": names}
+    """By its counters while it has requests, else by a completion of ours."""
+    still = Standstill()
+    still.saw(counters(spec["address"], spec["port"]), time.monotonic())
+    if still.requests:
+        return dict(_at_work(spec, still), models=names)
     try:
-        proof = completion(spec, PROOF_TOKENS, timeout=STANDSTILL_S)
+        proof = completion(spec, PROOF_TOKENS, timeout=LIMIT_S)
+        return {"state": "ready", "detail": "", "models": names, "completion": proof}
+    except Late as late:  # others may have come after the look at its counters
+        fails = {"state": "degraded", "detail": "a completion fails: %s" % late}
+        return dict(_at_work(spec, still, fails), models=names)
     except NoAnswer as error:
-        if counters(spec["address"], spec["port"]).get("num_requests_running"):
-            return {"state": "hung", "detail": "a completion does not end: %s" % error, "models": names}
         return {"state": "degraded", "detail": "a completion fails: %s" % error, "models": names}
-    return {"state": "ready", "detail": "", "models": names, "completion": proof}
+
+
+def _at_work(spec: dict[str, Any], still: Standstill, late: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Ready when a token is made or nothing is left to do, hung when not; `late`: ours was not answered."""
+    busy = {"state": "ready", "detail": "busy"}
+    deadline = time.monotonic() + LIMIT_S + 1
+    while time.monotonic() < deadline:
+        now = counters(spec["address"], spec["port"])
+        if now:
+            still.saw(now, time.monotonic(), ours=1 if late else 0)
+            if still.moved or not still.requests:
+                return busy
+            if still.seconds >= LIMIT_S:
+                return {"state": "hung", "detail": still.words()}
+        elif late:
+            return late  # it has no counters, or does not say them
+        time.sleep(0.5)
+    return busy
 
 
 def first_error(container: str) -> str:

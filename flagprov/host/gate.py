@@ -9,17 +9,15 @@ import time
 from flagprov.host import engine
 from flagprov.host.http import NoAnswer
 from flagprov.host.http import request as http
+from flagprov.host.standstill import COMPILING_S, LIMIT_S, Standstill
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
 TOKENS = 16
 GOLDEN_TIMEOUT_S = 120.0
 LOOK_S = 0.5
-COMPILING_S = 60.0  # a first completion may make no token for so long
-PROGRESS = ("prompt_tokens_total", "generation_tokens_total")
 
 
 def measure(request: dict[str, Any]) -> dict[str, Any]:
@@ -73,12 +71,15 @@ class _Load:
         threads = [threading.Thread(target=self._work, daemon=True) for _ in range(max(1, concurrent))]
         for thread in threads:
             thread.start()
-        limit_s = engine.STANDSTILL_S if warm else COMPILING_S
-        still = Standstill(lambda: engine.counters(spec["address"], spec["port"]), limit_s)
+        limit_s = LIMIT_S if warm else COMPILING_S
+        still = Standstill()
         for thread in threads:
             while thread.is_alive():
                 thread.join(LOOK_S)
-                if thread.is_alive() and still.hangs():
+                counters = engine.counters(spec["address"], spec["port"]) if thread.is_alive() else {}
+                if counters:
+                    still.saw(counters, time.monotonic(), ours=1)
+                if counters and still.seconds >= limit_s:
                     self.errors.append("it hangs: %s" % still.words())
                     return
         self.took = max(time.monotonic() - begun, 1e-6)
@@ -101,32 +102,6 @@ class _Load:
             with self._guard:
                 self.seconds.append(proof["seconds"])
                 self.texts[number] = proof["text"]
-
-
-class Standstill:
-    """Whether requests run and no token is made; a busy engine's counters move."""
-
-    def __init__(
-        self,
-        counters: Callable[[], dict[str, float]],
-        limit_s: float,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._counters, self._limit_s, self._clock = counters, limit_s, clock
-        self._last: dict[str, float] = {}
-        self._since = clock()
-
-    def hangs(self) -> bool:
-        now = self._counters()
-        moved = any(now.get(key) != self._last.get(key) for key in PROGRESS)
-        if moved or not now.get("num_requests_running"):
-            self._since = self._clock()
-        self._last = now
-        return self._clock() - self._since >= self._limit_s
-
-    def words(self) -> str:
-        running = self._last.get("num_requests_running", 0)
-        return "%d requests run and no token was made for %d s" % (running, self._limit_s)
 
 
 def streamed(spec: dict[str, Any], tokens: int, timeout: float) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import time
 from flagprov.host import engine
 from flagprov.host.files import read_json
 from flagprov.host.http import NoAnswer, request
+from flagprov.host.standstill import LIMIT_S, Standstill
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ SETTINGS = "/etc/flagprov-gateway/settings.json"
 BACKENDS = "/var/lib/flagprov-gateway/backends.json"
 SILENT = 3  # scrapes in a row that may time out: a busy front process answers late
 TOKENS = 4
-MOVING = ("prompt_tokens_total", "generation_tokens_total")
 
 
 class Verdict:
@@ -37,8 +37,7 @@ class Verdict:
         self.standstill_s = standstill_s
         self.state = "unknown"  # unknown, up, down
         self.detail = "not asked yet"
-        self._tokens: tuple[float, ...] | None = None
-        self._moved_at = 0.0
+        self._still = Standstill()
         self._silent = 0
 
     def said(self) -> str:
@@ -48,27 +47,23 @@ class Verdict:
     def refused(self, detail: str, at_once: bool) -> None:
         """It did not answer; what is out of reach for long has to prove itself again."""
         self._silent += 1
-        self._tokens = None
+        self._still.forget()
         if at_once or self._silent >= SILENT:
             self.state, self.detail = "down", detail
 
     def scraped(self, counters: dict[str, float], now: float) -> bool:
         """Whether a completion has to prove it now; decides by its counters where it is at work."""
         self._silent = 0
-        tokens = tuple(counters.get(key, 0.0) for key in MOVING)
-        before, self._tokens = self._tokens, tokens
-        if before is not None and any(now_ < then for now_, then in zip(tokens, before)):
+        still = self._still
+        still.saw(counters, now)
+        if still.anew:
             self.state, self.detail = "down", "it was started anew"
-        at_work = counters.get("num_requests_running", 0) + counters.get("num_requests_waiting", 0)
-        if before is None or tokens != before or not at_work:
-            self._moved_at = now
-        if not at_work:
+        if not still.requests:
             return self.state != "up"
-        if before is not None and tokens != before and all(x >= y for x, y in zip(tokens, before)):
+        if still.moved:
             self.state, self.detail = "up", "busy"
-        elif now - self._moved_at >= self.standstill_s:
-            self.state = "down"
-            self.detail = "hung: %d requests and no token for %d s" % (at_work, now - self._moved_at)
+        elif still.seconds >= self.standstill_s:
+            self.state, self.detail = "down", "hung: %s" % still.words()
         return False
 
     def prove(self) -> None:
@@ -101,7 +96,7 @@ class Watch(threading.Thread):
     def __init__(self, spec: dict[str, Any], settings: dict[str, Any]) -> None:
         super().__init__(daemon=True)
         self.spec = spec
-        self.verdict = Verdict(spec, float(settings.get("standstill_s", engine.STANDSTILL_S)))
+        self.verdict = Verdict(spec, float(settings.get("standstill_s", LIMIT_S)))
         self.over = threading.Event()
         self._interval_s = float(settings.get("interval_s", 1.0))
 

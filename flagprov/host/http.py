@@ -14,6 +14,10 @@ class NoAnswer(Exception):
     """Refused, cut, or too slow; the text says which."""
 
 
+class Late(NoAnswer):
+    """Nothing in time: whoever was asked may still be at it."""
+
+
 def request(
     address: str, port: int, path: str, body: object = None, timeout: float = 5.0, token: str = ""
 ) -> tuple[int, bytes]:
@@ -34,7 +38,7 @@ def request(
     except ConnectionRefusedError:
         raise NoAnswer("nothing listens on port %d" % port) from None
     except socket.timeout:
-        raise NoAnswer("no answer within %d s" % timeout) from None
+        raise Late("no answer within %d s" % timeout) from None
     except OSError as error:
         raise NoAnswer(error.strerror or str(error)) from None
     head, _, answer = b"".join(chunks).partition(b"\r\n\r\n")

@@ -8,6 +8,7 @@ import time
 from flagprov.host import engine
 from flagprov.host.resources import unit
 from flagprov.host.shell import run, unit_state
+from flagprov.host.standstill import COMPILING_S
 from flagprov.host.wire import Blocked, progress
 
 TYPE_CHECKING = False
@@ -54,12 +55,18 @@ def apply(spec: dict[str, Any], observed: dict[str, Any]) -> None:
     restarts = _restarts(spec)
     heard = Log(spec["container"])
     alone: float | None = None  # since when this rank waits for others
+    hung: float | None = None  # since when it hangs
+    compiling = max(COMPILING_S, spec["deadline_s"] / 10)  # what loads slowly compiles slowly
     while True:
+        asked = time.monotonic()
         now = engine.state(spec)
         if now["state"] == "ready":
             return
         _fail_when_dead(spec, restarts, now)
         alone = _alone_since(now, alone)
+        hung = (asked if hung is None else hung) if now["state"] == "hung" else None
+        if hung is not None and time.monotonic() - hung > compiling:
+            _give_up(spec, "it hangs: %s" % now["detail"])
         patience = RETURN_S if now.get("again") else MEETING_S
         if alone is not None and time.monotonic() - alone > patience:
             _give_up(spec, "%s for %d s; look there first" % (now["detail"], patience))

@@ -1,4 +1,4 @@
-"""A rank whose partner never comes is not waited for until the deadline of its model."""
+"""What never comes is not waited for until the deadline of its model: a partner, or an engine that hangs."""
 
 from __future__ import annotations
 
@@ -53,6 +53,23 @@ def test_a_rank_that_was_there_is_not_waited_for_so_long(
     monkeypatch.setattr(engine, "state", lambda _: now)
     with pytest.raises(Blocked, match="for 60 s; look there first"):
         probe.apply(SPEC, {"state": "starting"})
+
+
+def test_an_engine_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch, seconds: list[float]) -> None:
+    hung = {"state": "hung", "detail": "1 requests at hand and no token for 15 s"}
+    loads = {"state": "starting", "detail": "its engine is starting"}
+    monkeypatch.setattr(engine, "state", lambda _: hung if seconds[0] > 600 else loads)
+    with pytest.raises(Blocked, match="it hangs: 1 requests at hand"):
+        probe.apply(SPEC, {"state": "starting"})
+    assert 700 < seconds[0] < 820
+
+
+def test_one_that_compiles_at_its_first_completions_is_not(
+    monkeypatch: pytest.MonkeyPatch, seconds: list[float]
+) -> None:
+    said = {"detail": "1 requests at hand and no token for 15 s"}
+    monkeypatch.setattr(engine, "state", lambda _: dict(said, state="ready" if seconds[0] > 150 else "hung"))
+    probe.apply(SPEC, {"state": "starting"})
 
 
 def dying(monkeypatch: pytest.MonkeyPatch, now: list[float]) -> None:

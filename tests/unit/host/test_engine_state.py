@@ -1,0 +1,107 @@
+"""Ready, hung or degraded: by counters that a scrape shows, and by a completion of an idle engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from flagprov.host import engine
+from flagprov.host.http import Late, NoAnswer
+from flagprov.host.standstill import Standstill
+
+SPEC = {"readiness": "chat", "model": "m", "address": "127.0.0.1", "port": 1}
+
+
+def scrape(running: int, tokens: int, waiting: int = 0) -> dict[str, float]:
+    return {
+        "num_requests_running": running,
+        "num_requests_waiting": waiting,
+        "prompt_tokens_total": 5.0,
+        "generation_tokens_total": float(tokens),
+    }
+
+
+class Engine:
+    """An engine in a time of its own: what its counters say at each second, and how a completion ends."""
+
+    def __init__(self, counters: Callable[[float], dict[str, float]], error: NoAnswer | None = None) -> None:
+        self.now = 0.0
+        self.counters, self.error = counters, error
+
+    def completion(self, spec: Any, tokens: int, timeout: float) -> dict[str, Any]:
+        if isinstance(self.error, Late):
+            self.now += timeout
+        if self.error:
+            raise self.error
+        return {"text": "hello"}
+
+    def state(self, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+        monkeypatch.setattr(engine.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(engine.time, "sleep", lambda s: setattr(self, "now", self.now + s))
+        monkeypatch.setattr(engine, "counters", lambda *_: self.counters(self.now))
+        monkeypatch.setattr(engine, "completion", self.completion)
+        return engine._answering(SPEC, ["m"])
+
+
+LATE = Late("no answer within 15 s")
+
+
+@pytest.mark.parametrize(
+    ("counters", "error", "state"),
+    [
+        (lambda _: scrape(0, 7), None, "ready"),
+        (lambda at: scrape(3, 7 + int(at)), None, "ready"),
+        (lambda at: scrape(3, 7 + int(at // 14)), None, "ready"),
+        (lambda _: scrape(3, 7), None, "hung"),
+        (lambda _: scrape(0, 7, waiting=4), None, "hung"),
+        (lambda at: scrape(0, 7, waiting=4 if at < 3 else 0), None, "ready"),
+        (lambda at: scrape(3, 7) if at < 3 else {}, None, "ready"),
+        (lambda at: scrape(9 if at else 0, 7 + int(at)), LATE, "ready"),
+        (lambda _: scrape(0, 7), LATE, "hung"),
+        (lambda _: {}, LATE, "degraded"),
+        (lambda _: scrape(0, 7), NoAnswer("HTTP 500"), "degraded"),
+    ],
+    ids=[
+        "idle, and answers",
+        "busy",
+        "slow: a token in 14 s",
+        "requests run, no token comes",
+        "requests wait, and none is taken",
+        "requests waited, and are gone",
+        "counters that are not said any more judge nobody",
+        "idle at the scrape, then a burst: a completion is late and tokens move",
+        "a completion is late, and it does not even count it",
+        "a completion is late, and it has no counters",
+        "a completion fails",
+    ],
+)
+def test_an_engine_is(
+    monkeypatch: pytest.MonkeyPatch,
+    counters: Callable[[float], dict[str, float]],
+    error: NoAnswer | None,
+    state: str,
+) -> None:
+    asked = Engine(counters, error)
+    assert asked.state(monkeypatch)["state"] == state
+    assert asked.now <= 2 * engine.LIMIT_S
+
+
+def test_seconds_count_from_the_last_token_or_the_last_idle_moment() -> None:
+    still = Standstill()
+    seen = []
+    for at, running, tokens in ((0, 2, 1), (7, 2, 2), (14, 2, 2), (20, 0, 2), (21, 1, 2), (25, 1, 2)):
+        still.saw(scrape(running, tokens), at)
+        seen.append((still.seconds, still.moved))
+    assert seen == [(0, False), (0, True), (7, False), (0, False), (1, False), (5, False)]
+
+
+def test_counters_that_begin_anew_are_no_progress() -> None:
+    still = Standstill()
+    still.saw(scrape(1, 9), 0)
+    still.saw(scrape(1, 3), 1)
+    assert (still.anew, still.moved) == (True, False)
+    still.forget()
+    still.saw(scrape(1, 1), 2)
+    assert (still.anew, still.moved) == (False, False)
