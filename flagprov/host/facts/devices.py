@@ -6,7 +6,7 @@ import os
 import re
 
 from flagprov.host.facts import Unparsed, shown
-from flagprov.host.shell import run
+from flagprov.host.shell import Result, run, together
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +50,8 @@ def processors() -> list[dict[str, Any]]:
 def is_there(program: str) -> bool:
     """Looked up first, because starting a program that is not there costs milliseconds in every pass."""
     folders = os.environ.get("PATH", os.defpath).split(":")
-    return any(os.access(os.path.join(folder, program), os.X_OK) for folder in folders)
+    paths = (os.path.join(folder, program) for folder in folders)
+    return any(os.access(path, os.X_OK) and os.path.isfile(path) for path in paths)
 
 
 def _device(index: int, name: str, memory: int) -> dict[str, Any]:
@@ -75,18 +76,24 @@ def _nvidia() -> tuple[list[dict[str, Any]], str] | None:
     if not is_there("nvidia-smi"):
         return None
     query = ["nvidia-smi", "--format=csv,noheader,nounits"]
-    answer = run(query + ["--query-gpu=" + nvidia.QUERY], timeout=60)
+    answer, apps, long = together(
+        [
+            query + ["--query-gpu=" + nvidia.QUERY],
+            query + ["--query-compute-apps=" + nvidia.APPS],
+            ["nvidia-smi", "-q", "-x"],
+        ],
+        timeout=120,
+    )
     if answer.code == 127:
         return None
     lost = "\n".join(nvidia.lost(answer.err))  # beside the rows, or on the other channel
     if answer.code and not lost and not nvidia.lost(answer.out):
         raise Unparsed("nvidia-smi: %s" % shown(answer.out + " " + answer.err))
-    apps = run(query + ["--query-compute-apps=" + nvidia.APPS], timeout=60)
     if apps.code and not lost and not nvidia.lost(answer.out + "\n" + apps.out):
         said = shown(apps.out + " " + apps.err)
         raise Unparsed("nvidia-smi does not say which processes there are: %s" % said)
     found, complaints = nvidia.devices(answer.out + "\n" + lost, apps.out)
-    ill = _ill_gpus()
+    ill = _ill_gpus(long.out)
     for device in found:
         if device["health"] == "ok":
             device["health"] = ill.get(device["uuid"]) or "ok"
@@ -95,38 +102,43 @@ def _nvidia() -> tuple[list[dict[str, Any]], str] | None:
     return found, "; ".join(complaints)
 
 
-def _ill_gpus() -> dict[str, str]:
+def _ill_gpus(said: str) -> dict[str, str]:
     """By UUID, what the long report says of GPUs that answer and are not to be used all the same."""
     from flagprov.host.facts import nvidia
 
     try:
-        gpus = nvidia.report(run(["nvidia-smi", "-q", "-x"], timeout=120).out)["gpus"]
+        gpus = nvidia.report(said)["gpus"]
     except Unparsed:
         return {}
     return {gpu["uuid"]: nvidia.illness(gpu) for gpu in gpus}
 
 
-def npu_smi(arguments: list[str], timeout: float = 60) -> str | None:
+def npu_smi(arguments: list[str]) -> str | None:
     """What npu-smi prints; None where there is none."""
-    for program in filter(is_there, NPU_SMI):
-        answer = run([program] + arguments, timeout=timeout)
-        if answer.code in (126, 127):
-            continue  # a directory, where docker once mounted a file that was missing
-        if answer.code:
-            raise Unparsed("npu-smi: %s" % shown(answer.out + " " + answer.err))
-        return answer.out
-    return None
+    program = _npu_smi()
+    return None if program is None else _said(run([program] + arguments))
+
+
+def _npu_smi() -> str | None:
+    return next(filter(is_there, NPU_SMI), None)
+
+
+def _said(answer: Result) -> str:
+    if answer.code:
+        raise Unparsed("npu-smi: %s" % shown(answer.out + " " + answer.err))
+    return answer.out
 
 
 def _ascend() -> tuple[list[dict[str, Any]], str] | None:
     from flagprov.host.facts import ascend
 
-    said = npu_smi(["info"])
-    if said is None:
+    program = _npu_smi()
+    if program is None:
         return None
-    found = ascend.table(said)["devices"]
+    table, mapping = together([[program, "info"], [program, "info", "-m"]])
+    found = ascend.table(_said(table))["devices"]
     try:
-        entries = ascend.mapping(npu_smi(["info", "-m"]) or "")
+        entries = ascend.mapping(_said(mapping))
     except Unparsed:
         entries = []
     return ascend.numbered(found, entries), ""

@@ -75,6 +75,33 @@ def test_gpus_that_answer_may_be_ill(tool: Any) -> None:
     assert health == ["ok", "wants recovery: drain and reset"]
 
 
+@pytest.mark.parametrize(
+    ("name", "answers"),
+    [
+        (
+            "nvidia-smi",
+            {**nvidia("nvidia_csv/two-h100"), "-q -x": case("nvidia_xml/two-h100-580")},
+        ),
+        ("npu-smi", {"-m": case("npu_mapping/not-in-row-order"), "info": case("npu_smi/a2-idle")}),
+    ],
+)
+def test_a_tool_is_asked_everything_at_once(tool: Any, tmp_path: Any, name: str, answers: Any) -> None:
+    """Each call waits until all have begun, and fails where they never do."""
+    tool(name, answers)
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    meet = f"""touch {begun}/$$; n=0
+while [ $(ls {begun} | wc -l) -lt {len(answers)} ]; do
+  n=$((n+1)); [ $n -lt 300 ] || exit 1; sleep 0.01
+done
+"""
+    script = tmp_path / "bin" / name
+    script.write_text(script.read_text().replace("#!/bin/sh\n", f"#!/bin/sh\n{meet}"))
+    found, errors = probe()
+    assert errors == {}
+    assert len(found[name]) == (2 if name == "nvidia-smi" else 8)
+
+
 def test_a_lost_gpu_may_be_said_on_the_other_channel(tool: Any, tmp_path: Any) -> None:
     gpus, _, apps = case("nvidia_csv/two-h100").partition("--- apps\n")
     tool("nvidia-smi", {"--query-gpu": gpus, "--query-compute-apps": apps}, code=15)
