@@ -128,7 +128,18 @@ def fleet_of(inventory: Path, limit: str | None, answer: Mapping[str, Any], *, r
     hosts = tuple(_host(resolver, record, reach) for record in records)
     known = {host.name: host for host in hosts}
     before = tuple(known.get(record["name"]) or _host(resolver, record, reach) for record in gateways)
-    return Fleet(inventory, hosts, before)
+    return Fleet(inventory, tuple(_behind(before, host) for host in hosts), before)
+
+
+def _behind(gateways: Sequence[Host], host: Host) -> Host:
+    """With whom the role `firewall` lets in by default: another gateway is a reason to provision it again."""
+    from dataclasses import replace
+
+    mine = host.variables
+    if not gateways or "firewall_enabled" not in mine or "firewall_clients" in mine:
+        return host
+    clients = [g.variables.get("flagprov_serving_address") or g.connection.address for g in gateways]
+    return replace(host, variables={**mine, "firewall_clients": clients})
 
 
 def _host(resolver: Resolver, record: Mapping[str, Any], reach: bool) -> Host:
