@@ -53,13 +53,14 @@ class Front:
         number = next(self.numbers)
         tokens: queue.Queue[str | None] = queue.Queue()
         self.queues[number] = tokens
-        self.counters["prompt"] += len(prompt.split())
         try:
             self._send({"id": number, "prompt": prompt, "max_tokens": max_tokens})
-            for _ in range(max_tokens):
+            for position in range(max_tokens):
                 token = tokens.get()
                 if token is END:
                     raise ConnectionError("EngineCore encountered an issue and is gone")
+                if not position:  # as vLLM does, not when the request comes
+                    self.counters["prompt"] += len(prompt.split())
                 self.counters["generation"] += 1
                 yield token
             self.counters["success"] += 1
