@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -30,6 +30,40 @@ class Result:
 
     def __str__(self) -> str:
         return f"exit code {self.code}\n--- stdout\n{self.out}\n--- stderr\n{self.err}"
+
+
+class Controller:
+    """A command of flagprov in a process of its own, whose steps are seen as they begin."""
+
+    def __init__(self, *words: str | Path) -> None:
+        argv = [sys.executable, "-m", "flagprov", *map(str, words)]
+        pipe: Any = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        self._process = subprocess.Popen(argv, cwd=ROOT, text=True, **pipe)
+        self._seen: list[str] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def begins(self, words: str) -> None:
+        """Returns once a line of its progress has these words."""
+        assert self._process.stderr
+        for line in self._process.stderr:
+            self._seen.append(line)
+            if words in line:
+                return
+        pytest.fail(f"it ended before {words!r}:\n{''.join(self._seen)}")
+
+    def kill(self) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.communicate()
+
+    def end(self, timeout: float = 300) -> Result:
+        out, err = self._process.communicate(timeout=timeout)
+        return Result(self._process.returncode, out, "".join(self._seen) + err)
 
 
 class Lab:

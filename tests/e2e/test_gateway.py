@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from .conftest import INVENTORY, Lab
+from .conftest import INVENTORY, Controller, Lab
 from .load import Load
 
 pytestmark = pytest.mark.lab
+thorough = pytest.mark.thorough
 RELEASE = "qwen3-tiny-standin"
 MODEL = "qwen3-tiny"
 STANDSTILL_S = 4
@@ -95,6 +96,41 @@ def test_a_rolling_change_under_load_loses_nothing(fronted: Fronted) -> None:
     assert (load.failed, load.cut) == ([], [])
     assert load.streamed > 25
     assert set(fronted.states().values()) == {"in"}
+
+
+GENTLY = (*PATIENT, "--batch", "1", "--max-unavailable", "1", "--soak", "1", "--latency", "30", "--yes")
+
+
+@thorough
+def test_a_controller_that_is_killed_while_it_drains_loses_nothing(fronted: Fronted) -> None:
+    for replica in fronted.replicas():
+        order(replica, "slow", tokens_per_s=20)  # so that draining takes seconds
+    with Load(fronted.url, MODEL) as load:
+        fronted.until(lambda: load.done > 6, 60, "load")
+        words = (*GENTLY, "--set", "serve.max_num_seqs=2")
+        with Controller("rollout", fronted.inventory, RELEASE, *words) as controller:
+            controller.begins(" serve: drain ")
+            controller.kill()
+        result = fronted.flagprov("rollout", fronted.inventory, "--resume", "--yes", "--output", "json")
+        so_far = load.done
+        fronted.until(lambda: load.done > so_far + 50, 60, "load goes on")
+    assert result.code == 0, result
+    assert (load.failed, load.cut) == ([], [])
+    assert set(fronted.states().values()) == {"in"}
+
+
+@thorough
+def test_a_gateway_that_dies_during_a_rollout_is_back_and_knows_who_is_in(fronted: Fronted) -> None:
+    words = (*GENTLY, "--set", "serve.max_num_seqs=5")
+    with Controller("rollout", fronted.inventory, RELEASE, *words) as controller:
+        controller.begins(" serve: replace ")
+        fronted.on("lab1", "systemctl kill -s KILL flagprov-gateway flagprov-gateway-agent")
+        result = controller.end()
+    assert result.code == 0, result
+    assert set(fronted.states().values()) == {"in"}
+    with Load(fronted.url, MODEL, clients=2) as load:
+        fronted.until(lambda: load.done > 10, 30, "it serves")
+    assert (load.failed, load.cut) == ([], [])
 
 
 def test_a_reload_cuts_nothing(fronted: Fronted) -> None:

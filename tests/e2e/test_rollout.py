@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import json
+import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from .conftest import ROOT, Lab
+from .conftest import Controller, Lab
+from .load import Load
 
 pytestmark = pytest.mark.lab
+thorough = pytest.mark.thorough
 RELEASE = "qwen3-tiny-standin"
 ROLLOUT = ("--batch", "1", "--max-unavailable", "1", "--soak", "1", "--yes", "--output", "json")
 
@@ -57,16 +59,22 @@ def test_a_change_goes_batch_after_batch_and_back(serving: Lab) -> None:
     assert commands[-2:] == [f"rollout {RELEASE} --set serve.max_num_seqs=3", f"rollback {RELEASE}"]
 
 
-def test_a_run_that_was_killed_is_taken_up_and_gated(serving: Lab) -> None:
+@pytest.mark.parametrize(
+    "phase",
+    [
+        pytest.param(" config: ", marks=thorough, id="while it stages"),
+        pytest.param(" serve: replace ", marks=thorough, id="while it changes"),
+        pytest.param(" completions of ", id="at its gate"),
+    ],
+)
+def test_a_run_that_was_killed_is_taken_up_and_gated(serving: Lab, phase: str) -> None:
     def results(host: str) -> list[str]:
         history = serving.flagprov("history", serving.inventory, "--output", "json").json["deployments"]
         return [entry["result"] for entry in history if entry["host"] == host]
 
     words = (*ROLLOUT, "--soak", "20", "--set", "serve.max_num_seqs=5")
-    argv = [sys.executable, "-m", "flagprov", "rollout", str(serving.inventory), RELEASE, *words]
-    quiet: Any = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(argv, cwd=ROOT, **quiet) as controller:
-        serving.until(lambda: results("lab1")[-1] == "pending", 120, "lab1 is being changed")
+    with Controller("rollout", serving.inventory, RELEASE, *words) as controller:
+        controller.begins(phase)
         controller.kill()
     result = serving.flagprov("rollout", serving.inventory, "--resume", "--yes", "--output", "json")
     assert result.code == 0, result
@@ -79,20 +87,30 @@ def test_a_run_that_was_killed_is_taken_up_and_gated(serving: Lab) -> None:
 
 
 @pytest.mark.parametrize(
-    ("order", "reason"),
+    ("order", "deadline_s", "reason"),
     [
-        ("env.STANDIN_FAIL_AT_START=on order", "on order"),
-        ('env.STANDIN_ORDERS={"hang": true}', "did not answer"),
-        ('env.STANDIN_ORDERS={"nonsense": true}', "golden answers differ"),
+        pytest.param("env.STANDIN_FAIL_AT_START=on order", 25, "on order", id="dies at start"),
+        pytest.param(
+            'env.STANDIN_ORDERS={"hang": true}', 25, "did not answer", id="hangs while /health says 200"
+        ),
+        pytest.param(
+            'env.STANDIN_ORDERS={"hang": true}',
+            600,
+            "it hangs",
+            marks=thorough,
+            id="hangs, and may load for long",
+        ),
+        pytest.param(
+            'env.STANDIN_ORDERS={"nonsense": true}', 25, "golden answers differ", id="answers nonsense"
+        ),
     ],
-    ids=["dies at start", "hangs while /health says 200", "answers nonsense"],
 )
 def test_a_failed_canary_is_put_back_and_the_rest_is_not_touched(
-    serving: Lab, order: str, reason: str
+    serving: Lab, order: str, deadline_s: int, reason: str
 ) -> None:
     containers = "docker ps -q --filter label=io.flagprov.replica"
     before = serving.on("lab2", containers)
-    found = rollout(serving, "--set", order, "--set", "deadline_s=25", expect=1)
+    found = rollout(serving, "--set", order, "--set", f"deadline_s={deadline_s}", expect=1)
     hosts = {entry["host"]: entry for entry in found["hosts"]}
     assert hosts["lab1"]["state"] == "failed"
     assert reason in hosts["lab1"]["message"], found
@@ -121,3 +139,99 @@ def test_two_controllers_at_once(serving: Lab) -> None:
     assert [lease["host"] for lease in shown["leases"]] == ["lab2"]
     assert serving.flagprov("lock", "break", serving.inventory, "--yes").code == 0
     assert serving.flagprov("lock", "show", serving.inventory, "--output", "json").json["leases"] == []
+
+
+def containers(lab: Lab) -> list[str]:
+    return [lab.on(host, "docker ps -q --no-trunc --filter label=io.flagprov.replica") for host in lab.hosts]
+
+
+def test_an_image_that_is_not_there_touches_nobody(serving: Lab) -> None:
+    before = containers(serving)
+    found = rollout(serving, "--set", f"image=sha256:{'0' * 64}", expect=1)
+    for entry in found["hosts"]:
+        assert entry["state"] == "failed", found
+        assert "standin" in entry["message"], found
+        assert entry["remedy"], found
+    assert containers(serving) == before
+    assert serving.states(RELEASE) == dict.fromkeys(serving.hosts, "ready")
+
+
+def test_a_host_with_a_full_disk_serves_on(serving: Lab) -> None:
+    """What cannot be staged there is not begun there; the other host is changed."""
+    configs = "/var/lib/flagprov/configs"
+    serving.on("lab1", f"mount -t tmpfs -o size=16k tmpfs {configs}")
+    try:
+        serving.on("lab1", f"dd if=/dev/zero of={configs}/filler bs=1k count=16 2>/dev/null", check=False)
+        before = containers(serving)
+        found = rollout(serving, "--set", "serve.max_num_seqs=6", expect=1)
+        hosts = {entry["host"]: entry for entry in found["hosts"]}
+        assert hosts["lab1"]["state"] == "failed", found
+        assert "No space left on device" in hosts["lab1"]["message"], found
+        assert hosts["lab1"]["remedy"], found
+        assert hosts["lab2"]["state"] == "changed", found
+        assert containers(serving)[0] == before[0]
+        assert serving.states(RELEASE) == dict.fromkeys(serving.hosts, "ready")
+    finally:
+        serving.on("lab1", f"umount {configs}")
+    rollout(serving)
+    assert [setting(serving, host) for host in serving.hosts] == ["4", "4"]
+
+
+@thorough
+def test_a_host_that_is_rebooted_in_its_batch_is_waited_for_and_judged(serving: Lab) -> None:
+    words = (*ROLLOUT, "--set", "serve.max_num_seqs=5", "--set", "deadline_s=300")
+    with Controller("rollout", serving.inventory, RELEASE, *words) as controller:
+        controller.begins("lab1 serve: replace ")
+        serving.docker("restart", "-t", "2", serving.container("lab1"))
+        result = controller.end()
+    assert result.code == 0, result
+    assert [setting(serving, host) for host in serving.hosts] == ["5", "5"]
+    assert serving.flagprov("rollback", serving.inventory, RELEASE, *ROLLOUT).code == 0
+
+
+@thorough
+def test_every_twentieth_packet_is_lost(serving: Lab) -> None:
+    """Between this controller and the hosts, both ways; rules of the hosts' own."""
+    lossy = "-m statistic --mode random --probability 0.05 -j DROP"
+    rules = f"iptables -w {{0}} INPUT -s $c {lossy} && iptables -w {{0}} OUTPUT -d $c {lossy}"
+    change = {do: "c=${SSH_CLIENT%% *}; " + rules.format(do) for do in ("-I", "-D")}
+    lossy_hosts = []
+    try:
+        for host in serving.hosts:
+            serving.on(host, change["-I"])
+            lossy_hosts.append(host)
+        rollout(serving, "--set", "serve.max_num_seqs=5", "--latency", "30")
+        assert [setting(serving, host) for host in serving.hosts] == ["5", "5"]
+    finally:
+        for host in lossy_hosts:
+            serving.on(host, change["-D"])
+    assert serving.flagprov("rollback", serving.inventory, RELEASE, *ROLLOUT).code == 0
+
+
+@thorough
+def test_a_saturated_replica_is_not_taken_for_hung(serving: Lab) -> None:
+    def order(what: str, **more: Any) -> None:
+        request = urllib.request.Request(f"{endpoint}/standin/{what}", json.dumps(more).encode())
+        urllib.request.urlopen(request, timeout=10).read()
+
+    def running() -> float:
+        text = urllib.request.urlopen(f"{endpoint}/metrics", timeout=10).read().decode()
+        line = next(line for line in text.splitlines() if line.startswith("vllm:num_requests_running"))
+        return float(line.split()[-1])
+
+    replicas = serving.flagprov("status", serving.inventory, "--output", "json").json["replicas"]
+    endpoint = next(replica["endpoint"] for replica in replicas if replica["hosts"] == ["lab1"])
+    before = containers(serving)
+    try:
+        order("slow", tokens_per_s=0.4)  # an idle one: a completion takes longer than a hung one is given
+        assert serving.states(RELEASE)["lab1"] == "ready"
+        order("slow", tokens_per_s=2)
+        with Load(endpoint, "qwen3-tiny", clients=12, tokens=300):
+            serving.until(lambda: running() >= 12, 30, "it is saturated")
+            assert serving.states(RELEASE)["lab1"] == "ready"
+            again = serving.deploy(RELEASE)
+            order("well")
+    finally:
+        order("well")
+    assert again["changes"] == 0, again
+    assert containers(serving) == before
