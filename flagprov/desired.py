@@ -46,7 +46,7 @@ def host_desired(host: str, servings: Sequence[Serving]) -> HostDesired:
         for resource in _resources(serving):
             resources.setdefault((resource.kind, resource.name), resource)
         if serving.facts is None:
-            pending = f"configuration follows once {serving.variant.image.reference} has been looked into"
+            pending = f"configuration and container follow once {serving.variant.image.reference} has been looked into"
     ordered = sorted(resources.values(), key=lambda resource: resource.stage)
     return HostDesired(host, tuple(ordered), pending)
 

@@ -125,13 +125,17 @@ def _serves(replica: Replica, surveys: Mapping[str, Survey]) -> bool:
 
 
 def _interrupts(replica: Replica, plans: Mapping[str, HostPlan], surveys: Mapping[str, Survey]) -> bool:
-    """Whether it runs now, and a step of the plan stops it."""
+    """Whether it runs now, and a step of the plan stops it, or one that an unknown image keeps open."""
     for host in replica.hosts:
         running = any(r.replica == replica.name and r.state == "running" for r in _running(host, surveys))
-        steps = plans[host].steps if host in plans else ()
-        if running and any(step.replica == replica.name and step.cost in INTERRUPTING for step in steps):
+        plan = plans.get(host)
+        if running and plan and (plan.pending or any(_stops(step, replica) for step in plan.steps)):
             return True
     return False
+
+
+def _stops(step: Change, replica: Replica) -> bool:
+    return step.replica == replica.name and step.cost in INTERRUPTING
 
 
 def unproved(plan: HostPlan, placement: Placement, survey: Survey | None) -> HostPlan:

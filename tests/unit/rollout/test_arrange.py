@@ -61,6 +61,22 @@ def test_what_a_killed_run_left_is_gated_though_nothing_differs() -> None:
     assert unproved(HostPlan("a", (), "d"), Placement((replica,)), None).steps == ()
 
 
+def test_an_image_that_nobody_knows_yet_stops_what_serves_all_the_same() -> None:
+    """Its container follows once it was looked into; the plan shows a pull so far, which costs nothing."""
+    replicas = tuple(Replica(f"m-{h}", "m", "cpu-x86", (h,), (0,), 9010) for h in "ab")
+    pull = Change("image", "i:2", "image", "pull", "it is not here", replicas[0].name)
+    plans = {r.hosts[0]: HostPlan(r.hosts[0], (pull,), "", "configuration follows") for r in replicas}
+    for state, gated in (("running", True), ("exited", False)):
+        surveys = {
+            r.hosts[0]: SimpleNamespace(
+                running=(Running(r.name, "m", r.chip, r.hosts, (0,), 9010, state),), facts={}
+            )
+            for r in replicas
+        }
+        found = arrange(Placement(replicas), plans, cast(Any, surveys), ONE)
+        assert (found.gated, len(found.groups)) == (gated, 2 if gated else 0)
+
+
 def test_all_at_once_interrupts_and_says_so() -> None:
     found = arranged({"a": "rr", "b": "r"}, Options(at_once=True))
     assert (found.groups, found.gated, found.interrupts) == ((), False, True)
