@@ -46,7 +46,8 @@ def host_desired(host: str, servings: Sequence[Serving]) -> HostDesired:
         for resource in _resources(serving):
             resources.setdefault((resource.kind, resource.name), resource)
         if serving.facts is None:
-            pending = f"configuration and container follow once {serving.variant.image.reference} has been looked into"
+            image = serving.variant.image.reference
+            pending = f"configuration and container follow once {image} has been looked into"
     ordered = sorted(resources.values(), key=lambda resource: resource.stage)
     return HostDesired(host, tuple(ordered), pending)
 

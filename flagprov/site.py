@@ -44,13 +44,13 @@ class Site:
     def save_facts(self, key: str, facts: ImageFacts) -> None:
         self._write(self.root / "images" / f"{key}.json", dataclasses.asdict(facts))
 
-    def lock_image(self, release: str, chip: str, digest: str) -> None:
+    def lock_image(self, release: str, chip: str, reference: str, digest: str) -> None:
         """Pin an image that had no digest yet: a tag is trusted once, never twice."""
         path = self.lock_file(release)
         lock = self._read(path) or {"schema_version": 1, "variants": {}}
-        lock["variants"].setdefault(chip, {}).setdefault("digests", [])
-        if digest not in lock["variants"][chip]["digests"]:
-            lock["variants"][chip]["digests"].append(digest)
+        locked = lock["variants"].setdefault(chip, {}).setdefault("references", {}).setdefault(reference, [])
+        if digest not in locked:
+            locked.append(digest)
             self._write(path, lock)
 
     def deployed(self) -> dict[str, dict[str, Any]]:

@@ -10,7 +10,7 @@ from flagprov.catalog.document import dotted, read
 from flagprov.catalog.fit import misfits
 from flagprov.chips import load_chips
 from flagprov.errors import ReleaseError
-from flagprov.models.release import Lock, Release, Variant
+from flagprov.models.release import Lock, LockedImage, Release, Variant
 
 _CATALOG = Path(__file__).parent / "releases"
 _REMEDY = "The format: docs/releases.md; an example: flagprov releases show qwen3-4b --output yaml"
@@ -47,15 +47,16 @@ def variant_for(release: Release, chip: str) -> Variant:
 
 
 def with_lock(release: Release, path: Path) -> Release:
-    """The release with the digests and the revision that the site has locked; no lock file, no change."""
+    """The release with digests and the revision that the site has locked; another name is another image."""
     if not path.exists():
         return release
     lock = read_model(read(path), Lock, f"Remove {path} and lock the images again.")  # JSON is YAML
     variants = {}
     for chip, variant in release.variants.items():
-        locked = lock.variants[chip].digests if chip in lock.variants else ()
-        digests = tuple(dict.fromkeys((*variant.image.digests, *locked)))
-        image = variant.image.model_copy(update={"digests": digests})
+        image, locked = variant.image, lock.variants.get(chip, LockedImage())
+        named = locked.references.get(image.reference, ())
+        digests = tuple(dict.fromkeys((*image.digests, *locked.digests, *named)))
+        image = image.model_copy(update={"digests": digests})
         variants[chip] = variant.model_copy(update={"image": image})
     update: dict[str, object] = {"variants": variants}
     if lock.weights and lock.weights.source == release.weights.source:

@@ -99,7 +99,8 @@ def lock(run: Run, name: str, inventory: str | None, no_images: bool) -> int:
         (processor, *_) = chips[chip].detection.arch
         found = digests_of(variant.image.reference, ARCHITECTURES[processor], hosts.get(chip))
         images[chip] = tuple(found)
-    save(file, weights, images)
+    named = {chip: {release.variants[chip].image.reference: found} for chip, found in images.items()}
+    save(file, weights, named)
     Screen(run).show(
         lambda width: [
             line(f"{release.name}: {len(weights['files'])} files of revision {weights['revision']}"),

@@ -63,14 +63,15 @@ def hashed(folder: Path) -> list[tuple[str, int, str]]:
     return found
 
 
-def save(path: Path, weights: Mapping[str, Any], images: Mapping[str, Sequence[str]]) -> None:
-    """Into the lock file; chips that are not locked now stay as they are."""
+def save(path: Path, weights: Mapping[str, Any], images: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
+    """Into the lock file; `images`: chip -> name -> digests; chips that are not locked now stay as they are."""
     stored: dict[str, Any] = {"schema_version": 1, "variants": {}}
     if path.exists():
         stored |= json.loads(path.read_text(encoding="utf-8"))
     stored["weights"] = dict(weights)
-    for chip, digests in images.items():
-        stored["variants"][chip] = {"digests": list(digests)}
+    for chip, names in images.items():
+        found = {name: list(digests) for name, digests in names.items()}
+        stored["variants"][chip] = {"references": found}
     Lock.model_validate(stored)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     beside = path.with_name(f"{path.name}.{os.getpid()}.new")

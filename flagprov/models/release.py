@@ -188,7 +188,10 @@ class Release(Strict):
 
 
 class LockedImage(Strict):
-    digests: tuple[Digest, ...]
+    digests: tuple[Digest, ...] = Field((), description="accepted under whatever name")
+    references: dict[str, tuple[Digest, ...]] = Field(
+        {}, description="what a name stood for when first pulled"
+    )
 
 
 class LockedFile(Strict):

@@ -164,11 +164,15 @@ def test_a_local_directory_is_locked_with_every_sha256(tmp_path: Path) -> None:
     weights = release.weights.model_copy(update={"source": f"file://{model}"})
     locked = lock_weights(release.model_copy(update={"weights": weights}), lambda text: None)
     path = tmp_path / "locks" / "qwen3-tiny.json"
-    save(path, locked, {"cpu-x86": ["sha256:" + "a" * 64], "cpu-arm": ["sha256:" + "c" * 64]})
-    save(path, locked, {"cpu-x86": ["sha256:" + "b" * 64]})  # its tag was moved: the old image is not wanted
+    first = {
+        chip: {"r/m:1": ["sha256:" + digit * 64]} for chip, digit in (("cpu-x86", "a"), ("cpu-arm", "c"))
+    }
+    save(path, locked, first)
+    # Its tag was moved: the old image is not wanted.
+    save(path, locked, {"cpu-x86": {"r/m:1": ["sha256:" + "b" * 64]}})
     lock = Lock.model_validate_json(path.read_text())
     assert lock.weights is not None and lock.weights.files[0].sha256 == sha256(b"{}")
-    assert {chip: image.digests[0][7] for chip, image in lock.variants.items()} == {
+    assert {chip: image.references["r/m:1"][0][7] for chip, image in lock.variants.items()} == {
         "cpu-x86": "b",
         "cpu-arm": "c",
     }

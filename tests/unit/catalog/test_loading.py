@@ -14,8 +14,10 @@ import yaml
 from flagprov.catalog import list_releases, load_release, release_names, variant_for, with_lock
 from flagprov.catalog.show import as_dict
 from flagprov.chips import load_chips
+from flagprov.distribute.lock import save
 from flagprov.errors import ReleaseError, VersionError
 from flagprov.models.release import Release
+from flagprov.site import Site
 
 NAMES = (
     "qwen2-7b",
@@ -110,6 +112,28 @@ def test_lock_names_the_revision(tmp_path: Path) -> None:
     assert with_lock(release, lock).weights.revision == "c0ffee"
     lock.write_text(json.dumps({"schema_version": 1, "weights": {**weights, "source": "hf://an/other"}}))
     assert with_lock(release, lock).weights.revision is None
+
+
+def test_what_a_name_stood_for_is_not_what_another_name_stands_for(tmp_path: Path) -> None:
+    """A release with a new tag would else be served by the old image."""
+    site = Site(tmp_path)
+    release = load_release("qwen3-tiny")
+    image = release.variants["cpu-x86"].image
+    for _ in range(2):
+        site.lock_image("qwen3-tiny", "cpu-x86", image.reference, DIGEST)
+    path = site.lock_file("qwen3-tiny")
+    assert with_lock(release, path).variants["cpu-x86"].image.digests == (DIGEST,)
+    newer = release.variants["cpu-x86"].model_copy(
+        update={"image": image.model_copy(update={"reference": "flagprov-lab/vllm-cpu:next"})}
+    )
+    release = release.model_copy(update={"variants": {"cpu-x86": newer}})
+    assert with_lock(release, path).variants["cpu-x86"].image.digests == ()
+    save(
+        path,
+        {"source": "file:///m", "revision": "1", "files": []},
+        {"cpu-x86": {"flagprov-lab/vllm-cpu:next": [DIGEST]}},
+    )
+    assert with_lock(release, path).variants["cpu-x86"].image.digests == (DIGEST,)
 
 
 def test_no_lock_no_change(tmp_path: Path) -> None:
