@@ -135,7 +135,7 @@ def test_stages_are_in_order_and_later_ones_wait_for_the_image_facts() -> None:
     first = host_desired("h1", [serving("qwen3-tiny", "cpu-x86", facts=False)])
     assert {resource.kind for resource in first.resources} == {"image", "image_facts", "weights", "claim"}
     assert "qwen3-tiny" not in first.pending
-    assert first.pending.startswith("configuration follows")
+    assert first.pending.startswith("configuration and container follow")
 
 
 def test_the_same_input_gives_the_same_bytes() -> None:
