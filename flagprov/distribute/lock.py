@@ -64,7 +64,7 @@ def hashed(folder: Path) -> list[tuple[str, int, str]]:
 
 
 def save(path: Path, weights: Mapping[str, Any], images: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
-    """Into the lock file; `images`: chip -> name -> digests; chips that are not locked now stay as they are."""
+    """Into the lock file; `images`: chip -> name -> digests; chips that are not named stay as they are."""
     stored: dict[str, Any] = {"schema_version": 1, "variants": {}}
     if path.exists():
         stored |= json.loads(path.read_text(encoding="utf-8"))
