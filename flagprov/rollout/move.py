@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from flagprov.apply.bring import Brought
@@ -20,7 +20,7 @@ from flagprov.models.plan import Batch, HostPlan, Plan, ReplicaPlan
 from flagprov.rollout.gate import Figures, judge, measure, read_figures, unlike
 from flagprov.rollout.hooks import NO_HOOKS, Hooks, Phase, Refused
 from flagprov.rollout.options import Options
-from flagprov.rollout.order import Budget
+from flagprov.rollout.order import Budget, stand_ins
 from flagprov.rollout.put_back import PuttingBack, of_gateway
 from flagprov.rollout.whole import halt, partners, replicas_on, tail
 from flagprov.transport import Connections, Session
@@ -65,6 +65,8 @@ class Rolling:
     def roll(self, plan: Plan, brought: dict[str, Brought], gated: bool) -> dict[str, Brought]:
         """Outcomes of all hosts of the plan; `brought` holds those that ended before."""
         self.release = plan.release
+        if gated and brought:
+            plan = replace(plan, batches=stand_ins(plan.batches, brought, self._kind))
         for number, batch in enumerate(plan.batches, 1):
             names = list(dict.fromkeys(host.host for replica in batch.replicas for host in replica.hosts))
             moving = [self.hosts[name] for name in names if name not in brought]
@@ -117,6 +119,10 @@ class Rolling:
         away = {name for name, answer in answers.items() if isinstance(answer, UnreachableError)}
         parts = [replica for batch in plan.batches for replica in batch.replicas]
         return [part.replica for part in parts if part.replica and away & {host.host for host in part.hosts}]
+
+    def _kind(self, replica: ReplicaPlan) -> object:
+        """Replicas that can stand in for each other as canaries."""
+        return self.hosts[replica.hosts[0].host].chip, self._serves(replica)
 
     def _serves(self, replica: ReplicaPlan) -> bool:
         running = [r for host in replica.hosts for r in self._running(host.host, self.release)]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from flagprov.errors import UsageError
 from flagprov.models.desired import Replica
+from flagprov.models.plan import Batch, ReplicaPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,3 +123,34 @@ def _cut(
         else:
             found.append(unit)
     return found
+
+
+def stand_ins(
+    batches: Sequence[Batch], out: Collection[str], kind: Callable[[ReplicaPlan], object]
+) -> tuple[Batch, ...]:
+    """Where no replica of its kind is left in a batch, the next one of them changes places with it.
+
+    `out`: hosts that failed before the first batch. Without this, a canary that cannot be staged would send a
+    whole batch first. What shares a host with others stays where it is.
+    """
+    rows = [list(batch.replicas) for batch in batches]
+    hosts = [host.host for row in rows for replica in row for host in replica.hosts]
+
+    def able(replica: ReplicaPlan) -> bool:
+        return not any(host.host in out for host in replica.hosts)
+
+    for i, row in enumerate(rows):
+        for j, replica in enumerate(row):
+            if any(able(other) and kind(other) == kind(replica) for other in row):
+                continue
+            for later in rows[i + 1 :]:
+                fit = [
+                    n
+                    for n, other in enumerate(later)
+                    if able(other) and kind(other) == kind(replica)
+                    if all(hosts.count(host.host) == 1 for host in other.hosts)
+                ]
+                if fit:
+                    row[j], later[fit[0]] = later[fit[0]], replica
+                    break
+    return tuple(Batch(tuple(row)) for row in rows)

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from flagprov.errors import UsageError
 from flagprov.models.desired import Replica
-from flagprov.rollout.order import Budget, Size, batches, parse_batches, parse_size, units
+from flagprov.models.plan import Batch, HostPlan, ReplicaPlan
+from flagprov.rollout.order import Budget, Size, batches, parse_batches, parse_size, stand_ins, units
 
 CHIPS = ("nvidia-h100", "ascend-a2", "graviton4")
 
@@ -125,3 +126,31 @@ def test_every_replica_moves_once_within_the_budget(
         assert set(moved) == {replica.name for replica in fleet} - gone
     else:
         assert moved == []
+
+
+@pytest.mark.parametrize(
+    ("planned", "out", "found"),
+    [
+        ("a1 b1|a2 a3 b2 b3", "", "a1 b1|a2 a3 b2 b3"),
+        ("a1 b1|a2 a3 b2 b3", "a2", "a1 b1|a2 a3 b2 b3"),
+        ("a1 b1|a2 a3 b2 b3", "a1", "a2 b1|a1 a3 b2 b3"),
+        ("a1|a2 a3|a4", "a1 a2", "a3|a4 a1|a2"),
+        ("a1|a2", "a1 a2", "a1|a2"),
+        ("a1|b1", "a1", "a1|b1"),
+    ],
+)
+def test_a_canary_that_failed_before_its_turn_has_a_stand_in(planned: str, out: str, found: str) -> None:
+    """Each word is a replica, the one of its host, and begins with its kind."""
+    plan = [
+        Batch(tuple(ReplicaPlan(name, (HostPlan(name, (), ""),), "nothing") for name in row.split()))
+        for row in planned.split("|")
+    ]
+    rows = stand_ins(plan, out.split(), lambda replica: replica.replica[0])
+    assert "|".join(" ".join(replica.replica for replica in row.replicas) for row in rows) == found
+
+
+def test_what_shares_a_host_stands_in_for_nobody() -> None:
+    host = HostPlan("h", (), "")
+    pair = Batch((ReplicaPlan("m-1", (host,), "nothing"), ReplicaPlan("m-2", (host,), "nothing")))
+    alone = Batch((ReplicaPlan("m-0", (HostPlan("g", (), ""),), "nothing"),))
+    assert stand_ins((alone, pair), ["g"], lambda replica: "") == (alone, pair)
