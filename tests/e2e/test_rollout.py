@@ -195,15 +195,16 @@ def test_every_twentieth_packet_is_lost(serving: Lab) -> None:
     lossy = "-m statistic --mode random --probability 0.05 -j DROP"
     rules = f"iptables -w {{0}} INPUT -s $c {lossy} && iptables -w {{0}} OUTPUT -d $c {lossy}"
     change = {do: "c=${SSH_CLIENT%% *}; " + rules.format(do) for do in ("-I", "-D")}
-    lossy_hosts = []
+    changed = []
     try:
         for host in serving.hosts:
-            serving.on(host, change["-I"])
-            lossy_hosts.append(host)
+            if serving.on(host, change["-I"] + " && echo lossy", check=False) != "lossy\n":
+                pytest.skip("this kernel drops no packets at random")
+            changed.append(host)
         rollout(serving, "--set", "serve.max_num_seqs=5", "--latency", "30")
         assert [setting(serving, host) for host in serving.hosts] == ["5", "5"]
     finally:
-        for host in lossy_hosts:
+        for host in changed:
             serving.on(host, change["-D"])
     assert serving.flagprov("rollback", serving.inventory, RELEASE, *ROLLOUT).code == 0
 
