@@ -31,7 +31,7 @@ from flagprov.observe import first_look, look, survey_for
 from flagprov.placement import place
 from flagprov.plan import build, host_plan
 from flagprov.preparation import Job, Request, hosts_of, prepare
-from flagprov.rollout.arrange import arrange, unproved
+from flagprov.rollout.arrange import arrange, awaited, unproved
 from flagprov.rollout.move import Rolling
 from flagprov.rollout.options import Options
 from flagprov.rollout.order import Budget
@@ -160,7 +160,8 @@ def _draw(job: Job, connections: Connections, gateways: Gateways, verb: str, opt
     for name, change in provision.items():
         if name not in plans and name not in excluded:
             plans[name] = host_plan(name, None, change, "the rest follows once the host is provisioned")
-    plans = {name: unproved(plan, placement, surveys.get(name)) for name, plan in plans.items()}
+    for add in (awaited, unproved):
+        plans = {name: add(plan, placement, surveys.get(name)) for name, plan in plans.items()}
     for name, why in halves(placement.replicas, plans).items():
         del plans[name]
         excluded.add(name)

@@ -13,6 +13,7 @@ from flagprov.report.text import names as in_words
 from flagprov.rollout.census import Census
 from flagprov.rollout.options import Options
 from flagprov.rollout.order import Budget, batches, units
+from flagprov.serving import container_name
 
 INTERRUPTING = ("restart", "new container")
 
@@ -125,17 +126,35 @@ def _serves(replica: Replica, surveys: Mapping[str, Survey]) -> bool:
 
 
 def _interrupts(replica: Replica, plans: Mapping[str, HostPlan], surveys: Mapping[str, Survey]) -> bool:
-    """Whether it runs now, and a step of the plan stops it, or one that an unknown image keeps open."""
+    """Whether it runs now, and a step of the plan stops it."""
     for host in replica.hosts:
         running = any(r.replica == replica.name and r.state == "running" for r in _running(host, surveys))
-        plan = plans.get(host)
-        if running and plan and (plan.pending or any(_stops(step, replica) for step in plan.steps)):
+        steps = plans[host].steps if host in plans else ()
+        if running and any(step.replica == replica.name and step.cost in INTERRUPTING for step in steps):
             return True
     return False
 
 
-def _stops(step: Change, replica: Replica) -> bool:
-    return step.replica == replica.name and step.cost in INTERRUPTING
+def awaited(plan: HostPlan, placement: Placement, survey: Survey | None) -> HostPlan:
+    """With a new container for each replica that runs, where an image has to be looked into first.
+
+    The look shows no more than a pull then, which costs nothing.
+    """
+    running = {r.replica for r in survey.running if r.state == "running"} if survey and plan.pending else ()
+    steps = tuple(
+        Change(
+            "container",
+            container_name(replica.name),
+            Stage.SERVE.label,
+            "replace",
+            "its image is not known yet",
+            replica.name,
+            "new container",
+        )
+        for replica in placement.on(plan.host)
+        if replica.name in running
+    )
+    return replace(plan, steps=plan.steps + steps)
 
 
 def unproved(plan: HostPlan, placement: Placement, survey: Survey | None) -> HostPlan:

@@ -12,7 +12,7 @@ from flagprov.errors import FlagprovError, UsageError
 from flagprov.models.desired import Placement, Replica
 from flagprov.models.observed import Change, Running
 from flagprov.models.plan import HostPlan
-from flagprov.rollout.arrange import Arrangement, arrange, unproved
+from flagprov.rollout.arrange import Arrangement, arrange, awaited, unproved
 from flagprov.rollout.census import Census
 from flagprov.rollout.options import Options
 from flagprov.rollout.order import Size, parse_batches
@@ -73,7 +73,10 @@ def test_an_image_that_nobody_knows_yet_stops_what_serves_all_the_same() -> None
             )
             for r in replicas
         }
-        found = arrange(Placement(replicas), plans, cast(Any, surveys), ONE)
+        full = {h: awaited(plan, Placement(replicas), cast(Any, surveys[h])) for h, plan in plans.items()}
+        costs = [step.cost for plan in full.values() for step in plan.steps]
+        assert ("new container" in costs) is gated
+        found = arrange(Placement(replicas), full, cast(Any, surveys), ONE)
         assert (found.gated, len(found.groups)) == (gated, 2 if gated else 0)
 
 
