@@ -18,6 +18,7 @@ RELEASE = "qwen3-tiny-standin"
 MODEL = "qwen3-tiny"
 STANDSTILL_S = 4
 PATIENT = ("--set", "deadline_s=300")  # the machine may be busy with other tests
+GENTLY = (*PATIENT, "--batch", "1", "--max-unavailable", "1", "--soak", "1", "--latency", "30", "--yes")
 SHOW_STAT = """python3 -c '
 import socket
 with socket.socket(socket.AF_UNIX) as admin:
@@ -84,11 +85,8 @@ def test_a_deploy_lets_replicas_in_and_says_so(fronted: Fronted) -> None:
 def test_a_rolling_change_under_load_loses_nothing(fronted: Fronted) -> None:
     with Load(fronted.url, MODEL) as load:
         fronted.until(lambda: load.done > 50, 30, "load")
-        result = fronted.flagprov(
-            "rollout", fronted.inventory, RELEASE, *PATIENT, "--set", "serve.max_num_seqs=3",
-            "--batch", "1", "--max-unavailable", "1", "--soak", "1", "--latency", "30", "--yes",
-            "--output", "json",
-        )  # fmt: skip
+        words = (*GENTLY, "--set", "serve.max_num_seqs=3", "--output", "json")
+        result = fronted.flagprov("rollout", fronted.inventory, RELEASE, *words)
         so_far = load.done
         fronted.until(lambda: load.done > so_far + 50, 30, "load goes on")
     assert result.code == 0, result
@@ -96,9 +94,6 @@ def test_a_rolling_change_under_load_loses_nothing(fronted: Fronted) -> None:
     assert (load.failed, load.cut) == ([], [])
     assert load.streamed > 25
     assert set(fronted.states().values()) == {"in"}
-
-
-GENTLY = (*PATIENT, "--batch", "1", "--max-unavailable", "1", "--soak", "1", "--latency", "30", "--yes")
 
 
 @thorough
