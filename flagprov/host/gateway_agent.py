@@ -16,7 +16,7 @@ import time
 
 from flagprov.host import engine
 from flagprov.host.files import read_json
-from flagprov.host.http import NoAnswer, request
+from flagprov.host.http import Late, NoAnswer, request
 from flagprov.host.standstill import LIMIT_S, Standstill
 
 TYPE_CHECKING = False
@@ -27,6 +27,7 @@ SETTINGS = "/etc/flagprov-gateway/settings.json"
 BACKENDS = "/var/lib/flagprov-gateway/backends.json"
 SILENT = 3  # scrapes in a row that may time out: a busy front process answers late
 TOKENS = 4
+PROVE_S = 30.0  # an idle one proves itself so often: one that hangs may count no request at all
 
 
 class Verdict:
@@ -38,6 +39,7 @@ class Verdict:
         self.state = "unknown"  # unknown, up, down
         self.detail = "not asked yet"
         self._still = Standstill()
+        self._proved_at = 0.0
         self._silent = 0
 
     def said(self) -> str:
@@ -58,8 +60,10 @@ class Verdict:
         still.saw(counters, now)
         if still.anew:
             self.state, self.detail = "down", "it was started anew"
+        if still.moved:
+            self._proved_at = now
         if not still.requests:
-            return self.state != "up"
+            return self.state != "up" or now - self._proved_at >= PROVE_S
         if still.moved:
             self.state, self.detail = "up", "busy"
         elif still.seconds >= self.standstill_s:
@@ -76,9 +80,21 @@ class Verdict:
                 if code != 200:
                     raise NoAnswer("HTTP %d" % code)
         except NoAnswer as error:
-            self.state, self.detail = "down", "a completion fails: %s" % error
+            if not (isinstance(error, Late) and self._busy()):
+                self.state, self.detail = "down", "a completion fails: %s" % error
             return
+        self._proved_at = time.monotonic()
         self.state, self.detail = "up", ""
+
+    def _busy(self) -> bool:
+        """Whether tokens were made all the same: a burst came after the look at its counters."""
+        counters = engine.counters(self.spec["address"], self.spec["port"])
+        if not counters:
+            return False
+        self._still.saw(counters, time.monotonic(), ours=1)
+        if self._still.moved:
+            self.state, self.detail = "up", "busy"
+        return self._still.moved
 
     def look(self) -> None:
         try:

@@ -8,7 +8,7 @@ import pytest
 
 from flagprov.host import engine, gateway_agent
 from flagprov.host.gateway_agent import Verdict
-from flagprov.host.http import NoAnswer
+from flagprov.host.http import Late, NoAnswer
 
 SPEC = {
     "replica": "r-0",
@@ -45,9 +45,26 @@ def test_nothing_known_says_nothing(verdict: Verdict) -> None:
     assert verdict.said() == "100%"
 
 
-def test_an_idle_replica_proves_itself_once(verdict: Verdict) -> None:
+def test_an_idle_replica_proves_itself_now_and_then(verdict: Verdict) -> None:
+    """An engine that got stuck at its first request may never count it."""
     assert verdict.scraped(counters(0, 0), 0.0)
     assert not serving(verdict).scraped(counters(0, 100), 1.0)
+    assert verdict.scraped(counters(0, 100), gateway_agent.PROVE_S)
+    assert not verdict.scraped(counters(0, 104), gateway_agent.PROVE_S + 1)
+    assert verdict.said() == "up"
+
+
+@pytest.mark.parametrize(("tokens", "said"), [(100, "down"), (107, "up")], ids=["stuck", "a burst came"])
+def test_a_late_completion_is_no_proof_while_tokens_move(
+    verdict: Verdict, monkeypatch: pytest.MonkeyPatch, tokens: int, said: str
+) -> None:
+    def late(*_: Any, **__: Any) -> dict[str, Any]:
+        raise Late("no answer within 10 s")
+
+    monkeypatch.setattr(engine, "completion", late)
+    monkeypatch.setattr(engine, "counters", lambda *_: counters(9, tokens))
+    serving(verdict).prove()
+    assert verdict.said() == said
 
 
 def test_requests_without_a_token_for_so_long_are_a_hung_engine(verdict: Verdict) -> None:
