@@ -43,6 +43,8 @@ OF_NVIDIA = ["nvidia-headless-580-open", "nvidia-utils-580", "nvidia-fabricmanag
 CHOSEN = "{'installs': _nvidia_driver_installs, 'arrives': _nvidia_driver_arrivals}"
 BUILT = "linux-modules-nvidia-{branch}-server-open-{kernel}"
 NEW_KERNEL = {"disk": "", "headers": False}
+CACHE = "/var/cache/flagprov/nvidia_driver"
+HEADERS_FILE = f"linux-headers-{KERNEL}_5.15.0-105.115_amd64.deb"
 # What is asked for and seen beside the above -> whether anything is installed, and what.
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any], bool, list[str]]] = {
     "as it should be": ({}, {}, False, OF_NVIDIA),
@@ -59,6 +61,18 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], bool, list[str]]] = {
     ),
     "a new kernel without headers": ({}, NEW_KERNEL, True, [*OF_NVIDIA, f"linux-headers-{KERNEL}"]),
     "a new kernel with headers": ({}, {"disk": ""}, False, OF_NVIDIA),
+    "the site's own files for a new kernel": (
+        {"nvidia_driver_packages": ["/site/nvidia.deb"]},
+        NEW_KERNEL,
+        True,
+        [f"{CACHE}/nvidia.deb", f"linux-headers-{KERNEL}"],
+    ),
+    "the site's own files and headers": (
+        {"nvidia_driver_packages": ["/site/nvidia.deb", f"/site/{HEADERS_FILE}"]},
+        NEW_KERNEL,
+        True,
+        [f"{CACHE}/nvidia.deb", f"{CACHE}/{HEADERS_FILE}"],
+    ),
     "a part of another branch": ({}, {"packages": {"libnvidia-nscq-535": "535.183.06"}}, True, OF_NVIDIA),
 }
 
