@@ -12,16 +12,19 @@ import re
 import shlex
 import shutil
 import subprocess
-from typing import Any, Dict, List, Mapping
+from typing import Any, Dict, List, Mapping, Tuple
 
 from flagprov.host.launcher_launch import shell_script
 
 KEYS = ("key", "host_key", "authorized_keys", "known_hosts")
 # Of this shell, not of a node.
 OWN = ("PWD", "OLDPWD", "SHLVL", "_", "SSH_ORIGINAL_COMMAND", "SSH_CONNECTION", "SSH_CLIENT", "SSH_TTY")
-KEX = "sntrup761x25519-sha512@openssh.com,curve25519-sha256,curve25519-sha256@libssh.org"
-KEX_OLDER = "curve25519-sha256,curve25519-sha256@libssh.org"
-CIPHERS = "chacha20-poly1305@openssh.com,aes256-gcm@openssh.com,aes128-gcm@openssh.com"
+# What a recording of today is safe with tomorrow; OpenSSH before 8.5 has none of them.
+KEX = ("mlkem768x25519-sha256", "sntrup761x25519-sha512", "sntrup761x25519-sha512@openssh.com")
+KEX_OLDER = ("curve25519-sha256", "curve25519-sha256@libssh.org")
+# As old as the first of KEX. One at a time is what keeps handshakes from costing all the processors (DHEat).
+ONE_AT_A_TIME = "PerSourceMaxStartups 1"
+CIPHERS = "aes256-gcm@openssh.com,aes128-gcm@openssh.com"
 MACS = "hmac-sha2-256-etm@openssh.com,hmac-sha2-512-etm@openssh.com"
 
 DAEMON = """# Written by flagprov: one user, one key, one address, one command.
@@ -42,9 +45,12 @@ PermitUserRC no
 StrictModes no
 PidFile none
 MaxStartups 64
+LoginGraceTime 20
+%(startups)s
 LogLevel ERROR
 HostKeyAlgorithms ssh-ed25519
-PubkeyAcceptedAlgorithms ssh-ed25519
+# Its name before OpenSSH 8.5, which all know.
+PubkeyAcceptedKeyTypes ssh-ed25519
 KexAlgorithms %(kex)s
 Ciphers %(ciphers)s
 MACs %(macs)s
@@ -59,6 +65,7 @@ Host *
   GlobalKnownHostsFile /dev/null
   StrictHostKeyChecking yes
   HostKeyAlgorithms ssh-ed25519
+  KexAlgorithms %(kex)s
   BatchMode yes
   ConnectTimeout 10
   ServerAliveInterval 10
@@ -85,7 +92,8 @@ class Runner:
             raise NoRunner("no %s in %s; deploy this replica again" % (", ".join(lacking), self.keys))
         os.makedirs(self.folder, exist_ok=True)
         client = os.path.join(self.folder, "ssh_config")
-        self.write("ssh_config", CLIENT % {"user": self.user, "keys": self.keys}, 0o600)
+        said = {"user": self.user, "keys": self.keys, "kex": ",".join(self.kex())}
+        self.write("ssh_config", CLIENT % said, 0o600)
         self.write("ssh", '#!/bin/sh\nexec %s -F %s "$@"\n' % (self.tool("ssh"), shlex.quote(client)), 0o755)
         self.write("enter", self.enter(env), 0o700)
 
@@ -103,21 +111,27 @@ class Runner:
         """sshd in the foreground, with its configuration tried first."""
         sshd = self.tool("sshd")
         os.makedirs("/run/sshd", mode=0o755, exist_ok=True)
-        said = ""
-        for kex in (KEX, KEX_OLDER):
-            path = self.write("sshd_config", DAEMON % self.values(kex), 0o600)
-            done = subprocess.run([sshd, "-t", "-f", path], stderr=subprocess.PIPE, check=False)
-            if not done.returncode:
-                return [sshd, "-D", "-e", "-f", path]
+        path = self.write("sshd_config", DAEMON % self.values(), 0o600)
+        done = subprocess.run([sshd, "-t", "-f", path], stderr=subprocess.PIPE, check=False)
+        if done.returncode:
             said = done.stderr.decode("utf-8", "replace").strip()
-        raise NoRunner("sshd refuses its configuration: %s" % said)
+            raise NoRunner("sshd refuses its configuration: %s" % said)
+        return [sshd, "-D", "-e", "-f", path]
 
-    def values(self, kex: str) -> Dict[str, Any]:
-        enter = os.path.join(self.folder, "enter")
+    def values(self) -> Dict[str, Any]:
+        kex = self.kex()
         return {
-            "port": self.port, "address": self.address, "keys": self.keys, "user": self.user, "kex": kex,
-            "ciphers": CIPHERS, "macs": MACS, "enter": enter,
+            "port": self.port, "address": self.address, "keys": self.keys, "user": self.user,
+            "kex": ",".join(kex), "ciphers": CIPHERS, "macs": MACS,
+            "startups": "" if kex == KEX_OLDER else ONE_AT_A_TIME,
+            "enter": os.path.join(self.folder, "enter"),
         }  # fmt: skip
+
+    def kex(self) -> Tuple[str, ...]:
+        """The best that this image's OpenSSH has, which is that of the other nodes."""
+        asked = subprocess.run([self.tool("ssh"), "-Q", "kex"], stdout=subprocess.PIPE, check=False)
+        known = asked.stdout.decode("utf-8", "replace").split()
+        return tuple(name for name in KEX if name in known) or KEX_OLDER
 
     def tool(self, name: str) -> str:
         path = shutil.which(name) or "/usr/sbin/%s" % name
