@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from flagprov.cluster import RAY_HEAD_ONLY, meeting_port, ray_ports, rendezvous_port, ssh_port
+from flagprov.cluster import BY_RAY, RAY_HEAD_ONLY, meeting_port, ray_ports, rendezvous_port, ssh_port
 from flagprov.errors import HostError
 from flagprov.models.desired import Replica
 from flagprov.models.fleet import Host
@@ -24,7 +24,7 @@ REMEDY = (
 def ports_of(replica: Replica, rank: int, variant: Variant) -> list[int]:
     """Where a rank is tried: the ports of every head, and what its launch needs beside them."""
     ports = {rendezvous_port(replica.port), meeting_port(replica.port)}
-    if variant.launch.kind in ("ray", "flagscale"):
+    if variant.launch.kind in BY_RAY:
         left_out = RAY_HEAD_ONLY if rank else ()
         named = ray_ports(replica.port).items()
         ports |= {port for name, port in named if "worker" not in name and name not in left_out}

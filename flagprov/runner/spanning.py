@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flagprov.cluster import RAY_HEAD_ONLY, ray_ports, ssh_port
+from flagprov.cluster import BY_RAY, RAY_HEAD_ONLY, ray_ports, rendezvous_port, ssh_port
 from flagprov.errors import ReleaseError
 from flagprov.models.release import LaunchKind
 from flagprov.runner.inputs import LaunchInputs
@@ -33,16 +33,31 @@ def check_image(launch: LaunchInputs) -> None:
             f"release {launch.release}: launch kind ray needs several nodes",
             remedy="set nodes to 2 or more, or use launch.kind flagscale or nodes",
         )
-    if spans(launch) and kind in ("ray", "flagscale") and launch.facts is not None and not launch.facts.ray:
+    if spans(launch) and kind in BY_RAY and launch.facts is not None and not launch.facts.ray:
         raise ReleaseError(
             f"image {launch.variant.image.reference} has no Ray, by which launch kind {kind} spans hosts",
             remedy="use launch.kind nodes, or an image with Ray",
         )
 
 
+def rank_environment(launch: LaunchInputs) -> dict[str, str]:
+    """What a card's own script knows its place by; the other kinds have options for it."""
+    if not spans(launch) or effective_kind(launch) != "command":
+        return {}
+    nodes, rank = launch.replica.nodes, str(launch.rank)
+    return {
+        "RANK": rank,
+        "NODE_RANK": rank,
+        "NNODES": str(len(nodes)),
+        "MASTER_ADDR": nodes[0].address,
+        "MASTER_PORT": str(rendezvous_port(launch.replica.port)),
+        "VLLM_HOST_IP": nodes[launch.rank].address,
+    }
+
+
 def ray_document(launch: LaunchInputs) -> dict[str, Any] | None:
     """What a node's launcher needs to join the replica's Ray; None where there is none."""
-    if not spans(launch) or effective_kind(launch) not in ("ray", "flagscale"):
+    if not spans(launch) or effective_kind(launch) not in BY_RAY:
         return None
     nodes = launch.replica.nodes
     return {
