@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -189,7 +190,13 @@ def _node(host: Host, hosts: Sequence[Host], surveys: Mapping[str, Survey]) -> N
         address = own.get(interface, "")
         if not address:
             raise Unconnected(host.name, f"its interface {interface} has no address")
-    return Node(host.name, address, interface)
+    return Node(host.name, address, interface, _host_key(surveys[host.name]))
+
+
+def _host_key(survey: Survey) -> str:
+    """What the host says of its own sshd, where it is a key indeed."""
+    said = str(survey.facts.get("host_key") or "")
+    return said if re.fullmatch(r"ssh-ed25519 [A-Za-z0-9+/]+=*", said) else ""
 
 
 def _towards_others(host: Host, hosts: Sequence[Host], surveys: Mapping[str, Survey]) -> str:

@@ -1,5 +1,6 @@
 """The runner's SSH port: an sshd in this container, reached on the cluster network with the replica's key.
 
+Where the image has none, it is the sshd of the host, which enters this container by `docker exec`.
 Keys come from the controller into RUN/ssh (0600); what is made here lies in the experiment's directory.
 Whoever is let in runs a command in the engine's own environment of this node, and nothing else.
 """
@@ -12,11 +13,13 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from typing import Any, Dict, List, Mapping, Tuple
 
 from flagprov.host.launcher_launch import shell_script
 
-KEYS = ("key", "host_key", "authorized_keys", "known_hosts")
+CALLERS = ("key", "known_hosts")
+KEYS = (*CALLERS, "host_key", "authorized_keys")
 # Of this shell, not of a node.
 OWN = ("PWD", "OLDPWD", "SHLVL", "_", "SSH_ORIGINAL_COMMAND", "SSH_CONNECTION", "SSH_CLIENT", "SSH_TTY")
 # What a recording of today is safe with tomorrow; OpenSSH before 8.5 has none of them.
@@ -65,7 +68,7 @@ Host *
   GlobalKnownHostsFile /dev/null
   StrictHostKeyChecking yes
   HostKeyAlgorithms ssh-ed25519
-  KexAlgorithms %(kex)s
+  %(kex)s
   BatchMode yes
   ConnectTimeout 10
   ServerAliveInterval 10
@@ -82,20 +85,28 @@ class Runner:
     def __init__(self, launch: Mapping[str, Any], run: str) -> None:
         self.launch = launch
         self.port, self.address = int(launch["ssh"]["port"]), str(launch["ssh"]["address"])
+        self.by_host = bool(launch["ssh"].get("by_host"))
+        self.rank = int(launch.get("rank", 0))
         self.keys = os.path.join(run, "ssh")
         self.folder = os.path.join(run, "exp", "first")
         self.user = pwd.getpwuid(os.getuid()).pw_name
 
     def prepare(self, env: Mapping[str, str]) -> None:
-        lacking = [name for name in KEYS if not os.path.exists(os.path.join(self.keys, name))]
+        needed = KEYS if not self.by_host else () if self.rank else CALLERS
+        lacking = [name for name in needed if not os.path.exists(os.path.join(self.keys, name))]
         if lacking:
             raise NoRunner("no %s in %s; deploy this replica again" % (", ".join(lacking), self.keys))
         os.makedirs(self.folder, exist_ok=True)
-        client = os.path.join(self.folder, "ssh_config")
-        said = {"user": self.user, "keys": self.keys, "kex": ",".join(self.kex())}
-        self.write("ssh_config", CLIENT % said, 0o600)
-        self.write("ssh", '#!/bin/sh\nexec %s -F %s "$@"\n' % (self.tool("ssh"), shlex.quote(client)), 0o755)
         self.write("enter", self.enter(env), 0o700)
+        if needed:
+            self.client()
+
+    def client(self) -> None:
+        # Of a host's own sshd nothing is known but its key.
+        kex = "" if self.by_host else "KexAlgorithms %s" % ",".join(self.kex())
+        text = CLIENT % {"user": self.user, "keys": self.keys, "kex": kex}
+        path = self.write("ssh_config", text, 0o600)
+        self.write("ssh", '#!/bin/sh\nexec %s -F %s "$@"\n' % (self.tool("ssh"), shlex.quote(path)), 0o755)
 
     def enter(self, env: Mapping[str, str]) -> str:
         """What a caller's command runs in: this node's environment, the vendor's and the card's lines."""
@@ -108,7 +119,9 @@ class Runner:
         return "\n".join(["#!/bin/bash", *exports, script])
 
     def daemon(self) -> List[str]:
-        """sshd in the foreground, with its configuration tried first."""
+        """Who lets callers in: sshd in the foreground, with its configuration tried first."""
+        if self.by_host:
+            return self.door()
         sshd = self.tool("sshd")
         os.makedirs("/run/sshd", mode=0o755, exist_ok=True)
         path = self.write("sshd_config", DAEMON % self.values(), 0o600)
@@ -117,6 +130,14 @@ class Runner:
             said = done.stderr.decode("utf-8", "replace").strip()
             raise NoRunner("sshd refuses its configuration: %s" % said)
         return [sshd, "-D", "-e", "-f", path]
+
+    def door(self) -> List[str]:
+        """For `docker exec`, whose processes would else be nobody's children."""
+        program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "launcher_door.py")
+        place = os.path.join(self.folder, "door.socket")
+        words = [shlex.quote(word) for word in (sys.executable, program, "call", place)]
+        self.write("door", '#!/bin/sh\nexec %s "$1"\n' % " ".join(words), 0o700)
+        return [sys.executable, program, "serve", place, os.path.join(self.folder, "enter")]
 
     def values(self) -> Dict[str, Any]:
         kex = self.kex()

@@ -22,8 +22,23 @@ def effective_kind(launch: LaunchInputs) -> LaunchKind:
     kind = launch.variant.launch.kind
     if kind != "flagscale" or not spans(launch):
         return kind
-    no_sshd = launch.facts is not None and not launch.facts.sshd
+    no_sshd = launch.facts is not None and not launch.facts.sshd and not by_host(launch)
     return "ray" if no_sshd or launch.variant.container.user not in ROOT else kind
+
+
+def by_host(launch: LaunchInputs) -> bool:
+    """Whether FlagScale enters the nodes by their hosts' own sshd and `docker exec`.
+
+    Only where the image has no sshd and the release names the port of theirs: Ray alone needs no key on any
+    host. FlagScale quotes that way wrongly for all kinds of devices but these two.
+    """
+    facts = launch.facts
+    if not spans(launch) or facts is None or facts.sshd or not facts.ssh:
+        return False
+    if launch.variant.launch.kind != "flagscale" or launch.variant.launch.ssh_port is None:
+        return False
+    keys = all(node.host_key for node in launch.replica.nodes)
+    return keys and launch.chip.resource_type in ("gpu", "cpu")
 
 
 def check_image(launch: LaunchInputs) -> None:
@@ -92,6 +107,7 @@ def ssh_document(launch: LaunchInputs) -> dict[str, Any] | None:
     return {
         "port": ssh_port(launch.replica.port, launch.variant),
         "address": launch.replica.nodes[launch.rank].address,
+        "by_host": by_host(launch),
     }
 
 
@@ -101,7 +117,7 @@ def spanning_ports(launch: LaunchInputs) -> list[int]:
     left_out = RAY_HEAD_ONLY if launch.rank else ()
     named = ray["ports"].items() if ray is not None else ()
     ports = [port for name, port in named if "worker" not in name and name not in left_out]
-    return ports + ([ssh["port"]] if ssh and launch.rank else [])
+    return ports + ([ssh["port"]] if ssh and launch.rank and not ssh["by_host"] else [])
 
 
 def hostfile(launch: LaunchInputs) -> str:
