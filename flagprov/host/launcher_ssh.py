@@ -25,7 +25,7 @@ OWN = ("PWD", "OLDPWD", "SHLVL", "_", "SSH_ORIGINAL_COMMAND", "SSH_CONNECTION", 
 # What a recording of today is safe with tomorrow; OpenSSH before 8.5 has none of them.
 KEX = ("mlkem768x25519-sha256", "sntrup761x25519-sha512", "sntrup761x25519-sha512@openssh.com")
 KEX_OLDER = ("curve25519-sha256", "curve25519-sha256@libssh.org")
-# As old as the first of KEX. One at a time is what keeps handshakes from costing all the processors (DHEat).
+# As old as the oldest of KEX. One at a time is what keeps handshakes from costing all the processors (DHEat).
 ONE_AT_A_TIME = "PerSourceMaxStartups 1"
 CIPHERS = "aes256-gcm@openssh.com,aes128-gcm@openssh.com"
 MACS = "hmac-sha2-256-etm@openssh.com,hmac-sha2-512-etm@openssh.com"
