@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -26,6 +27,7 @@ RAY_PORTS = {
     "ray-client-server-port": 10, "dashboard-port": 11,
 }  # fmt: skip
 RAY_HEAD_ONLY = ("port", "ray-client-server-port", "dashboard-port")
+BY_RAY = ("ray", "flagscale")  # launch kinds
 SSH = 9
 RAY_WORKERS = (100, 399)
 HIGHEST_RAY = 65535 - RENDEZVOUS - RAY_WORKERS[1]
@@ -60,7 +62,7 @@ def node_ports(port: int, kind: str, ssh: int | None, *, head: bool) -> frozense
     """All that a node of a replica over several hosts may listen on; the API is the head's alone."""
     base = rendezvous_port(port)
     held = {base, meeting_port(port)} | ({port} if head else set())
-    if kind in ("ray", "flagscale"):
+    if kind in BY_RAY:
         low, high = RAY_WORKERS
         held |= {*ray_ports(port).values(), *range(base + low, base + high), ssh or base + SSH}
     return frozenset(held)
@@ -82,17 +84,14 @@ def spread_over_nodes(
     processors = chip.resource_type == "cpu"
     if kind == "flagscale" and processors and variant.launch.ssh_port is None:
         kind = "nodes"  # FlagScale spans hosts by Ray, which vLLM refuses on processors
-    if kind == "command":
-        raise SettingsError(
-            f"{release.name}: launch kind {kind} cannot span {variant.nodes} hosts yet",
-            remedy="leave `nodes` at 1, or use a release with launch.kind flagscale, ray or nodes",
-        )
-    port, highest = variant.serve.get("port"), HIGHEST if kind == "nodes" else HIGHEST_RAY
+    port, highest = variant.serve.get("port"), HIGHEST_RAY if kind in BY_RAY else HIGHEST
     if isinstance(port, int) and port > highest:
         raise SettingsError(
             f"{release.name}: port {port} leaves no room for the rendezvous at port + {RENDEZVOUS}",
             remedy=f"--set port=N, N at most {highest}",
         )
+    if kind == "command":  # its script cuts the model
+        return variant.model_copy(update={"container": _own_shm(variant)})
     if kind != "nodes" and processors:
         return variant  # Ray spans the hosts, and the engine runs on the head
     tensor, pipeline = layout(release, variant, chip, settings_keys)
@@ -191,7 +190,13 @@ def _node(host: Host, hosts: Sequence[Host], surveys: Mapping[str, Survey]) -> N
         address = own.get(interface, "")
         if not address:
             raise Unconnected(host.name, f"its interface {interface} has no address")
-    return Node(host.name, address, interface)
+    return Node(host.name, address, interface, _host_key(surveys[host.name]))
+
+
+def _host_key(survey: Survey) -> str:
+    """What the host says of its own sshd, where it is a key indeed."""
+    said = str(survey.facts.get("host_key") or "")
+    return said if re.fullmatch(r"ssh-ed25519 [A-Za-z0-9+/]+=*", said) else ""
 
 
 def _towards_others(host: Host, hosts: Sequence[Host], surveys: Mapping[str, Survey]) -> str:

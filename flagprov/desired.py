@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
+from importlib import resources
 from typing import Any
 
 from flagprov.cluster import meeting_port, rendezvous_port
 from flagprov.container import create_body, optional_sources
-from flagprov.models.desired import HostDesired, Resource, Stage
+from flagprov.models.desired import HostDesired, Resource, Stage, container_name
 from flagprov.models.fleet import Host
 from flagprov.models.observed import Running
 from flagprov.models.release import Image, Release
+from flagprov.models.runner import RunnerKeys
 from flagprov.runner.operators import operators_expected
 from flagprov.runner.render import render
 from flagprov.runner.spanning import spanning_ports, ssh_document
-from flagprov.runner_keys import runner_files
+from flagprov.runner_keys import entry_files, entry_line, mark, runner_files
 from flagprov.serving import (
     STATE,
     STOP_TIMEOUT_S,
     Serving,
     cache_path,
     config_path,
-    container_name,
     host_path,
     launch_inputs,
     rdma_environment,
@@ -40,15 +41,15 @@ COMMON_IMAGE_MIB = 2048  # the least that is asked for where the image's size is
 
 def host_desired(host: str, servings: Sequence[Serving]) -> HostDesired:
     """All resources of one host; later stages are pending while an image was never looked into."""
-    resources: dict[tuple[str, str], Resource] = {}
+    found: dict[tuple[str, str], Resource] = {}
     pending = ""
     for serving in servings:
         for resource in _resources(serving):
-            resources.setdefault((resource.kind, resource.name), resource)
+            found.setdefault((resource.kind, resource.name), resource)
         if serving.facts is None:
             image = serving.variant.image.reference
             pending = f"configuration and container follow once {image} has been looked into"
-    ordered = sorted(resources.values(), key=lambda resource: resource.stage)
+    ordered = sorted(found.values(), key=lambda resource: resource.stage)
     return HostDesired(host, tuple(ordered), pending)
 
 
@@ -130,17 +131,49 @@ def _config(serving: Serving) -> Iterable[Resource]:
 
 def _runner(serving: Serving) -> Iterable[Resource]:
     """The keys by which FlagScale enters the nodes; they go with the replica's folder."""
-    said = ssh_document(launch_inputs(serving))
-    if said is None or serving.keys is None:
+    said, replica, keys = ssh_document(launch_inputs(serving)), serving.replica, serving.keys
+    entered = said is not None and said["by_host"] and serving.rank > 0
+    if entered and keys is not None:
+        yield from _entry(serving, keys)
+    elif replica.nodes:
+        yield _no_entry(replica.name)
+    if said is None or keys is None or entered:
         return
-    replica = serving.replica
     folder = f"{replica_path(replica.name)}/run/ssh"
     yield Resource("directory", folder, Stage.CONFIG, {"path": folder, "mode": "0700"}, replica.name)
-    files = runner_files(serving.keys, replica.name, replica.nodes, said["port"])
+    if said["by_host"]:
+        files = entry_files(keys, replica.nodes, said["port"])
+    else:
+        files = runner_files(keys, replica.name, replica.nodes, said["port"])
     for name, content in files.items():
         path = f"{folder}/{name}"
         spec = {"path": path, "mode": "0600", "content": content, "secret": True}
         yield Resource("file", path, Stage.CONFIG, spec, replica.name)
+
+
+def _entry(serving: Serving, keys: RunnerKeys) -> Iterable[Resource]:
+    """The head's way through this host's own sshd; the script lies where no container reaches it."""
+    replica = serving.replica
+    path = f"{replica_path(replica.name)}/enter"
+    content = resources.files("flagprov.host").joinpath("entry.py").read_text("utf-8")
+    yield Resource(
+        "file", path, Stage.CONFIG, {"path": path, "mode": "0700", "content": content}, replica.name
+    )
+    spec = {
+        "mark": mark(replica.name),
+        "from": replica.nodes[0].address,
+        "line": entry_line(keys, replica.name, replica.nodes, path),
+    }
+    yield Resource("authorized_key", _key_name(replica.name), Stage.CONFIG, spec, replica.name)
+
+
+def _no_entry(replica: str) -> Resource:
+    spec = {"mark": mark(replica), "absent": True}
+    return Resource("authorized_key", _key_name(replica), Stage.CONFIG, spec, replica)
+
+
+def _key_name(replica: str) -> str:
+    return f"root's key for {replica}"
 
 
 def _record(serving: Serving, config: str) -> str:
@@ -165,7 +198,10 @@ def _record(serving: Serving, config: str) -> str:
     if replica.nodes:
         record["rank"] = serving.rank
         record["rendezvous_port"] = rendezvous_port(replica.port)
-        record["nodes"] = [asdict(node) for node in replica.nodes]
+        record["nodes"] = [
+            {"host": node.host, "address": node.address, "interface": node.interface}
+            for node in replica.nodes
+        ]
         launch = serving.variant.launch
         if rdma := rdma_environment(serving):
             record["rdma"] = rdma  # kept while it holds
@@ -247,6 +283,7 @@ def absent(running: Running) -> tuple[Resource, ...]:
     return (
         *stopped(running),
         Resource("container", name, Stage.SERVE, container, running.replica),
+        *([_no_entry(running.replica)] if len(running.hosts) > 1 else []),
         Resource("directory", path, Stage.SERVE, {"path": path, "absent": True}, running.replica),
     )
 

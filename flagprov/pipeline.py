@@ -14,7 +14,7 @@ from flagprov import saved
 from flagprov.apply.bring import Bringing, Brought
 from flagprov.apply.converge import OnEvent, failed
 from flagprov.apply.lease import Lease
-from flagprov.apply.preflight import new_groups, preflight
+from flagprov.apply.preflight import entered_by_host, new_groups, preflight
 from flagprov.apply.record import RunRecord, finish
 from flagprov.distribute import supply
 from flagprov.doctor.gather import Examination, is_new
@@ -298,7 +298,11 @@ def _apply(
         )
         digests |= dict.fromkeys(able, "")
     groups = new_groups(picture.placement.replicas, surveys, set(going) - set(brought))
-    unmet = preflight(connections, job.fleet.hosts, groups, job.variants, job.release)
+    grouped = [host for host in job.fleet.hosts if any(host.name in group.hosts for group in groups)]
+    entered = entered_by_host(
+        each for host in grouped for each in job.servings(host, picture.placement, surveys[host.name])
+    )
+    unmet = preflight(connections, job.fleet.hosts, groups, job.variants, job.release, entered)
     brought.update({name: _failure(error) for name, error in unmet.items()})
     for name, why in halves(picture.placement.replicas, set(going) - set(brought)).items():
         brought[name] = _failure(HostError(name, "placement", why, remedy="mend that host first"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flagprov.models.desired import Node
+from flagprov.models.desired import Node, container_name
 from flagprov.models.runner import RunnerKeys
 
 
@@ -28,6 +28,31 @@ def _pair() -> tuple[str, str]:
     return text, public
 
 
+def entry_files(keys: RunnerKeys, nodes: Sequence[Node], port: int) -> dict[str, str]:
+    """The same for the head of nodes that are entered by their hosts' own sshd; the others need none."""
+    return {"key": keys.key, "known_hosts": "".join(known_host(node, port) for node in nodes[1:])}
+
+
+def known_host(node: Node, port: int) -> str:
+    """OpenSSH leaves its usual port out."""
+    place = node.address if port == 22 else f"[{node.address}]:{port}"
+    return f"{place} {node.host_key}\n"
+
+
+def entry_line(keys: RunnerKeys, replica: str, nodes: Sequence[Node], entry: str) -> str:
+    """What root's authorized_keys of a host gets: only the head enters, and only that container.
+
+    The host puts its own interpreter for PYTHON."""
+    command = f"PYTHON -I {entry} {container_name(replica)}"
+    allowed = f'restrict,from="{nodes[0].address}",command="{command}"'
+    return f"{allowed} {keys.public_key} {mark(replica)}"
+
+
+def mark(replica: str) -> str:
+    """By which a replica's line is known again."""
+    return f"flagprov {replica}"
+
+
 def runner_files(keys: RunnerKeys, replica: str, nodes: Sequence[Node], port: int) -> dict[str, str]:
     """Name -> text of the files in a node's `run/ssh`; every one of them is for its owner alone."""
     allowed = ",".join(node.address for node in nodes)
@@ -35,6 +60,6 @@ def runner_files(keys: RunnerKeys, replica: str, nodes: Sequence[Node], port: in
         "key": keys.key,
         "host_key": keys.host_key,
         # The daemon's own configuration forces the command; this says from where, and forbids the rest.
-        "authorized_keys": f'restrict,from="{allowed}" {keys.public_key} flagprov {replica}\n',
+        "authorized_keys": f'restrict,from="{allowed}" {keys.public_key} {mark(replica)}\n',
         "known_hosts": "".join(f"[{node.address}]:{port} {keys.public_host_key}\n" for node in nodes),
     }

@@ -89,10 +89,6 @@ def launch_inputs(serving: Serving) -> LaunchInputs:
     )
 
 
-def container_name(replica: str) -> str:
-    return f"flagprov-{replica}"
-
-
 def unit_name(replica: str) -> str:
     return f"flagprov@{replica}.service"
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from flagprov.cluster import RAY_HEAD_ONLY, meeting_port, ray_ports, rendezvous_port, ssh_port
+from flagprov.cluster import BY_RAY, RAY_HEAD_ONLY, meeting_port, ray_ports, rendezvous_port, ssh_port
 from flagprov.errors import HostError
 from flagprov.models.desired import Replica
 from flagprov.models.fleet import Host
 from flagprov.models.observed import Survey
 from flagprov.models.release import Release, Variant
 from flagprov.report.text import names
-from flagprov.serving import host_path
+from flagprov.runner import spanning
+from flagprov.serving import Serving, host_path, launch_inputs
 from flagprov.transport import Connections, Session
 
 HOLDING = ("running", "restarting", "paused")  # states of a container that may hold its ports
@@ -21,14 +22,19 @@ REMEDY = (
 )
 
 
-def ports_of(replica: Replica, rank: int, variant: Variant) -> list[int]:
+def entered_by_host(servings: Iterable[Serving]) -> frozenset[str]:
+    """Replicas whose nodes are entered by their hosts' own sshd, which listens already."""
+    return frozenset(each.replica.name for each in servings if spanning.by_host(launch_inputs(each)))
+
+
+def ports_of(replica: Replica, rank: int, variant: Variant, by_host: bool = False) -> list[int]:
     """Where a rank is tried: the ports of every head, and what its launch needs beside them."""
     ports = {rendezvous_port(replica.port), meeting_port(replica.port)}
-    if variant.launch.kind in ("ray", "flagscale"):
+    if variant.launch.kind in BY_RAY:
         left_out = RAY_HEAD_ONLY if rank else ()
         named = ray_ports(replica.port).items()
         ports |= {port for name, port in named if "worker" not in name and name not in left_out}
-        if rank and variant.launch.kind == "flagscale":
+        if rank and variant.launch.kind == "flagscale" and not by_host:
             ports.add(ssh_port(replica.port, variant))
     return sorted(ports)
 
@@ -53,10 +59,11 @@ def preflight(
     groups: Sequence[Replica],
     variants: Mapping[str, Variant],
     release: Release,
+    entered: Collection[str] = (),
 ) -> dict[str, HostError]:
     """Host -> what is wrong with it; empty where every pair meets, and all have the same."""
     requests = {
-        node.host: request_of(replica, rank, variants[node.host])
+        node.host: request_of(replica, rank, variants[node.host], replica.name in entered)
         for replica in groups
         for rank, node in enumerate(replica.nodes)
     }
@@ -116,14 +123,16 @@ def verdicts(said: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, HostE
     return found
 
 
-def request_of(replica: Replica, rank: int, variant: Variant) -> dict[str, Any]:
+def request_of(replica: Replica, rank: int, variant: Variant, by_host: bool = False) -> dict[str, Any]:
     """What one host is asked: to listen as its rank will, and to reach every other."""
-    peers = [
-        {"host": node.host, "address": node.address, "ports": ports_of(replica, other, variant)}
+    peers: list[dict[str, Any]] = [
+        {"host": node.host, "address": node.address, "ports": ports_of(replica, other, variant, by_host)}
         for other, node in enumerate(replica.nodes)
         if other != rank
     ]
-    node, ports = replica.nodes[rank], ports_of(replica, rank, variant)
+    if by_host and not rank:
+        peers = [{**peer, "sshd": ssh_port(replica.port, variant)} for peer in peers]
+    node, ports = replica.nodes[rank], ports_of(replica, rank, variant, by_host)
     return {
         "op": "preflight",
         "address": node.address,

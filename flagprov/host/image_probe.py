@@ -182,6 +182,7 @@ class Probe:
             "ray": self.versions.get("ray"),
             "cuda": self.part("cuda", self.cuda),
             "cann": self.part("cann", cann),
+            "ssh": bool(shutil.which("ssh")),
             "sshd": bool(shutil.which("sshd") or os.path.exists("/usr/sbin/sshd")),
             "env": {
                 name: value for name, value in sorted(os.environ.items()) if name not in NOT_OF_THE_IMAGE

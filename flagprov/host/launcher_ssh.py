@@ -1,5 +1,6 @@
 """The runner's SSH port: an sshd in this container, reached on the cluster network with the replica's key.
 
+Where the image has none, it is the sshd of the host, which enters this container by `docker exec`.
 Keys come from the controller into RUN/ssh (0600); what is made here lies in the experiment's directory.
 Whoever is let in runs a command in the engine's own environment of this node, and nothing else.
 """
@@ -12,16 +13,21 @@ import re
 import shlex
 import shutil
 import subprocess
-from typing import Any, Dict, List, Mapping
+import sys
+from typing import Any, Dict, List, Mapping, Tuple
 
 from flagprov.host.launcher_launch import shell_script
 
-KEYS = ("key", "host_key", "authorized_keys", "known_hosts")
+CALLERS = ("key", "known_hosts")
+KEYS = (*CALLERS, "host_key", "authorized_keys")
 # Of this shell, not of a node.
 OWN = ("PWD", "OLDPWD", "SHLVL", "_", "SSH_ORIGINAL_COMMAND", "SSH_CONNECTION", "SSH_CLIENT", "SSH_TTY")
-KEX = "sntrup761x25519-sha512@openssh.com,curve25519-sha256,curve25519-sha256@libssh.org"
-KEX_OLDER = "curve25519-sha256,curve25519-sha256@libssh.org"
-CIPHERS = "chacha20-poly1305@openssh.com,aes256-gcm@openssh.com,aes128-gcm@openssh.com"
+# What a recording of today is safe with tomorrow; OpenSSH before 8.5 has none of them.
+KEX = ("mlkem768x25519-sha256", "sntrup761x25519-sha512", "sntrup761x25519-sha512@openssh.com")
+KEX_OLDER = ("curve25519-sha256", "curve25519-sha256@libssh.org")
+# As old as the oldest of KEX. One at a time is what keeps handshakes from costing all the processors (DHEat).
+ONE_AT_A_TIME = "PerSourceMaxStartups 1"
+CIPHERS = "aes256-gcm@openssh.com,aes128-gcm@openssh.com"
 MACS = "hmac-sha2-256-etm@openssh.com,hmac-sha2-512-etm@openssh.com"
 
 DAEMON = """# Written by flagprov: one user, one key, one address, one command.
@@ -42,9 +48,12 @@ PermitUserRC no
 StrictModes no
 PidFile none
 MaxStartups 64
+LoginGraceTime 20
+%(startups)s
 LogLevel ERROR
 HostKeyAlgorithms ssh-ed25519
-PubkeyAcceptedAlgorithms ssh-ed25519
+# Its name before OpenSSH 8.5, which all know.
+PubkeyAcceptedKeyTypes ssh-ed25519
 KexAlgorithms %(kex)s
 Ciphers %(ciphers)s
 MACs %(macs)s
@@ -59,6 +68,7 @@ Host *
   GlobalKnownHostsFile /dev/null
   StrictHostKeyChecking yes
   HostKeyAlgorithms ssh-ed25519
+  %(kex)s
   BatchMode yes
   ConnectTimeout 10
   ServerAliveInterval 10
@@ -75,19 +85,28 @@ class Runner:
     def __init__(self, launch: Mapping[str, Any], run: str) -> None:
         self.launch = launch
         self.port, self.address = int(launch["ssh"]["port"]), str(launch["ssh"]["address"])
+        self.by_host = bool(launch["ssh"].get("by_host"))
+        self.rank = int(launch.get("rank", 0))
         self.keys = os.path.join(run, "ssh")
         self.folder = os.path.join(run, "exp", "first")
         self.user = pwd.getpwuid(os.getuid()).pw_name
 
     def prepare(self, env: Mapping[str, str]) -> None:
-        lacking = [name for name in KEYS if not os.path.exists(os.path.join(self.keys, name))]
+        needed = KEYS if not self.by_host else () if self.rank else CALLERS
+        lacking = [name for name in needed if not os.path.exists(os.path.join(self.keys, name))]
         if lacking:
             raise NoRunner("no %s in %s; deploy this replica again" % (", ".join(lacking), self.keys))
         os.makedirs(self.folder, exist_ok=True)
-        client = os.path.join(self.folder, "ssh_config")
-        self.write("ssh_config", CLIENT % {"user": self.user, "keys": self.keys}, 0o600)
-        self.write("ssh", '#!/bin/sh\nexec %s -F %s "$@"\n' % (self.tool("ssh"), shlex.quote(client)), 0o755)
         self.write("enter", self.enter(env), 0o700)
+        if needed:
+            self.client()
+
+    def client(self) -> None:
+        # Of a host's own sshd nothing is known but its key.
+        kex = "" if self.by_host else "KexAlgorithms %s" % ",".join(self.kex())
+        text = CLIENT % {"user": self.user, "keys": self.keys, "kex": kex}
+        path = self.write("ssh_config", text, 0o600)
+        self.write("ssh", '#!/bin/sh\nexec %s -F %s "$@"\n' % (self.tool("ssh"), shlex.quote(path)), 0o755)
 
     def enter(self, env: Mapping[str, str]) -> str:
         """What a caller's command runs in: this node's environment, the vendor's and the card's lines."""
@@ -100,24 +119,40 @@ class Runner:
         return "\n".join(["#!/bin/bash", *exports, script])
 
     def daemon(self) -> List[str]:
-        """sshd in the foreground, with its configuration tried first."""
+        """Who lets callers in: sshd in the foreground, with its configuration tried first."""
+        if self.by_host:
+            return self.door()
         sshd = self.tool("sshd")
         os.makedirs("/run/sshd", mode=0o755, exist_ok=True)
-        said = ""
-        for kex in (KEX, KEX_OLDER):
-            path = self.write("sshd_config", DAEMON % self.values(kex), 0o600)
-            done = subprocess.run([sshd, "-t", "-f", path], stderr=subprocess.PIPE, check=False)
-            if not done.returncode:
-                return [sshd, "-D", "-e", "-f", path]
+        path = self.write("sshd_config", DAEMON % self.values(), 0o600)
+        done = subprocess.run([sshd, "-t", "-f", path], stderr=subprocess.PIPE, check=False)
+        if done.returncode:
             said = done.stderr.decode("utf-8", "replace").strip()
-        raise NoRunner("sshd refuses its configuration: %s" % said)
+            raise NoRunner("sshd refuses its configuration: %s" % said)
+        return [sshd, "-D", "-e", "-f", path]
 
-    def values(self, kex: str) -> Dict[str, Any]:
-        enter = os.path.join(self.folder, "enter")
+    def door(self) -> List[str]:
+        """For `docker exec`, whose processes would else be nobody's children."""
+        program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "launcher_door.py")
+        place = os.path.join(self.folder, "door.socket")
+        words = [shlex.quote(word) for word in (sys.executable, program, "call", place)]
+        self.write("door", '#!/bin/sh\nexec %s "$1"\n' % " ".join(words), 0o700)
+        return [sys.executable, program, "serve", place, os.path.join(self.folder, "enter")]
+
+    def values(self) -> Dict[str, Any]:
+        kex = self.kex()
         return {
-            "port": self.port, "address": self.address, "keys": self.keys, "user": self.user, "kex": kex,
-            "ciphers": CIPHERS, "macs": MACS, "enter": enter,
+            "port": self.port, "address": self.address, "keys": self.keys, "user": self.user,
+            "kex": ",".join(kex), "ciphers": CIPHERS, "macs": MACS,
+            "startups": "" if kex == KEX_OLDER else ONE_AT_A_TIME,
+            "enter": os.path.join(self.folder, "enter"),
         }  # fmt: skip
+
+    def kex(self) -> Tuple[str, ...]:
+        """The best that this image's OpenSSH has, which is that of the other nodes."""
+        asked = subprocess.run([self.tool("ssh"), "-Q", "kex"], stdout=subprocess.PIPE, check=False)
+        known = asked.stdout.decode("utf-8", "replace").split()
+        return tuple(name for name in KEX if name in known) or KEX_OLDER
 
     def tool(self, name: str) -> str:
         path = shutil.which(name) or "/usr/sbin/%s" % name

@@ -91,6 +91,11 @@ class Meeting:
             for peer in self.peers
             for port in peer["ports"]
         ]
+        calls += [
+            threading.Thread(target=self.greet, args=(peer, int(peer["sshd"])), daemon=True)
+            for peer in self.peers
+            if "sshd" in peer
+        ]
         for call in calls:
             call.start()
         expected = {(str(peer["address"]), port) for peer in self.peers for port in self.ports}
@@ -128,6 +133,19 @@ class Meeting:
                 why = str(error.strerror or error)
             time.sleep(0.2)
         self.fail(str(peer["host"]), port, why)
+
+    def greet(self, peer: dict[str, Any], port: int) -> None:
+        """An sshd of the other host's own, which is there or is not."""
+        try:
+            with socket.create_connection(
+                (str(peer["address"]), port), ATTEMPT_S, (self.address, 0)
+            ) as connection:
+                said = connection.recv(4)
+            why = "" if said == b"SSH-" else "no sshd answers there"
+        except OSError as error:
+            why = str(error.strerror or error)
+        if why:
+            self.fail(str(peer["host"]), port, why)
 
     def fail(self, host: str, port: int, why: str) -> None:
         with self.lock:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 STATE = "/var/lib/flagprov"
 PREFIX = "io.flagprov."
+HOST_KEY = "/etc/ssh/ssh_host_ed25519_key.pub"
 
 
 def survey(request: dict[str, Any]) -> dict[str, Any]:
@@ -46,6 +47,7 @@ def survey(request: dict[str, Any]) -> dict[str, Any]:
             "machine": devices.maker(),
             "numa": devices.numa(),
             "networks": networks.networks(),
+            "host_key": " ".join(machine.read(HOST_KEY).split()[:2]),
             "cordoned": _cordoned(),
             "unproved": _unproved(),
             "rdma": _rdma() if request.get("rdma") else None,

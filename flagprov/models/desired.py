@@ -30,6 +30,11 @@ class Node:
     host: str
     address: str
     interface: str
+    host_key: str = ""  # public, of the host's own sshd; empty where it has none of ours to take
+
+
+def container_name(replica: str) -> str:
+    return f"flagprov-{replica}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ class ImageFacts:
     ray: str | None = None
     cuda: str | None = None
     cann: str | None = None
+    ssh: bool = False  # its client
     sshd: bool = False
     env: Mapping[str, str] = field(default_factory=dict)  # the image's own environment
     schema_version: int = SCHEMA_VERSION

@@ -116,7 +116,10 @@ class Launch(Strict):
     label: str = Field("", description="MODEL of `flagscale serve MODEL`; also the name of the serve YAML")
     source: tuple[AbsolutePath, ...] = Field((), description="scripts to source first, where they exist")
     before_start: tuple[str, ...] = Field((), description="shell lines of the card, in the engine's shell")
-    command: tuple[str, ...] = Field((), description="for kind command: argv")
+    head_before_start: tuple[str, ...] = Field(
+        (), description="lines after before_start, on the first host of a replica only"
+    )
+    command: tuple[str, ...] = Field((), description="for kind command: argv, on every host of a replica")
     ssh_port: int | None = Field(
         None, ge=1, le=65535, description="the runner's port, over several hosts; else one beside Ray's"
     )

@@ -87,6 +87,7 @@ def _variant(variant: Mapping[str, Any], width: int | None) -> list[Line]:
     rows.append(["launch", " ".join((launch["kind"], launch["label"], *launch["command"])).strip()])
     rows += [["source", script] for script in launch["source"]]
     rows += [["before", step] for step in launch["before_start"]]
+    rows += [["before", f"on the head only: {step}"] for step in launch["head_before_start"]]
     rows += [["serve", f"{key}: {_short(value)}"] for key, value in variant["serve"].items()]
     if variant.get("readiness"):
         rows.append(["ready", _readiness(variant["readiness"])])

@@ -9,9 +9,8 @@ from flagprov.apply.converge import OnEvent, converge
 from flagprov.apply.lease import Lease
 from flagprov.desired import halted
 from flagprov.errors import HostError, UnreachableError
-from flagprov.models.desired import Replica
+from flagprov.models.desired import Replica, container_name
 from flagprov.models.plan import Batch
-from flagprov.serving import container_name
 from flagprov.transport import Session
 
 TAIL = 30  # lines of a rank's log that are shown

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from flagprov.errors import ReleaseError
+from flagprov.models.desired import container_name
 from flagprov.runner.arguments import engine_arguments
 from flagprov.runner.inputs import LaunchInputs
 from flagprov.runner.spanning import HOSTFILE, hostfile, spans, ssh_document
@@ -51,6 +52,8 @@ def _experiment(launch: LaunchInputs, label: str) -> dict[str, Any]:
         # The launcher says where this directory lies; no file in it knows its own name.
         runner["hostfile"] = "${oc.env:FLAGPROV_CONFIG}/" + HOSTFILE
         runner |= {"nnodes": len(launch.replica.nodes), "ssh_port": ssh["port"]}
+        if ssh["by_host"]:
+            runner["docker"] = container_name(launch.replica.name)
     experiment: dict[str, Any] = {
         "exp_name": launch.replica.name,
         "exp_dir": EXP_DIR,

@@ -17,11 +17,17 @@ from flagprov.runner.arguments import command_line, drain_mode, engine_arguments
 from flagprov.runner.flagscale import flagscale_files
 from flagprov.runner.inputs import LaunchInputs
 from flagprov.runner.operators import CONFIG, operator_environment, operator_files
-from flagprov.runner.spanning import check_image, effective_kind, ray_document, ssh_document
+from flagprov.runner.spanning import (
+    check_image,
+    effective_kind,
+    rank_environment,
+    ray_document,
+    ssh_document,
+)
 
 LAUNCH_SCHEMA_VERSION = 1
 CACHE = "/var/lib/flagprov/cache"
-_PARTS = ("launch", "log", "peers", "processes", "ray", "ssh", "start", "state")
+_PARTS = ("door", "launch", "log", "peers", "processes", "ray", "ssh", "start", "state")
 LAUNCHER_MODULES = tuple(f"launcher_{name}.py" for name in _PARTS)
 
 
@@ -29,10 +35,10 @@ def render(launch: LaunchInputs) -> dict[str, str]:
     """Path in the configuration directory -> text. Raises ReleaseError or SettingsError."""
     kind = effective_kind(launch)
     nodes = len(launch.replica.hosts)
-    if nodes > 1 and (kind == "command" or len(launch.replica.nodes) != nodes):
+    if nodes > 1 and len(launch.replica.nodes) != nodes:
         raise ReleaseError(
-            f"release {launch.release}: launch kind {kind} cannot start a replica over {nodes} hosts yet",
-            remedy="use launch.kind nodes, or set nodes to 1",
+            f"replica {launch.replica.name}: where its {nodes} hosts meet is unknown",
+            remedy="deploy it again, or set nodes to 1",
         )
     check_image(launch)
     if launch.facts is not None and launch.facts.vllm is None and kind != "command":
@@ -52,10 +58,8 @@ def render(launch: LaunchInputs) -> dict[str, str]:
     if kind == "flagscale":
         document["flagscale"] = {"label": _label(launch), "config": "conf/serve.yaml"}
         files |= flagscale_files(launch, _label(launch))
-    elif kind == "command":
-        document["argv"] = list(launch.variant.launch.command)
     else:
-        document["argv"] = command_line(engine_arguments(launch))
+        document["argv"] = _argv(launch)
     files["launch.json"] = json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     return dict(sorted(files.items()))
 
@@ -84,6 +88,12 @@ def launcher_files() -> dict[str, str]:
     return dict(_launcher_texts())
 
 
+def _argv(launch: LaunchInputs) -> list[str]:
+    if effective_kind(launch) == "command":
+        return list(launch.variant.launch.command)
+    return command_line(engine_arguments(launch))
+
+
 def _common(launch: LaunchInputs) -> dict[str, Any]:
     return {
         "schema_version": LAUNCH_SCHEMA_VERSION,
@@ -95,10 +105,15 @@ def _common(launch: LaunchInputs) -> dict[str, Any]:
         "port": launch.replica.port,
         "env": environment(launch),
         "source": list(dict.fromkeys((*launch.chip.source, *launch.variant.launch.source))),
-        "before_start": list(launch.variant.launch.before_start),
+        "before_start": _before_start(launch),
         "drain": drain_mode(launch),
         "stop_grace_s": launch.stop_grace_s,
     }
+
+
+def _before_start(launch: LaunchInputs) -> list[str]:
+    said = launch.variant.launch
+    return [*said.before_start, *(() if launch.rank else said.head_before_start)]
 
 
 def _spanning(launch: LaunchInputs) -> dict[str, Any]:
@@ -112,7 +127,7 @@ def _peers(launch: LaunchInputs) -> dict[str, Any]:
     shared = {
         "replica": launch.replica.name,
         "nodes": [[node.host, node.address] for node in launch.replica.nodes],
-        "argv": command_line(engine_arguments(replace(launch, rank=0))),
+        "argv": _argv(replace(launch, rank=0)),
         "image": launch.facts.digest if launch.facts else launch.variant.image.reference,
     }
     token = hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()
@@ -127,7 +142,7 @@ def _peers(launch: LaunchInputs) -> dict[str, Any]:
 def environment(launch: LaunchInputs) -> dict[str, str]:
     """The engine's environment: what was merged, with the replica's own devices and the mounted caches."""
     env = {"TRITON_CACHE_DIR": f"{CACHE}/triton", "VLLM_CACHE_ROOT": f"{CACHE}/vllm", **launch.env}
-    env |= operator_environment(launch)
+    env |= operator_environment(launch) | rank_environment(launch)
     if launch.chip.visible_devices and launch.replica.devices:
         # Placement decides, whatever device the card happened to use.
         env[launch.chip.visible_devices] = ",".join(str(device) for device in _devices(launch))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flagprov.cluster import RAY_HEAD_ONLY, ray_ports, ssh_port
+from flagprov.cluster import BY_RAY, RAY_HEAD_ONLY, ray_ports, rendezvous_port, ssh_port
 from flagprov.errors import ReleaseError
 from flagprov.models.release import LaunchKind
 from flagprov.runner.inputs import LaunchInputs
@@ -22,8 +22,23 @@ def effective_kind(launch: LaunchInputs) -> LaunchKind:
     kind = launch.variant.launch.kind
     if kind != "flagscale" or not spans(launch):
         return kind
-    no_sshd = launch.facts is not None and not launch.facts.sshd
+    no_sshd = launch.facts is not None and not launch.facts.sshd and not by_host(launch)
     return "ray" if no_sshd or launch.variant.container.user not in ROOT else kind
+
+
+def by_host(launch: LaunchInputs) -> bool:
+    """Whether FlagScale enters the nodes by their hosts' own sshd and `docker exec`.
+
+    Only where the image has no sshd and the release names the port of theirs: Ray alone needs no key on any
+    host. FlagScale quotes that way wrongly for all kinds of devices but these two.
+    """
+    facts = launch.facts
+    if not spans(launch) or facts is None or facts.sshd or not facts.ssh:
+        return False
+    if launch.variant.launch.kind != "flagscale" or launch.variant.launch.ssh_port is None:
+        return False
+    keys = all(node.host_key for node in launch.replica.nodes)
+    return keys and launch.chip.resource_type in ("gpu", "cpu")
 
 
 def check_image(launch: LaunchInputs) -> None:
@@ -33,16 +48,31 @@ def check_image(launch: LaunchInputs) -> None:
             f"release {launch.release}: launch kind ray needs several nodes",
             remedy="set nodes to 2 or more, or use launch.kind flagscale or nodes",
         )
-    if spans(launch) and kind in ("ray", "flagscale") and launch.facts is not None and not launch.facts.ray:
+    if spans(launch) and kind in BY_RAY and launch.facts is not None and not launch.facts.ray:
         raise ReleaseError(
             f"image {launch.variant.image.reference} has no Ray, by which launch kind {kind} spans hosts",
             remedy="use launch.kind nodes, or an image with Ray",
         )
 
 
+def rank_environment(launch: LaunchInputs) -> dict[str, str]:
+    """What a card's own script knows its place by; the other kinds have options for it."""
+    if not spans(launch) or effective_kind(launch) != "command":
+        return {}
+    nodes, rank = launch.replica.nodes, str(launch.rank)
+    return {
+        "RANK": rank,
+        "NODE_RANK": rank,
+        "NNODES": str(len(nodes)),
+        "MASTER_ADDR": nodes[0].address,
+        "MASTER_PORT": str(rendezvous_port(launch.replica.port)),
+        "VLLM_HOST_IP": nodes[launch.rank].address,
+    }
+
+
 def ray_document(launch: LaunchInputs) -> dict[str, Any] | None:
     """What a node's launcher needs to join the replica's Ray; None where there is none."""
-    if not spans(launch) or effective_kind(launch) not in ("ray", "flagscale"):
+    if not spans(launch) or effective_kind(launch) not in BY_RAY:
         return None
     nodes = launch.replica.nodes
     return {
@@ -77,6 +107,7 @@ def ssh_document(launch: LaunchInputs) -> dict[str, Any] | None:
     return {
         "port": ssh_port(launch.replica.port, launch.variant),
         "address": launch.replica.nodes[launch.rank].address,
+        "by_host": by_host(launch),
     }
 
 
@@ -86,7 +117,7 @@ def spanning_ports(launch: LaunchInputs) -> list[int]:
     left_out = RAY_HEAD_ONLY if launch.rank else ()
     named = ray["ports"].items() if ray is not None else ()
     ports = [port for name, port in named if "worker" not in name and name not in left_out]
-    return ports + ([ssh["port"]] if ssh and launch.rank else [])
+    return ports + ([ssh["port"]] if ssh and launch.rank and not ssh["by_host"] else [])
 
 
 def hostfile(launch: LaunchInputs) -> str:

@@ -27,9 +27,14 @@ from .conftest import Lab
 pytestmark = [pytest.mark.lab, pytest.mark.vllm]
 FOLDER, NAME, PORT = "/root/flaggems", "flaggems-alone", 9077
 GEMS = '''
-"""One operator for the CPU; says which processes import it."""
+"""One operator for the CPU; says which processes import it, and stays mapped in them as a context does."""
+import mmap
 import os
 import torch
+
+device = open("/run/flagprov/device", "a+b")
+device.truncate(mmap.PAGESIZE)
+context = mmap.mmap(device.fileno(), mmap.PAGESIZE)
 
 with open("/run/flagprov/imported", "a") as file:
     file.write("%d\\n" % os.getpid())
@@ -133,6 +138,13 @@ def test_the_worker_alone_imports_flaggems_and_proves_it(running: Lab) -> None:
     assert (record["flaggems"], record["by"], record["version"]) == ("on", "plugin", "5.0.2")
     assert record["operators"] == ["sigmoid"]
     assert "softmax" in record["left_out"]
+
+
+def test_no_other_process_of_the_engine_has_a_context(running: Lab) -> None:
+    names = {each["pid"]: each["name"] for each in state(running)["processes"]}
+    find = f"docker exec {NAME} sh -c 'grep -ls flagprov/device /proc/[0-9]*/maps'"
+    found = {int(path.split("/")[2]) for path in running.on("lab1", find, check=False).split()}
+    assert [name.split("_")[0] for pid, name in names.items() if pid in found] == ["VLLM::Worker"]
 
 
 def test_it_answers_with_that_operator(running: Lab) -> None:

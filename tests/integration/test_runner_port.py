@@ -5,9 +5,13 @@ FlagScale is a stub of the lines that it generates; the lab runs the real one (t
 
 from __future__ import annotations
 
+import json
+import os
+import re
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,6 +21,7 @@ import pytest
 import serve_environment  # noqa: F401  (the unit tests' helpers)
 from launching import Running, launched, write
 
+from flagprov.host.launcher_ssh import Runner
 from flagprov.models.desired import Node
 from flagprov.models.runner import RunnerKeys
 from flagprov.runner_keys import make_runner_keys, runner_files
@@ -120,6 +125,39 @@ def test_the_port_takes_no_password_no_terminal_and_no_other_address(
         ]
         assert "remote port forwarding failed" in call(forward)
         assert not listens(ports[2], "127.0.0.1")
+
+
+def test_ssh_audit_has_nothing_to_say_against_the_port(tmp_path: Path, ports: list[int]) -> None:
+    keys = make_runner_keys()
+    with ExitStack() as stack:
+        head, _ = replica(tmp_path, ports, stack, [keys, keys])
+        head.until("Application startup complete.")
+        # One handshake at a time is the cure for DHEat; its rate test says that it cannot see that.
+        ask = [sys.executable, "-m", "ssh_audit", "--json", "--skip-rate-test"]
+        said = json.loads(call([*ask, "-p", str(ports[2]), "127.0.0.2"]))
+    algorithms = [each for kind in ("kex", "key", "enc", "mac") for each in said[kind]]
+    assert len(algorithms) > 4
+    assert [each for each in algorithms if {"fail", "warn"} & each["notes"].keys()] == []
+    assert said["cves"] == said["additional_notes"] == []
+    assert "PerSourceMaxStartups 1" in (tmp_path / "1/run/exp/first/sshd_config").read_text()
+
+
+def test_an_older_openssh_gets_what_it_knows(tmp_path: Path) -> None:
+    """Ubuntu 20.04 has 8.2: no hybrid key exchange, and none of the options that came with it."""
+    write(tmp_path, {"bin/ssh": "#!/bin/sh\necho curve25519-sha256", "bin/sshd": "#!/bin/sh"})
+    for name in ("ssh", "sshd"):
+        (tmp_path / "bin" / name).chmod(0o755)
+    for name, text in runner_files(make_runner_keys(), "r-0", NODES, 1).items():
+        write(tmp_path, {f"ssh/{name}": text})
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+        runner = Runner({"ssh": {"port": 1, "address": "127.0.0.2"}}, str(tmp_path))
+        runner.prepare({})
+        runner.daemon()
+    for name in ("ssh_config", "sshd_config"):
+        text = (tmp_path / "exp/first" / name).read_text()
+        assert "KexAlgorithms curve25519-sha256,curve25519-sha256@libssh.org\n" in text
+        assert not re.search("PerSource|AcceptedAlgorithms|sntrup", text)
 
 
 def call(argv: list[str]) -> str:

@@ -13,6 +13,7 @@ from flagprov.chips import load_chips
 from flagprov.cluster import (
     layouts,
     meeting_port,
+    node_ports,
     ray_ports,
     rendezvous_port,
     spread_over_nodes,
@@ -126,9 +127,12 @@ def test_flagscale_becomes_nodes_on_processors_unless_its_port_is_named() -> Non
     assert spread_over_nodes(RELEASE, variant(2, kind="flagscale"), H100).launch.kind == "flagscale"
 
 
-def test_a_cards_own_command_spans_no_hosts() -> None:
-    with pytest.raises(SettingsError, match="launch kind command cannot span 2 hosts"):
-        spread_over_nodes(RELEASE, variant(2, kind="command"), H100)
+def test_a_cards_own_command_cuts_the_model_itself() -> None:
+    asked = variant(2, kind="command")
+    spread = spread_over_nodes(RELEASE, asked, H100)
+    assert (spread.serve, spread.launch) == (asked.serve, asked.launch)
+    assert spread.container.ipc != "host"
+    assert node_ports(9010, "command", None, head=True) == {9010, 10010, 10011}
 
 
 def test_ports_of_a_replica_never_meet() -> None:

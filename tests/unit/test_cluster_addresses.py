@@ -33,6 +33,16 @@ def test_hosts_with_ipv6_only_meet_there() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("said", "taken"),
+    [("ssh-ed25519 AAAA/+0=", "ssh-ed25519 AAAA/+0="), ("ssh-ed25519 A\n* ssh-ed25519 B", ""), (None, "")],
+)
+def test_a_hosts_own_key_is_taken_where_it_is_one(said: object, taken: str) -> None:
+    hosts, surveys = zip(six(0), six(1), strict=True)
+    told = {each.host: replace(each, facts={**each.facts, "host_key": said}) for each in surveys}
+    assert [node.host_key for node in nodes_of(hosts, told)] == [taken, taken]
+
+
 def test_nodes_of_two_families_cannot_meet() -> None:
     one, other = six(0), wish(1)
     other_host = replace(other.host, variables={"flagprov_cluster_address": "192.0.2.2"})

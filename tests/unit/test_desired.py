@@ -15,12 +15,13 @@ import pytest
 from flagprov.catalog import list_releases, load_release
 from flagprov.chips import load_chips
 from flagprov.container import create_body, optional_sources, size_bytes
-from flagprov.desired import host_desired
+from flagprov.desired import absent, host_desired
 from flagprov.least import least
 from flagprov.models.desired import Node, Replica, Stage
 from flagprov.models.fleet import Connection, Host
 from flagprov.models.image import ImageFacts
-from flagprov.models.observed import Survey
+from flagprov.models.observed import Running, Survey
+from flagprov.runner_keys import make_runner_keys
 from flagprov.serving import Serving, site_reference
 
 CASES = Path(__file__).parents[1] / "cases" / "containers"
@@ -223,3 +224,35 @@ def test_a_rank_beside_the_head_has_a_probe_of_its_own_and_no_port() -> None:
     records = [json.loads(found["file"].spec["content"]) for found in by_host]
     assert [record["rank"] for record in records] == [0, 1]
     assert records[1]["nodes"][1] == {"host": "h2", "address": "192.0.2.2", "interface": "eth0"}
+
+
+def test_the_hosts_own_sshd_lets_the_head_in_and_the_key_is_on_the_head_alone() -> None:
+    key = "ssh-ed25519 AAAA"
+    nodes = (Node("h1", "192.0.2.1", "eth0", key), Node("h2", "192.0.2.2", "eth0", key))
+    base = serving("qwen3-tiny", "cpu-x86")
+    assert base.facts is not None
+    launch = base.variant.launch.model_copy(update={"kind": "flagscale", "ssh_port": 22})
+    head = replace(
+        base,
+        replica=replace(base.replica, hosts=("h1", "h2"), nodes=nodes),
+        variant=base.variant.model_copy(update={"launch": launch}),
+        facts=replace(base.facts, sshd=False, ssh=True, ray="2.55.0"),
+        keys=make_runner_keys(),
+    )
+    worker = replace(head, host=Host("h2", Connection("192.0.2.2"), chip="cpu-x86"))
+    folder = "/var/lib/flagprov/replicas/qwen3-tiny-0"
+    on_head, on_worker = (
+        {resource.name: resource.spec for resource in host_desired(each.host.name, [each]).resources}
+        for each in (head, worker)
+    )
+    entry = "root's key for qwen3-tiny-0"
+    assert on_head[entry]["absent"]
+    assert f'command="PYTHON -I {folder}/enter flagprov-qwen3-tiny-0"' in on_worker[entry]["line"]
+    assert on_worker[f"{folder}/enter"]["mode"] == "0700"
+    assert {name for name in on_head if "/ssh/" in name} == {
+        f"{folder}/run/ssh/key", f"{folder}/run/ssh/known_hosts"
+    }  # fmt: skip
+    assert not {name for name in on_worker if "/ssh" in name}
+    running = Running("qwen3-tiny-0", "qwen3-tiny", "cpu-x86", ("h1", "h2"), (0,), 9010, "running")
+    (gone,) = [each.spec for each in absent(running) if each.kind == "authorized_key"]
+    assert gone == on_head[entry]

@@ -8,6 +8,7 @@ apply(spec, observed, report) -> None; raises Blocked
 from __future__ import annotations
 
 KINDS = (
+    "authorized_key",
     "claim",
     "container",
     "directory",

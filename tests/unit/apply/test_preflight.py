@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 
 from flagprov.apply.preflight import differences, new_groups, request_of, verdicts
 from flagprov.catalog import load_release, variant_for
-from flagprov.host.preflight import manifest
+from flagprov.host.preflight import Meeting, manifest
 from flagprov.models.desired import Node, Replica
 from flagprov.models.observed import Running, Survey
 from flagprov.models.release import Variant
@@ -55,6 +57,39 @@ def test_each_rank_listens_where_it_will(kind: str, head_only: set[int], worker_
     assert set(worker["ports"]) - set(head["ports"]) == worker_only
     assert {10010, 10011} <= set(head["ports"]) & set(worker["ports"])
     assert head["peers"] == [{"host": "b", "address": "192.0.2.2", "ports": worker["ports"]}]
+
+
+def test_a_hosts_own_sshd_is_greeted_by_the_head_and_not_listened_for() -> None:
+    asked = variant("flagscale")
+    launch = asked.launch.model_copy(update={"ssh_port": 22})
+    head, worker = (
+        request_of(TWO, rank, asked.model_copy(update={"launch": launch}), True) for rank in (0, 1)
+    )
+    assert 22 not in {*head["ports"], *worker["ports"]}
+    assert [peer["sshd"] for peer in head["peers"]] == [22]
+    assert "sshd" not in worker["peers"][0]
+
+
+@pytest.mark.parametrize(
+    ("said", "why"), [(b"SSH-2.0-OpenSSH_9.2", ""), (b"HTTP/1.1 400", "no sshd"), (None, "refused")]
+)
+def test_who_answers_at_the_port_of_an_sshd(said: bytes | None, why: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        meeting = Meeting({"address": "127.0.0.1", "ports": [], "peers": []})
+        if said is None:
+            server.close()
+            meeting.greet({"host": "b", "address": "127.0.0.1"}, port)
+        else:
+            caller = threading.Thread(
+                target=meeting.greet, args=({"host": "b", "address": "127.0.0.1"}, port)
+            )
+            caller.start()
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(said)
+                caller.join()
+    assert [why in each["why"] for each in meeting.failures] == ([True] if why else [])
 
 
 def test_one_message_names_the_host_and_all_its_ports() -> None:

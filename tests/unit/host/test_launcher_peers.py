@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import signal
 import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from launching import Running, launched
+from launch_inputs import inputs
+from launching import Running, launched, write
 
 from flagprov.host.launcher_processes import descendants, processes
+from flagprov.models.desired import Node, Replica
+from flagprov.runner.render import render
 
 READY = "Application startup complete."
 GOODBYE = "signal.signal(signal.SIGTERM, lambda *_: (print('bye'), sys.exit(0)))"
@@ -48,6 +52,37 @@ def test_no_engine_starts_before_all_ranks_are_there(tmp_path: Path) -> None:
             worker.until("headless")
             head.until(READY)
     assert head.lines.index("flagprov: all 2 ranks are there") < head.lines.index(READY)
+
+
+def test_a_cards_own_script_is_started_on_every_node_after_they_have_met(tmp_path: Path) -> None:
+    """As it is rendered: each node runs the script of its own number, and the head does a step more."""
+    name = f"exec sh {tmp_path}/rank$NODE_RANK.sh"
+    script = "echo rank $NODE_RANK of $NNODES at $MASTER_ADDR:$MASTER_PORT; {0}exec sleep 1000"
+    write(tmp_path, {"rank0.sh": script.format(f"echo {READY}; "), "rank1.sh": script.format("")})
+    address = loopback()
+    nodes = (Node("a", address, "lo"), Node("b", "127.0.0.1", "lo"))
+    replica = Replica("r-0", "r", "cpu-x86", ("a", "b"), (0,), 9010, nodes)
+    launch = {"kind": "command", "command": ["sh", "-c", name], "head_before_start": ["echo of the head"]}
+    head_files, worker_files = (
+        render(inputs(launch=launch, replica=replica, rank=number, stop_grace_s=5)) for number in (0, 1)
+    )
+    said = f"of 2 at {address}:10010"
+    with launched(tmp_path / "0", files=unshared(head_files)) as head:
+        head.until("waiting for")
+        with launched(tmp_path / "1", files=unshared(worker_files)) as worker:
+            assert worker.until("rank 1") == f"rank 1 {said}"
+            assert head.until("rank 0") == f"rank 0 {said}"
+            head.until(READY)
+            assert head.lines.index("of the head") < head.lines.index(f"rank 0 {said}")
+            assert "of the head" not in worker.lines
+            worker.process.kill()
+            assert "rank 1 on b ended" in head.until("the engine was ended")
+
+
+def unshared(files: dict[str, str]) -> dict[str, str]:
+    """This machine's /dev/shm is not the launcher's own."""
+    document = json.loads(files["launch.json"]) | {"own_shm": False}
+    return files | {"launch.json": json.dumps(document)}
 
 
 def test_what_it_waits_for_is_in_its_state(tmp_path: Path) -> None:

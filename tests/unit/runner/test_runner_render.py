@@ -28,6 +28,7 @@ def test_flagscale_directory() -> None:
         "conf/serve/tiny.yaml",
         "flagprov/__init__.py",
         "flagprov/host/__init__.py",
+        "flagprov/host/launcher_door.py",
         "flagprov/host/launcher_launch.py",
         "flagprov/host/launcher_log.py",
         "flagprov/host/launcher_peers.py",
@@ -117,7 +118,7 @@ def test_the_engine_is_asked_where_it_listens() -> None:
 @pytest.mark.parametrize(
     ("launch", "message"),
     [
-        (inputs(hosts=("a", "b")), "2 hosts"),
+        (inputs(hosts=("a", "b")), "where its 2 hosts meet"),
         (inputs(launch={"label": "../etc"}), "no file name"),
         (inputs(serve={"chat_template": "${x}"}), "serve.chat_template"),
         (inputs(facts=facts(flagscale=None, flagscale_deploy=None)), "has no FlagScale"),
@@ -176,6 +177,37 @@ def test_a_vllm_without_nnodes_cannot_span_hosts() -> None:
         render(over_two_hosts(0, facts=facts(options=without)))
 
 
-def test_other_kinds_over_several_hosts_are_refused() -> None:
-    with pytest.raises(ReleaseError, match="launch kind command cannot start a replica over 2 hosts"):
-        render(over_two_hosts(0, launch={"kind": "command", "command": ["x"]}))
+SCRIPT = {"kind": "command", "command": ["bash", "-c", "exec /repos/run_rank$NODE_RANK.sh"]}
+
+
+def test_a_cards_own_script_knows_its_place_from_the_environment() -> None:
+    env = {"MASTER_ADDR": "x.x.x.x", "VLLM_HOST_IP": "of the card's author"}
+    head, worker = (document(over_two_hosts(rank, launch=SCRIPT, env=env)) for rank in (0, 1))
+    assert head["argv"] == worker["argv"] == SCRIPT["command"]
+    told = {"MASTER_ADDR": "192.0.2.1", "MASTER_PORT": "10010", "NNODES": "2"}
+    assert (
+        head["env"].items() >= (told | {"NODE_RANK": "0", "RANK": "0", "VLLM_HOST_IP": "192.0.2.1"}).items()
+    )
+    assert (
+        worker["env"].items() >= (told | {"NODE_RANK": "1", "RANK": "1", "VLLM_HOST_IP": "192.0.2.2"}).items()
+    )
+    assert head["peers"] == worker["peers"]
+    assert head["own_shm"] is worker["own_shm"] is True
+    assert "ray" not in head
+    assert "NODE_RANK" not in document(inputs(launch=SCRIPT))["env"]
+    assert "NODE_RANK" not in document(over_two_hosts(0))["env"]
+
+
+def test_another_script_is_another_configuration() -> None:
+    other = SCRIPT | {"command": ["bash", "/repos/run.sh"]}
+    tokens = {document(over_two_hosts(0, launch=launch))["peers"]["token"] for launch in (SCRIPT, other)}
+    assert len(tokens) == 2
+
+
+def test_steps_of_the_head_are_the_heads() -> None:
+    launch = {"kind": "nodes", "before_start": ["ulimit -n"], "head_before_start": ["python3 unpatch.py"]}
+    head, worker = (document(over_two_hosts(rank, launch=launch)) for rank in (0, 1))
+    assert head["before_start"] == ["ulimit -n", "python3 unpatch.py"]
+    assert worker["before_start"] == ["ulimit -n"]
+    assert head["peers"] == worker["peers"]
+    assert document(inputs(launch=launch))["before_start"] == head["before_start"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from flagprov.models.runner import RunnerKeys
 from flagprov.runner.inputs import LaunchInputs
 from flagprov.runner.render import render
 from flagprov.runner.spanning import spanning_ports
-from flagprov.runner_keys import make_runner_keys, runner_files
+from flagprov.runner_keys import entry_files, entry_line, make_runner_keys, runner_files
 
 NODES = (Node("a", "192.0.2.1", "eth0"), Node("b", "192.0.2.2", "eth0"))
 IMAGE = {"ray": "2.55.0", "sshd": True}
@@ -68,6 +69,45 @@ def test_without_sshd_in_the_image_ray_is_started_by_the_launchers() -> None:
     assert "--nnodes" not in said["argv"]
 
 
+KEYED = tuple(replace(node, host_key=f"ssh-ed25519 {node.host}") for node in NODES)
+WITHOUT_SSHD = {**IMAGE, "sshd": False, "ssh": True}
+
+
+def by_the_hosts(rank: int = 0, nodes: tuple[Node, ...] = KEYED, **more: Any) -> LaunchInputs:
+    launch = spanning(rank, **{"image": WITHOUT_SSHD} | more)
+    named = launch.variant.launch.model_copy(update={"ssh_port": 22})
+    variant = launch.variant.model_copy(update={"launch": named})
+    return replace(launch, variant=variant, replica=replace(launch.replica, nodes=nodes))
+
+
+def test_without_sshd_in_the_image_the_hosts_own_is_used_where_the_release_names_its_port() -> None:
+    files = render(by_the_hosts())
+    runner = yaml.safe_load(files["conf/serve.yaml"])["experiment"]["runner"]
+    assert (runner["ssh_port"], runner["docker"]) == (22, "flagprov-r-0")
+    said = document(by_the_hosts(1))["ssh"]
+    assert said == {"port": 22, "address": "192.0.2.2", "by_host": True}
+    assert 22 not in spanning_ports(by_the_hosts(1))  # another listens there
+
+
+@pytest.mark.parametrize(
+    "launch",
+    [
+        by_the_hosts(nodes=NODES),  # whose keys nobody knows
+        by_the_hosts(image={**WITHOUT_SSHD, "ssh": False}),
+        by_the_hosts(container={"user": "1000"}),
+        by_the_hosts(chip=chip(name="ascend-a2", resource_type="NPU")),  # where FlagScale's quotes break
+    ],
+)
+def test_else_ray_needs_no_key_on_any_host(launch: LaunchInputs) -> None:
+    assert document(launch)["kind"] == "ray"
+
+
+def test_an_image_with_sshd_is_entered_by_it() -> None:
+    launch = by_the_hosts(image=IMAGE)
+    assert document(launch)["ssh"]["by_host"] is False
+    assert "docker" not in yaml.safe_load(render(launch)["conf/serve.yaml"])["experiment"]["runner"]
+
+
 def test_a_container_of_another_user_cannot_read_the_keys() -> None:
     assert document(spanning(0, container={"user": "1000"}))["kind"] == "ray"
     assert document(spanning(0, container={"user": "root"}))["kind"] == "flagscale"
@@ -107,3 +147,12 @@ def test_a_key_opens_only_from_the_replicas_nodes() -> None:
     files = runner_files(RunnerKeys("K", "ssh-ed25519 A", "H", "ssh-ed25519 B"), "r-0", NODES, 10019)
     assert files["authorized_keys"] == ('restrict,from="192.0.2.1,192.0.2.2" ssh-ed25519 A flagprov r-0\n')
     assert files["known_hosts"] == "[192.0.2.1]:10019 ssh-ed25519 B\n[192.0.2.2]:10019 ssh-ed25519 B\n"
+
+
+def test_on_a_host_the_key_is_for_the_head_and_one_container() -> None:
+    keys = RunnerKeys("K", "ssh-ed25519 A", "H", "ssh-ed25519 B")
+    assert entry_line(keys, "r-0", KEYED, "/state/enter") == (
+        'restrict,from="192.0.2.1",command="PYTHON -I /state/enter flagprov-r-0" ssh-ed25519 A flagprov r-0'
+    )
+    assert entry_files(keys, KEYED, 22) == {"key": "K", "known_hosts": "192.0.2.2 ssh-ed25519 b\n"}
+    assert entry_files(keys, KEYED, 2022)["known_hosts"] == "[192.0.2.2]:2022 ssh-ed25519 b\n"

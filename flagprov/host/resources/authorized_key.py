@@ -1,0 +1,96 @@
+"""One line in root's authorized_keys, known by the mark at its end; what others have there is left alone."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import sys
+
+from flagprov.host.files import replace
+from flagprov.host.shell import run
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+WITHOUT = "or leave out launch.ssh_port: the nodes are then not entered, and Ray joins them by itself"
+
+
+def observe(spec: dict[str, Any]) -> dict[str, Any]:
+    ours = [line for line in _lines() if _marked(line, spec)]
+    if spec.get("absent"):
+        return {"lines": ours}
+    return {"lines": ours, "wanted": _wanted(spec), "refused": _refused(str(spec["from"]))}
+
+
+def diff(spec: dict[str, Any], observed: dict[str, Any], changed: set[str]) -> list[tuple[str, str, str]]:
+    lines = observed["lines"]
+    if spec.get("absent"):
+        return [("remove", "it is there", "nothing")] if lines else []
+    if observed["refused"]:
+        return [("block", observed["refused"], "let root in from %s, %s" % (spec["from"], WITHOUT))]
+    if not lines:
+        return [
+            ("create", "%s enters the replica's container by it, and nothing else" % spec["from"], "nothing")
+        ]
+    return [] if lines == [observed["wanted"]] else [("update", "it is another", "nothing")]
+
+
+def apply(spec: dict[str, Any], observed: dict[str, Any]) -> None:
+    path = _path()
+    lines = [line for line in _lines() if not _marked(line, spec)]
+    if not spec.get("absent"):
+        lines.append(_wanted(spec))
+    if not lines:
+        os.unlink(path)
+        return
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    mode = os.stat(path).st_mode & 0o7777 if os.path.exists(path) else 0o600
+    replace(path, "".join(line + "\n" for line in lines).encode("utf-8", "surrogateescape"), mode)
+
+
+def _path() -> str:
+    return os.path.realpath(os.path.join(pwd.getpwuid(0).pw_dir, ".ssh", "authorized_keys"))
+
+
+def _lines() -> list[str]:
+    try:
+        with open(_path(), encoding="utf-8", errors="surrogateescape") as file:
+            return file.read().splitlines()
+    except FileNotFoundError:
+        return []
+
+
+def _wanted(spec: dict[str, Any]) -> str:
+    """With the Python that is here; not every host has one by the name of python3."""
+    return str(spec["line"]).replace("PYTHON", sys.executable)
+
+
+def _marked(line: str, spec: dict[str, Any]) -> bool:
+    return line.endswith(" " + spec["mark"])
+
+
+def _refused(caller: str) -> str:
+    """Why this host's sshd would not let root in by that line; empty where it would, or does not say."""
+    sshd = shutil.which("sshd") or "/usr/sbin/sshd"
+    answer = run([sshd, "-T", "-C", "user=root,host=%s,addr=%s" % (caller, caller)], timeout=20)
+    if answer.code == 127:
+        return "this host has no sshd, by which its container would be entered"
+    return refusal(answer.out)
+
+
+def refusal(said: str) -> str:
+    """In the words of `sshd -T`."""
+    pairs = (line.partition(" ") for line in said.splitlines())
+    settings = {name.lower(): value for name, _, value in pairs}
+    if settings.get("permitrootlogin") == "no":
+        return "sshd lets root in by no key (PermitRootLogin no)"
+    if settings.get("pubkeyauthentication") == "no":
+        return "sshd takes no keys (PubkeyAuthentication no)"
+    home = pwd.getpwuid(0).pw_dir
+    files = settings.get("authorizedkeysfile", ".ssh/authorized_keys").split()
+    places = [os.path.join(home, file.replace("%h", home).replace("%u", "root")) for file in files]
+    if os.path.join(home, ".ssh/authorized_keys") not in places:
+        return "sshd reads keys elsewhere (AuthorizedKeysFile %s)" % " ".join(files)
+    return ""

@@ -1,0 +1,73 @@
+"""A line in root's authorized_keys: placed beside those of others, and taken away again."""
+
+from __future__ import annotations
+
+import stat
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from flagprov.host.resources import authorized_key
+from flagprov.host.resources.authorized_key import apply, diff, observe, refusal
+
+PLACED = {"mark": "flagprov r-0", "from": "192.0.2.1", "line": "PYTHON ssh-ed25519 A flagprov r-0"}
+ABSENT = {"mark": "flagprov r-0", "absent": True}
+OTHERS = "ssh-rsa AAAA admin\n# flagprov r-0 is ours\nrestrict ssh-ed25519 B flagprov x-r-0"
+LETS_IN = (
+    "permitrootlogin without-password\npubkeyauthentication yes\nauthorizedkeysfile .ssh/authorized_keys"
+)
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(authorized_key.pwd, "getpwuid", lambda uid: SimpleNamespace(pw_dir=str(tmp_path)))
+    monkeypatch.setattr(authorized_key, "run", lambda *_, **__: SimpleNamespace(code=0, out=LETS_IN))
+    return tmp_path / ".ssh/authorized_keys"
+
+
+def converge(spec: dict[str, Any]) -> None:
+    observed = observe(spec)
+    assert diff(spec, observed, set())
+    apply(spec, observed)
+    assert not diff(spec, observe(spec), set())
+
+
+def test_a_file_is_made_and_taken_away(file: Path) -> None:
+    converge(PLACED)
+    assert file.read_text() == f"{sys.executable} ssh-ed25519 A flagprov r-0\n"
+    assert (stat.S_IMODE(file.stat().st_mode), stat.S_IMODE(file.parent.stat().st_mode)) == (0o600, 0o700)
+    converge(ABSENT)
+    assert not file.exists()
+    assert not diff(ABSENT, observe(ABSENT), set())
+
+
+def test_what_others_have_there_stays(file: Path) -> None:
+    file.parent.mkdir()
+    file.write_text(OTHERS)  # without an end of line
+    file.chmod(0o644)
+    converge(PLACED)
+    converge({**PLACED, "line": "restrict ssh-ed25519 C flagprov r-0"})
+    assert file.read_text() == f"{OTHERS}\nrestrict ssh-ed25519 C flagprov r-0\n"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o644
+    converge(ABSENT)
+    assert file.read_text() == OTHERS + "\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ("", ""),  # it does not tell
+        (LETS_IN, ""),
+        (LETS_IN.replace("without-password", "forced-commands-only"), ""),
+        (LETS_IN.replace("without-password", "no"), "PermitRootLogin no"),
+        (LETS_IN.replace("yes", "no"), "PubkeyAuthentication no"),
+        (LETS_IN.replace(".ssh/authorized_keys", "/etc/ssh/keys/%u"), "AuthorizedKeysFile /etc/ssh/keys/%u"),
+        (LETS_IN.replace(".ssh/", "/etc/ssh/%u %h/.ssh/"), ""),
+    ],
+)
+def test_an_sshd_that_would_not_let_root_in_says_so(said: str, why: str) -> None:
+    assert why in refusal(said)
+    assert bool(why) == bool(refusal(said))
