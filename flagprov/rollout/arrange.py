@@ -6,14 +6,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from flagprov.errors import FlagprovError, UsageError
-from flagprov.models.desired import Placement, Replica, Stage
+from flagprov.models.desired import Placement, Replica, Stage, container_name
 from flagprov.models.observed import Change, Running, Survey
 from flagprov.models.plan import HostPlan
 from flagprov.report.text import names as in_words
 from flagprov.rollout.census import Census
 from flagprov.rollout.options import Options
 from flagprov.rollout.order import Budget, batches, units
-from flagprov.serving import container_name
 
 INTERRUPTING = ("restart", "new container")
 
