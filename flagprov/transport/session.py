@@ -263,7 +263,8 @@ class Session:
         channel, self._channel = self._channel, None
         self._pending = b""
         if channel is not None:
-            channel.close()
+            with contextlib.suppress(*_LOST):  # its goodbye may find the connection gone
+                channel.close()
 
 
 def as_root(connection: Connection, script: str) -> str:

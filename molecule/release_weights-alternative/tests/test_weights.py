@@ -17,7 +17,7 @@ def test_the_weights_are_those_of_the_web_server(host: Any) -> None:
 
 def test_nothing_else_was_brought(host: Any) -> None:
     assert host.run("docker ps --all --quiet").stdout == ""
-    assert not host.file("/var/lib/flagprov/images").exists
+    assert host.file("/var/lib/flagprov/images").listdir() == []
 
 
 def test_the_jobs_order_is_not_kept(host: Any) -> None:
