@@ -28,7 +28,7 @@ from flagprov.report.text import clean
 @options.output()
 @click.pass_obj
 def command(run: Run, inventory: str, target: str, follow: bool, lines: int, limit: str | None) -> int:
-    """Show what the engine of a replica says, or all engines of a host.
+    """Show what the engine of a replica says, or that of a host.
 
     With --follow and --output json each line is a JSON document of its own.
     """

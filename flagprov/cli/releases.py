@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from flagprov.cli import options
 from flagprov.cli.screen import Run, Screen, complain, print_text
 from flagprov.report.text import line
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.group("releases")
