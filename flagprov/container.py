@@ -10,7 +10,16 @@ from flagprov.access import by_runtime, chip_mounts, own_nodes
 from flagprov.cluster import rendezvous_port
 from flagprov.models.release import Mount
 from flagprov.runner.render import environment
-from flagprov.serving import STOP_TIMEOUT_S, Serving, cache_path, launch_inputs, replica_path, site_path
+from flagprov.runner.spanning import KEYS
+from flagprov.serving import (
+    STOP_TIMEOUT_S,
+    Serving,
+    cache_path,
+    keys_path,
+    launch_inputs,
+    replica_path,
+    site_path,
+)
 
 LABEL = "io.flagprov."
 UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
@@ -110,6 +119,8 @@ def _mounts(serving: Serving, config: str) -> Iterable[Mount]:
     yield Mount(source=config, target=config, read_only=True)
     yield Mount(source=f"{replica_path(serving.replica.name)}/run", target="/run/flagprov")
     yield Mount(source=cache_path(serving), target="/var/lib/flagprov/cache")
+    if keys := keys_path(serving):
+        yield Mount(source=keys, target=KEYS, read_only=True)
 
 
 def _chip_mounts(serving: Serving) -> tuple[Mount, ...]:

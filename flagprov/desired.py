@@ -26,6 +26,7 @@ from flagprov.serving import (
     cache_path,
     config_path,
     host_path,
+    keys_path,
     launch_inputs,
     rdma_environment,
     replica_path,
@@ -137,9 +138,9 @@ def _runner(serving: Serving) -> Iterable[Resource]:
         yield from _entry(serving, keys)
     elif replica.nodes:
         yield _no_entry(replica.name)
-    if said is None or keys is None or entered:
+    folder = keys_path(serving)
+    if said is None or keys is None or folder is None:
         return
-    folder = f"{replica_path(replica.name)}/run/ssh"
     yield Resource("directory", folder, Stage.CONFIG, {"path": folder, "mode": "0700"}, replica.name)
     if said["by_host"]:
         files = entry_files(keys, replica.nodes, said["port"])

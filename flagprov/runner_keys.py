@@ -54,7 +54,7 @@ def mark(replica: str) -> str:
 
 
 def runner_files(keys: RunnerKeys, replica: str, nodes: Sequence[Node], port: int) -> dict[str, str]:
-    """Name -> text of the files in a node's `run/ssh`; every one of them is for its owner alone."""
+    """Name -> text of the files in a node's folder of keys; every one of them is for its owner alone."""
     allowed = ",".join(node.address for node in nodes)
     return {
         "key": keys.key,

@@ -18,6 +18,7 @@ from flagprov.models.runner import RunnerKeys
 from flagprov.processors import THREAD_VARIABLES, operators, processor_environment
 from flagprov.runner.inputs import LaunchInputs
 from flagprov.runner.render import content_hash
+from flagprov.runner.spanning import ssh_document
 
 STATE = "/var/lib/flagprov"
 STOP_TIMEOUT_S = 120
@@ -106,6 +107,18 @@ def cache_path(serving: Serving) -> str:
 
 def replica_path(replica: str) -> str:
     return f"{STATE}/replicas/{replica}"
+
+
+def keys_path(serving: Serving) -> str | None:
+    """Where the keys lie by which FlagScale enters the nodes; None where this node needs none.
+
+    The host writes there as root: it must not lie in `run`, where the container could put links.
+    """
+    said = ssh_document(launch_inputs(serving))
+    entered = said is not None and said["by_host"] and serving.rank > 0
+    if said is None or serving.keys is None or entered:
+        return None
+    return f"{replica_path(serving.replica.name)}/ssh"
 
 
 def merged_environment(serving: Serving) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """The runner's SSH port: an sshd in this container, reached on the cluster network with the replica's key.
 
 Where the image has none, it is the sshd of the host, which enters this container by `docker exec`.
-Keys come from the controller into RUN/ssh (0600); what is made here lies in the experiment's directory.
+Keys come from the controller into a folder of their own (0600), which is mounted to be read only; what is
+made here lies in the experiment's directory.
 Whoever is let in runs a command in the engine's own environment of this node, and nothing else.
 """
 
@@ -87,7 +88,7 @@ class Runner:
         self.port, self.address = int(launch["ssh"]["port"]), str(launch["ssh"]["address"])
         self.by_host = bool(launch["ssh"].get("by_host"))
         self.rank = int(launch.get("rank", 0))
-        self.keys = os.path.join(run, "ssh")
+        self.keys = str(launch["ssh"]["keys"])
         self.folder = os.path.join(run, "exp", "first")
         self.user = pwd.getpwuid(os.getuid()).pw_name
 

@@ -10,6 +10,7 @@ from flagprov.models.release import LaunchKind
 from flagprov.runner.inputs import LaunchInputs
 
 HOSTFILE = "conf/hostfile"
+KEYS = "/run/flagprov-ssh"  # in the container, which may only read there
 ROOT = ("", "root", "0", "0:0", "root:root")  # others cannot read the keys
 
 
@@ -108,6 +109,7 @@ def ssh_document(launch: LaunchInputs) -> dict[str, Any] | None:
         "port": ssh_port(launch.replica.port, launch.variant),
         "address": launch.replica.nodes[launch.rank].address,
         "by_host": by_host(launch),
+        "keys": KEYS,
     }
 
 

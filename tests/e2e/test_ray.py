@@ -12,7 +12,8 @@ from .conftest import Lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.vllm]
 RELEASE, REPLICA = "qwen3-tiny-ray", "qwen3-tiny-ray-0"
-RUN = f"/var/lib/flagprov/replicas/{REPLICA}/run"
+FOLDER = f"/var/lib/flagprov/replicas/{REPLICA}"
+RUN, KEYS = f"{FOLDER}/run", f"{FOLDER}/ssh"
 INSIDE = f"docker exec flagprov-{REPLICA} "
 
 
@@ -42,10 +43,12 @@ def test_ray_has_both_nodes_at_the_replicas_own_ports(lab: Lab, deployed: Any) -
 
 def test_keys_are_for_their_owner_and_their_replica(lab: Lab, deployed: Any) -> None:
     for host in lab.hosts:
-        modes = lab.on(host, f"stat -c '%a %n' {RUN}/ssh/*").splitlines()
+        modes = lab.on(host, f"stat -c '%a %n' {KEYS}/*").splitlines()
         assert len(modes) == 4
         assert all(line.startswith("600 ") for line in modes)
-        assert lab.on(host, f"stat -c %a {RUN}/ssh").strip() == "700"
+        assert lab.on(host, f"stat -c %a {KEYS}").strip() == "700"
+        # Root in the container puts nothing there, for the host to follow.
+        assert "Read-only" in lab.on(host, f"{INSIDE}touch /run/flagprov-ssh/x 2>&1", check=False)
     key = lab.inventory.parent / ".flagprov" / "runner" / f"{REPLICA}.json"
     assert key.stat().st_mode & 0o777 == 0o600
     address = json.loads(lab.on("lab1", f"cat {RUN}/../record.json"))["nodes"][1]["address"]
@@ -72,7 +75,7 @@ def test_a_hostfile_in_the_wrong_order_is_put_right(lab: Lab, deployed: Any) -> 
 def test_teardown_leaves_no_key_no_port_and_no_process(lab: Lab, deployed: Any) -> None:
     lab.teardown()
     for host in lab.hosts:
-        assert lab.on(host, f"ls -d {RUN} 2>/dev/null", check=False) == ""
+        assert lab.on(host, f"ls -d {FOLDER} 2>/dev/null", check=False) == ""
         assert lab.on(host, "ss -tlnH '( sport = :2222 or sport >= :10020 and sport <= :10420 )'") == ""
         assert lab.on(host, "pgrep -f '[r]aylet|[g]cs_server'", check=False) == ""
     assert not (lab.inventory.parent / ".flagprov" / "runner" / f"{REPLICA}.json").exists()

@@ -102,8 +102,8 @@ def replica(tmp_path: Path, ports: list[int], head_address: str = "127.0.0.1") -
     for name in tools:
         (tmp_path / name).chmod(0o755)
     for name, text in entry_files(keys, nodes, ssh).items():
-        write(tmp_path, {f"0/run/ssh/{name}": text})
-        (tmp_path / "0/run/ssh" / name).chmod(0o600)
+        write(tmp_path, {f"0/keys/{name}": text})
+        (tmp_path / "0/keys" / name).chmod(0o600)
     line = entry_line(keys, "r-0", nodes, str(ENTRY)).replace("PYTHON", sys.executable)
     with ExitStack() as stack:
         stack.enter_context(host(tmp_path / "host", tmp_path / "1/run", ssh, keys.host_key, line))
@@ -115,7 +115,8 @@ def replica(tmp_path: Path, ports: list[int], head_address: str = "127.0.0.1") -
                 "peers": {"hosts": ["a", "b"], "address": "127.0.0.1", "port": meeting, "token": "t"},
                 "ray": {"address": nodes[rank].address, "head": "127.0.0.1", "nodes": 2,
                         "resources": ["--num-gpus=8"], "ports": {"port": gcs, "node-manager-port": 7}},
-                "ssh": {"port": ssh, "address": nodes[rank].address, "by_host": True},
+                "ssh": {"port": ssh, "address": nodes[rank].address, "by_host": True,
+                        "keys": str(tmp_path / "0/keys")},
             }  # fmt: skip
             folder = tmp_path / str(rank)
             running.append(stack.enter_context(launched(folder, path=str(tmp_path / "bin"), **said)))

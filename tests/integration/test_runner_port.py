@@ -62,15 +62,15 @@ def replica(tmp_path: Path, ports: list[int], stack: ExitStack, keys: list[Runne
     running = []
     for rank in (0, 1):
         for name, text in runner_files(keys[rank], "r-0", NODES, ssh).items():
-            write(tmp_path, {f"{rank}/run/ssh/{name}": text})
-            (tmp_path / f"{rank}/run/ssh/{name}").chmod(0o600)
+            write(tmp_path, {f"{rank}/keys/{name}": text})
+            (tmp_path / f"{rank}/keys/{name}").chmod(0o600)
         said: dict[str, Any] = {
             "kind": "flagscale", "rank": rank, "flagscale": {"label": "r", "config": "conf/serve.yaml"},
             "env": {"RANK": str(rank), "WORD": "a b; $(false) 'c'"},
             "peers": {"hosts": ["a", "b"], "address": "127.0.0.1", "port": meeting, "token": "t"},
             "ray": {"address": NODES[rank].address, "head": "127.0.0.1", "nodes": 2,
                     "resources": ["--num-gpus=8"], "ports": {"port": gcs, "node-manager-port": 7}},
-            "ssh": {"port": ssh, "address": NODES[rank].address},
+            "ssh": {"port": ssh, "address": NODES[rank].address, "keys": str(tmp_path / f"{rank}/keys")},
         }  # fmt: skip
         running.append(
             stack.enter_context(launched(tmp_path / str(rank), path=str(tmp_path / "bin"), **said))
@@ -151,7 +151,9 @@ def test_an_older_openssh_gets_what_it_knows(tmp_path: Path) -> None:
         write(tmp_path, {f"ssh/{name}": text})
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
-        runner = Runner({"ssh": {"port": 1, "address": "127.0.0.2"}}, str(tmp_path))
+        runner = Runner(
+            {"ssh": {"port": 1, "address": "127.0.0.2", "keys": f"{tmp_path}/ssh"}}, str(tmp_path)
+        )
         runner.prepare({})
         runner.daemon()
     for name in ("ssh_config", "sshd_config"):

@@ -226,7 +226,8 @@ def test_a_rank_beside_the_head_has_a_probe_of_its_own_and_no_port() -> None:
     assert records[1]["nodes"][1] == {"host": "h2", "address": "192.0.2.2", "interface": "eth0"}
 
 
-def test_the_hosts_own_sshd_lets_the_head_in_and_the_key_is_on_the_head_alone() -> None:
+def entered(sshd: bool) -> tuple[Serving, Serving]:
+    """Head and worker of a replica whose nodes FlagScale enters."""
     key = "ssh-ed25519 AAAA"
     nodes = (Node("h1", "192.0.2.1", "eth0", key), Node("h2", "192.0.2.2", "eth0", key))
     base = serving("qwen3-tiny", "cpu-x86")
@@ -236,10 +237,29 @@ def test_the_hosts_own_sshd_lets_the_head_in_and_the_key_is_on_the_head_alone() 
         base,
         replica=replace(base.replica, hosts=("h1", "h2"), nodes=nodes),
         variant=base.variant.model_copy(update={"launch": launch}),
-        facts=replace(base.facts, sshd=False, ssh=True, ray="2.55.0"),
+        facts=replace(base.facts, sshd=sshd, ssh=True, ray="2.55.0"),
         keys=make_runner_keys(),
     )
-    worker = replace(head, host=Host("h2", Connection("192.0.2.2"), chip="cpu-x86"))
+    return head, replace(head, host=Host("h2", Connection("192.0.2.2"), chip="cpu-x86"))
+
+
+@pytest.mark.parametrize("sshd", [True, False])
+def test_a_container_cannot_write_where_its_host_writes_as_root(sshd: bool) -> None:
+    """A link put there would lead the host's root elsewhere."""
+    for each, keyed in zip(entered(sshd), (True, sshd), strict=True):
+        resources = host_desired(each.host.name, [each]).resources
+        (container,) = [resource for resource in resources if resource.kind == "container"]
+        mounts = container.spec["create"]["HostConfig"]["Mounts"]
+        ours = [mount for mount in mounts if mount["Source"].startswith("/var/lib/flagprov/replicas/")]
+        writable = [mount["Source"] + "/" for mount in ours if not mount["ReadOnly"]]
+        paths = [resource.spec["path"] for resource in resources if resource.kind in ("file", "directory")]
+        assert not [path for path in paths if path.startswith(tuple(writable))]
+        keys = [mount["Source"] for mount in mounts if mount["Target"] == "/run/flagprov-ssh"]
+        assert keys == (["/var/lib/flagprov/replicas/qwen3-tiny-0/ssh"] if keyed else [])
+
+
+def test_the_hosts_own_sshd_lets_the_head_in_and_the_key_is_on_the_head_alone() -> None:
+    head, worker = entered(sshd=False)
     folder = "/var/lib/flagprov/replicas/qwen3-tiny-0"
     on_head, on_worker = (
         {resource.name: resource.spec for resource in host_desired(each.host.name, [each]).resources}
@@ -250,7 +270,7 @@ def test_the_hosts_own_sshd_lets_the_head_in_and_the_key_is_on_the_head_alone() 
     assert f'command="PYTHON -I {folder}/enter flagprov-qwen3-tiny-0"' in on_worker[entry]["line"]
     assert on_worker[f"{folder}/enter"]["mode"] == "0700"
     assert {name for name in on_head if "/ssh/" in name} == {
-        f"{folder}/run/ssh/key", f"{folder}/run/ssh/known_hosts"
+        f"{folder}/ssh/key", f"{folder}/ssh/known_hosts"
     }  # fmt: skip
     assert not {name for name in on_worker if "/ssh" in name}
     running = Running("qwen3-tiny-0", "qwen3-tiny", "cpu-x86", ("h1", "h2"), (0,), 9010, "running")

@@ -85,7 +85,7 @@ def test_without_sshd_in_the_image_the_hosts_own_is_used_where_the_release_names
     runner = yaml.safe_load(files["conf/serve.yaml"])["experiment"]["runner"]
     assert (runner["ssh_port"], runner["docker"]) == (22, "flagprov-r-0")
     said = document(by_the_hosts(1))["ssh"]
-    assert said == {"port": 22, "address": "192.0.2.2", "by_host": True}
+    assert said == {"port": 22, "address": "192.0.2.2", "by_host": True, "keys": "/run/flagprov-ssh"}
     assert 22 not in spanning_ports(by_the_hosts(1))  # another listens there
 
 
