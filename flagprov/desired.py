@@ -164,6 +164,7 @@ def _entry(serving: Serving, keys: RunnerKeys) -> Iterable[Resource]:
         "mark": mark(replica.name),
         "from": replica.nodes[0].address,
         "line": entry_line(keys, replica.name, replica.nodes, path),
+        "secret": True,  # it goes with the head's key, which no history has either
     }
     yield Resource("authorized_key", _key_name(replica.name), Stage.CONFIG, spec, replica.name)
 

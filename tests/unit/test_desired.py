@@ -258,6 +258,19 @@ def test_a_container_cannot_write_where_its_host_writes_as_root(sshd: bool) -> N
         assert keys == (["/var/lib/flagprov/replicas/qwen3-tiny-0/ssh"] if keyed else [])
 
 
+@pytest.mark.parametrize("sshd", [True, False])
+def test_no_part_of_a_key_is_kept_in_a_history(sshd: bool) -> None:
+    """Another controller's would come back with a rollback, beside files of this one's."""
+    keys = entered(sshd)[0].keys
+    assert keys is not None
+    parts = [keys.key.splitlines()[1], keys.host_key.splitlines()[1], keys.public_key, keys.public_host_key]
+    for each in entered(sshd):
+        each = replace(each, keys=keys)
+        for resource in host_desired(each.host.name, [each]).resources:
+            if not resource.spec.get("secret"):
+                assert not [part for part in parts if part in json.dumps(resource.wire())], resource.name
+
+
 def test_the_hosts_own_sshd_lets_the_head_in_and_the_key_is_on_the_head_alone() -> None:
     head, worker = entered(sshd=False)
     folder = "/var/lib/flagprov/replicas/qwen3-tiny-0"
