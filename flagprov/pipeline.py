@@ -11,14 +11,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flagprov import saved
-from flagprov.apply.bring import Bringing, Brought
+from flagprov.apply.bring import Bringing, Brought, failure
 from flagprov.apply.converge import OnEvent, failed
 from flagprov.apply.lease import Lease
 from flagprov.apply.preflight import entered_by_host, new_groups, preflight
 from flagprov.apply.record import RunRecord, finish
 from flagprov.distribute import supply
 from flagprov.doctor.gather import Examination, is_new
-from flagprov.errors import HostError, UnreachableError
+from flagprov.errors import HostError
 from flagprov.gateway.gateways import Gateways
 from flagprov.least import notes as profile
 from flagprov.maintenance import cordoned
@@ -37,7 +37,7 @@ from flagprov.rollout.options import Options
 from flagprov.rollout.order import Budget
 from flagprov.rollout.reprovision import Provisioning, drained, step
 from flagprov.rollout.reprovision import notes as reprovision_notes
-from flagprov.rollout.whole import halves
+from flagprov.rollout.whole import halves, kept_out
 from flagprov.runner.operators import exclusions_unheeded
 from flagprov.scope import left_out
 from flagprov.serving import launch_inputs
@@ -48,6 +48,7 @@ from flagprov.verify.status import completions, of_placement
 __all__ = ["Request", "deploy", "plan", "prune", "stop", "teardown"]
 
 Approve = Callable[[Plan], bool]
+MakeRoom = Callable[[], HostError | None]
 DEFAULT = Options(allow_downtime=True)
 
 
@@ -84,11 +85,13 @@ def deploy(
     options: Options = DEFAULT,
     verb: str = "deploy",
     resumed: saved.SavedPlan | None = None,
+    make_room: MakeRoom = lambda: None,
 ) -> Outcome | None:
     """Bring every host of the fleet to serve the release; None where the plan was not approved.
 
     What serves already is changed batch after batch, gated, and put back when it fails.
-    `resumed`: the run that was killed, whose request this is.
+    `resumed`: the run that was killed, whose request this is. `make_room`: called when all is staged, before
+    the hosts of a batch change what runs; what went wrong there keeps them out.
     """
     begun = time.monotonic()
     job = prepare(request)
@@ -113,7 +116,7 @@ def deploy(
             Lease(connections, changing, command, record.token) as lease,
         ):
             saved.save(record.directory / saved.REQUEST, verb, request, options, picture.plan)
-            picture, brought = _apply(job, picture, connections, gateways, lease, record, options)
+            picture, brought = _apply(job, picture, connections, gateways, lease, record, options, make_room)
             outcome = replace(
                 _finish(job, picture, brought, begun),
                 run_directory=str(record.directory),
@@ -268,6 +271,7 @@ def _apply(
     lease: Lease,
     record: RunRecord,
     options: Options,
+    make_room: MakeRoom,
 ) -> tuple[Picture, dict[str, Brought]]:
     """Provision the hosts that need it, stage, then bring batch after batch."""
     digests = {host.host: "" if host.pending else host.digest for host in picture.plan.hosts()}
@@ -284,9 +288,9 @@ def _apply(
     fetched = supply.bring(
         job, connections, picture.looks, surveys, list(roles.outcomes), brought, record, lease.wire
     )
-    brought.update({name: _failure(error) for name, error in fetched.failures.items()})
+    brought.update({name: failure(error) for name, error in fetched.failures.items()})
     digests.update(dict.fromkeys(fetched.touched, ""))
-    bringing = Bringing(job, picture.placement, lease, record, _deployment(lease, job))
+    bringing = Bringing(job, picture.placement, lease, record)
     spread = {host for replica in picture.placement.replicas if replica.nodes for host in replica.hosts}
     going = [host.host for host in picture.plan.hosts() if host.host not in brought]
     able = [name for name in going if picture.gated or name in spread]
@@ -303,9 +307,9 @@ def _apply(
         each for host in grouped for each in job.servings(host, picture.placement, surveys[host.name])
     )
     unmet = preflight(connections, job.fleet.hosts, groups, job.variants, job.release, entered)
-    brought.update({name: _failure(error) for name, error in unmet.items()})
+    brought.update({name: failure(error) for name, error in unmet.items()})
     for name, why in halves(picture.placement.replicas, set(going) - set(brought)).items():
-        brought[name] = _failure(HostError(name, "placement", why, remedy="mend that host first"))
+        brought[name] = failure(HostError(name, "placement", why, remedy="mend that host first"))
 
     def bring(session: Session, kept: Mapping[str, Any]) -> Brought:
         name = session.host.name
@@ -319,6 +323,8 @@ def _apply(
     def prepare(names: Sequence[str]) -> Mapping[str, HostError]:
         errors = roles.in_batch(names)
         bringing.placement = roles.placement
+        if len(errors) < len(names) and (error := make_room()):
+            return kept_out(names, error)
         return errors
 
     hosts = {host.name: host for host in job.fleet.hosts}
@@ -347,22 +353,7 @@ def _stage(
         bringing.stage(session, surveys[session.host.name], digests[session.host.name])
 
     staged = connections.each(hosts_of(job.fleet, list(dict.fromkeys(names))), stage)
-    return {name: _failure(error) for name, error in staged.items() if isinstance(error, HostError)}
-
-
-def _deployment(lease: Lease, job: Job) -> dict[str, Any]:
-    """What the hosts write into their history."""
-    return {
-        "command": lease.wire["command"],
-        "by": lease.wire["holder"],
-        "at": lease.wire["since"],
-        "release": job.release.name,
-        "set": list(job.sets),
-    }
-
-
-def _failure(error: HostError) -> Brought:
-    return Brought(failed(error, isinstance(error, UnreachableError)))
+    return {name: failure(error) for name, error in staged.items() if isinstance(error, HostError)}
 
 
 def _finish(job: Job, picture: Picture, brought: Mapping[str, Brought], begun: float) -> Outcome:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from flagprov import maintenance, pipeline
 from flagprov.apply.converge import OnEvent
 from flagprov.desired import absent
-from flagprov.errors import HostError, InventoryError, UsageError
+from flagprov.errors import FlagprovError, HostError, InventoryError, UsageError
 from flagprov.handover import handed
 from flagprov.models.desired import Resource
 from flagprov.models.observed import Survey
@@ -27,7 +27,7 @@ def replace(
     """Deploy on the new host, and on its partners where the replica spans hosts, what the old one had.
 
     The old host gives it up and is cordoned, if it answers: once the new one serves, or, where both would
-    be the same rank of one replica, before anything starts.
+    be the same rank of one replica, when all is staged and before a rank starts.
     """
     scope = scope_of(request)
     _check_named(scope, old, new)
@@ -47,17 +47,22 @@ def replace(
     def retire() -> None:
         retired.append(_retire(request, handover, on_event))
 
-    def approved(plan: Plan) -> bool:
-        if not approve(plan):
-            return False
-        if spans:
-            retire()
-            _check_gone(retired[0])
-        return True
+    def make_room() -> HostError | None:
+        """Two hosts of the same rank would meet in one replica."""
+        try:
+            if spans and not retired:
+                retire()
+        except FlagprovError as error:
+            step = error.step if isinstance(error, HostError) else "replace"
+            return HostError(old, step, error.message, remedy=error.remedy)
+        failed = [each for each in retired if each.state == "failed"]
+        return _error(failed[0]) if failed else None
 
     # No batches: nothing else moves, and there is no way back to a host that is gone.
     how = dataclasses.replace(pipeline.DEFAULT, at_once=True)
-    outcome = pipeline.deploy(wanted, approve=approved, on_event=on_event, options=how, verb="replace")
+    outcome = pipeline.deploy(
+        wanted, approve=approve, on_event=on_event, options=how, verb="replace", make_room=make_room
+    )
     if outcome is None:
         return None
     if outcome.succeeded and not retired:
@@ -81,10 +86,8 @@ def _retire(request: Request, handover: Handover, on_event: OnEvent) -> HostOutc
     return outcome.hosts[0]
 
 
-def _check_gone(old: HostOutcome) -> None:
-    """Two hosts of the same rank would meet in one replica."""
-    if old.state == "failed":
-        raise HostError(old.host, old.step, old.message, remedy=old.remedy, log=old.log)
+def _error(old: HostOutcome) -> HostError:
+    return HostError(old.host, old.step, old.message, remedy=old.remedy, log=old.log)
 
 
 def _check_named(scope: Scope, old: str, new: str) -> None:

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from flagprov.apply.converge import OnEvent, checked_look, converge
+from flagprov.apply.converge import OnEvent, checked_look, converge, failed
 from flagprov.apply.lease import Lease
 from flagprov.desired import host_desired
-from flagprov.errors import FlagprovError, HostError
+from flagprov.errors import FlagprovError, HostError, UnreachableError
 from flagprov.models.desired import HostDesired, Placement, Resource
 from flagprov.models.event import Event
 from flagprov.models.fleet import Host
@@ -47,6 +47,21 @@ class Brought:
         return Brought(merged, self.notes)
 
 
+def failure(error: HostError) -> Brought:
+    return Brought(failed(error, isinstance(error, UnreachableError)))
+
+
+def _deployment(lease: Lease, job: Job) -> dict[str, Any]:
+    """What the hosts write into their history."""
+    return {
+        "command": lease.wire["command"],
+        "by": lease.wire["holder"],
+        "at": lease.wire["since"],
+        "release": job.release.name,
+        "set": list(job.sets),
+    }
+
+
 class Bringing:
     """What the hosts of one run share: an image is looked into by one of them, for all."""
 
@@ -56,12 +71,11 @@ class Bringing:
         placement: Placement,
         lease: Lease | None,
         on_event: OnEvent,
-        deployment: Mapping[str, Any] | None = None,
     ) -> None:
         self.job = job
         self.lease = lease  # None: looking only
         self.placement = placement
-        self.deployment = deployment or {}  # who does what, for the hosts' history
+        self.deployment = _deployment(lease, job) if lease else {}  # who does what, for the hosts' history
         self.on_event = on_event
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 

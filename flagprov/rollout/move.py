@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from flagprov.apply.bring import Brought
-from flagprov.apply.converge import OnEvent, failed
+from flagprov.apply.bring import Brought, failure
+from flagprov.apply.converge import OnEvent
 from flagprov.apply.lease import Lease
 from flagprov.errors import HostError, UnreachableError
 from flagprov.gateway.gateways import Gateways
@@ -77,7 +77,7 @@ class Rolling:
             if refused:
                 step, remedy = ("budget", "bring them back, then run it again") if spent else ("hook", "")
                 errors = [HostError(host.name, step, refused, remedy=remedy) for host in moving]
-                brought.update({error.host: _failure(error) for error in errors})
+                brought.update({error.host: failure(error) for error in errors})
                 brought.update(self._left_alone(plan, brought, number))
                 return brought
             changed = self._change_gated(moving, batch) if gated else self._change(moving, batch)
@@ -92,7 +92,7 @@ class Rolling:
                 self._settle(moving, batch)
             touched = {name: error for name, error in broken.items() if name not in changed.untouched}
             broken |= self._halt(partners(batch, touched), batch)
-            brought.update({name: _failure(error) for name, error in broken.items()})
+            brought.update({name: failure(error) for name, error in broken.items()})
             if gated and self.options.pause_s and number < len(plan.batches):
                 self.sleep(self.options.pause_s)
         return brought
@@ -334,7 +334,7 @@ class Rolling:
         """A batch goes back as a whole, with those in it that were well; what was not touched serves on."""
         broken = changed.broken
         if changed.untouched:
-            return {name: _failure(error) for name, error in broken.items()}
+            return {name: failure(error) for name, error in broken.items()}
         culprits = ", ".join(broken)
         siblings = {
             host.name: HostError(host.name, "rollout", f"{culprits}, of the same batch, failed")
@@ -368,7 +368,3 @@ def disturbs(plan: HostPlan) -> bool:
 
 def _errors(answers: Mapping[str, object]) -> dict[str, HostError]:
     return {name: answer for name, answer in answers.items() if isinstance(answer, HostError)}
-
-
-def _failure(error: HostError) -> Brought:
-    return Brought(failed(error, isinstance(error, UnreachableError)))

@@ -27,6 +27,12 @@ def halves(replicas: Iterable[Replica], going: Collection[str]) -> dict[str, str
     return found
 
 
+def kept_out(names: Iterable[str], why: HostError) -> dict[str, HostError]:
+    """Hosts that another one's trouble keeps from being changed."""
+    said = f"{why.host}: {why.message}"
+    return {name: HostError(name, why.step, said, remedy=why.remedy, log=why.log) for name in names}
+
+
 def partners(batch: Batch, broken: Mapping[str, HostError]) -> dict[str, HostError]:
     """Hosts whose replica has lost another of its hosts: they are no use alone."""
     found: dict[str, HostError] = {}

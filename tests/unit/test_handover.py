@@ -124,6 +124,7 @@ class World:
         self.asked: Request | None = None
         self.fails = False
         self.stuck = False
+        self.held = False
 
 
 @pytest.fixture
@@ -150,19 +151,25 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
         return Scope(Fleet(request.inventory, fleet), Site(tmp_path), request.release)
 
     def deploy(
-        request: Request, *, approve: Any, on_event: Any, options: Options, verb: str
+        request: Request, *, approve: Any, on_event: Any, options: Options, verb: str, make_room: Any
     ) -> Outcome | None:
         world.asked = request
         assert options.at_once
         plan: Any = SimpleNamespace(changes=3)
         if not approve(plan):
             return None
-        world.done.append("deploy")
-        state = "failed" if world.fails else "changed"
-        return Outcome("replace", "m", (HostOutcome("h2", state),))
+        error = None
+        if not world.fails:
+            world.done.append("stage")
+            error = make_room()
+            world.done += [] if error else ["deploy"]
+        state = "failed" if world.fails or error else "changed"
+        return Outcome("replace", "m", (HostOutcome("h2", state, message=error.message if error else ""),))
 
     def change(verb: str, scope: Scope, *_: object) -> Outcome:
         name = scope.fleet.hosts[0].name
+        if world.held:
+            raise UsageError("another controller changes it")
         world.done.append(f"retire {name}")
         state = "unreachable" if name not in world.seen else "failed" if world.stuck else "changed"
         return Outcome(verb, "", (HostOutcome(name, state, message="no answer"),))
@@ -184,7 +191,7 @@ def test_the_old_host_is_given_up_when_the_new_one_serves(world: World) -> None:
         world.seen["h0"], records={"m-1": {"replica": {"release": "m"}, "set": ["port=9011"]}}
     )
     outcome = act()
-    assert world.done == ["deploy", "retire h0"]
+    assert world.done == ["stage", "deploy", "retire h0"]
     assert world.asked is not None
     assert (world.asked.limit, world.asked.release, world.asked.sets) == ("h2", "m", ("port=9011",))
     assert outcome is not None
@@ -194,18 +201,32 @@ def test_the_old_host_is_given_up_when_the_new_one_serves(world: World) -> None:
 def test_the_old_host_serves_on_when_the_new_one_does_not(world: World) -> None:
     world.fails = True
     assert act() is not None
-    assert world.done == ["deploy"]
+    assert world.done == []
 
 
 def test_no_rank_is_there_twice(world: World) -> None:
     world.seen = surveys(h0=SPAN, h1=SPAN, h2=NOTHING)
     assert act() is not None
-    assert world.done == ["retire h0", "deploy"]
+    assert world.done == ["stage", "retire h0", "deploy"]
     assert world.asked is not None
     assert world.asked.limit == "h2,h1"
-    world.stuck = True
-    with pytest.raises(HostError, match="no answer"):
-        act()
+
+
+@pytest.mark.parametrize(("trouble", "said"), [("stuck", "no answer"), ("held", "another controller")])
+def test_nothing_starts_beside_a_rank_that_is_still_there(world: World, trouble: str, said: str) -> None:
+    world.seen = surveys(h0=SPAN, h1=SPAN, h2=NOTHING)
+    setattr(world, trouble, True)
+    outcome = act()
+    assert outcome is not None
+    assert said in outcome.hosts[0].message
+    assert "deploy" not in world.done
+
+
+def test_a_rank_serves_on_where_its_stand_in_cannot_be_staged(world: World) -> None:
+    world.seen = surveys(h0=SPAN, h1=SPAN, h2=NOTHING)
+    world.fails = True
+    assert act() is not None
+    assert world.done == []
 
 
 def test_nothing_happens_unasked(world: World) -> None:
