@@ -40,7 +40,7 @@ from flagprov.rollout.reprovision import notes as reprovision_notes
 from flagprov.rollout.whole import halves, kept_out
 from flagprov.runner.operators import exclusions_unheeded
 from flagprov.scope import left_out
-from flagprov.serving import launch_inputs
+from flagprov.serving import launch_inputs, undecided
 from flagprov.transport import KEPT, Connections, Session
 from flagprov.upkeep import prune, stop, teardown
 from flagprov.verify.status import completions, of_placement
@@ -173,7 +173,7 @@ def _draw(job: Job, connections: Connections, gateways: Gateways, verb: str, opt
     arranged = arrange(placement, plans, surveys, options, lambda: job.census(excluded), stopping)
     provisioned = reprovision_notes(job, set(provision) & set(plans), surveys)
     told = (*_taken_back(job, placement, surveys), *profile(job.unprivileged), *arranged.notes)
-    told = (*told, *_unheeded(job, placement, surveys))
+    told = (*told, *_unheeded(job, placement, surveys), *_undecided(job, placement, surveys))
     notes = (*told, *provisioned, *examination.notes())
     drawn = build(verb, job.release.name, placement, plans, gone, notes, arranged.groups)
     drawn = gateways.planned(drawn, job, placement, arranged.interrupts)
@@ -261,6 +261,12 @@ def _unheeded(job: Job, placement: Placement, surveys: Mapping[str, Survey]) -> 
     }
     servings = [each for host in hosts.values() for each in job.servings(host, placement, surveys[host.name])]
     return sorted({note for each in servings if (note := exclusions_unheeded(launch_inputs(each)))})
+
+
+def _undecided(job: Job, placement: Placement, surveys: Mapping[str, Survey]) -> list[str]:
+    hosts = {host for replica in placement.replicas if replica.nodes for host in replica.hosts}
+    found = [host for host in job.fleet.hosts if host.name in hosts and host.name in surveys]
+    return list(undecided(e for host in found for e in job.servings(host, placement, surveys[host.name])))
 
 
 def _apply(

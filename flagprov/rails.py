@@ -65,17 +65,39 @@ def _variables(names: Sequence[str], ports: Sequence[RdmaPort]) -> dict[str, str
 
 
 def compute_ports(rdma: Rdma, login: str) -> tuple[RdmaPort, ...]:
-    """Active ports of the kind that carries most, without those that carry the host's other traffic.
+    """Active ports without those that carry the host's other traffic; none where they are of several kinds.
 
     `login`: the address at which the host is logged in to.
     """
-    kinds: dict[tuple[str | None, str | None], list[RdmaPort]] = {}
+    found = kinds(rdma, login)
+    return found[0] if len(found) == 1 else ()
+
+
+def kinds(rdma: Rdma, login: str) -> list[tuple[RdmaPort, ...]]:
+    """Ports that the ranks could use, those alike together, the fastest first.
+
+    Storage may have cards of its own: of several kinds nothing tells which one is for the ranks.
+    """
+    found: dict[tuple[Any, ...], list[RdmaPort]] = {}
     for port in usable_ports(rdma):
         if not carries_other_traffic(port, rdma, login):
-            kinds.setdefault((port.link_layer, port.model), []).append(port)
-    return tuple(
-        max(kinds.values(), key=lambda ports: sum(each.rate_gbps or 0 for each in ports), default=())
-    )
+            found.setdefault((port.link_layer, port.model, port.rate_gbps), []).append(port)
+    alike = [tuple(ports) for ports in found.values()]
+    return sorted(alike, key=lambda ports: -sum(port.rate_gbps or 0 for port in ports))
+
+
+def unchosen(rdma: Rdma, login: str) -> str:
+    """What there is in place of one kind of ports; empty where all is clear."""
+    found = kinds(rdma, login)
+    if len(found) < 2:
+        return ""
+    told = "; ".join(f"{', '.join(port.name for port in ports)}: {_kind(ports[0])}" for ports in found)
+    return f"RDMA ports of several kinds ({told}): none is chosen"
+
+
+def _kind(port: RdmaPort) -> str:
+    rate = "unknown rate" if port.rate_gbps is None else f"{port.rate_gbps:g} Gb/s"
+    return f"{rate} {port.link_layer}" + (f", {port.model}" if port.model else "")
 
 
 def usable_ports(rdma: Rdma) -> tuple[RdmaPort, ...]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from flagprov.access import by_runtime, logical_numbers
+from flagprov.cluster import RDMA
 from flagprov.models.chip import Chip
 from flagprov.models.desired import Replica
 from flagprov.models.fleet import Host
@@ -145,6 +146,22 @@ def rdma_environment(serving: Serving) -> dict[str, str]:
         return {}
     record = serving.survey.records.get(serving.replica.name) or {}
     return environment(serving.host, serving.survey.facts.get("rdma"), record.get("rdma") or {})
+
+
+def undecided(servings: Iterable[Serving]) -> Iterator[str]:
+    """Where no RDMA ports are chosen, because nothing tells which of them are for the ranks."""
+    from flagprov.rails import VARIABLES, read, unchosen
+    from flagprov.report.text import names
+
+    hosts: dict[str, list[str]] = {}
+    for each in servings:
+        told = each.survey.facts.get("rdma")
+        said = VARIABLES & each.variant.env.keys() or rdma_environment(each)
+        if told and each.replica.nodes and each.chip.rdma and not said:
+            hosts.setdefault(unchosen(read(told), each.host.connection.address), []).append(each.host.name)
+    for why, them in hosts.items():
+        if why:
+            yield f"{names(them)}: {why}; {RDMA} of the host names those for the ranks, or is off"
 
 
 def _derived(serving: Serving) -> dict[str, str]:

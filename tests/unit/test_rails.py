@@ -16,7 +16,7 @@ from flagprov.models.desired import Node, Replica
 from flagprov.models.fleet import Connection, Host
 from flagprov.preparation import Request, prepare
 from flagprov.rails import environment, named_ports
-from flagprov.serving import Serving, merged_environment
+from flagprov.serving import Serving, merged_environment, undecided
 
 LOGIN = "198.51.100.7"
 V2 = "0000:0000:0000:0000:0000:ffff:c000:020"
@@ -62,9 +62,10 @@ DOWN = {"state": "DOWN"}
         ((port("mlx5_0"), roce("mlx5_1", interfaces=["eno1"])), "=mlx5_0:1"),
         ((port("mlx5_0"), port("mlx5_1", interfaces=["bond0", "bond0.7"])), "=mlx5_0:1"),
         ((port("mlx5_0"), port("mlx5_1", addresses=[LOGIN])), "=mlx5_0:1"),
-        ((roce("mlx5_0", rate_gbps=200.0), port("mlx5_1"), port("mlx5_2")), "=mlx5_1:1,mlx5_2:1"),
-        ((port("mlx5_0", model="MT4123", rate_gbps=200.0), port("mlx5_1")), "=mlx5_1:1"),
-        ((port("mlx5_0"), port("mlx5_1", rate_gbps=200.0)), "=mlx5_0:1,mlx5_1:1"),
+        # Of several kinds nobody knows which one is for the ranks.
+        ((roce("mlx5_0", rate_gbps=200.0), port("mlx5_1"), port("mlx5_2")), ""),
+        ((port("mlx5_0", model="MT4123"), port("mlx5_1")), ""),
+        ((port("mlx5_0"), port("mlx5_1", rate_gbps=200.0)), ""),
         ((port("rdmap0s6", link_layer="Unspecified", model=None),), ""),
         ((roce("mlx5_0", interfaces=["eno1"]),), ""),  # NCCL finds it by itself
     ],
@@ -90,6 +91,25 @@ def test_what_serves_keeps_its_ports_while_one_is_down() -> None:
     assert environment(host(), None, before) == before
     more = chosen(port("mlx5_0"), port("mlx5_2"), before=before)
     assert more == {"NCCL_IB_HCA": "=mlx5_0:1,mlx5_2:1"}
+
+
+def test_what_serves_keeps_its_ports_when_one_of_another_kind_comes_up() -> None:
+    before = chosen(port("mlx5_0"))
+    assert chosen(port("mlx5_0"), roce("mlx5_5", rate_gbps=100.0), before=before) == before
+
+
+def test_the_plan_says_where_no_ports_are_chosen() -> None:
+    mixed = (port("mlx5_0"), port("mlx5_1"), roce("mlx5_5", 3, rate_gbps=100.0, model="MT4123"))
+    said = list(undecided([spanning(0, *mixed), spanning(1, *mixed)]))
+    assert said == [
+        "h0, h1: RDMA ports of several kinds (mlx5_0:1, mlx5_1:1: 400 Gb/s InfiniBand, MT4129; "
+        "mlx5_5:1: 100 Gb/s Ethernet, MT4123): none is chosen; "
+        "flagprov_cluster_rdma of the host names those for the ranks, or is off"
+    ]
+    named = spanning(0, *mixed)
+    named = replace(named, host=replace(named.host, variables={"flagprov_cluster_rdma": "mlx5_0"}))
+    quiet = [named, spanning(0, port("mlx5_0")), spanning(0, *mixed, NCCL_IB_HCA="mlx5_0"), spanning(0)]
+    assert not list(undecided([*quiet, serving("qwq-32b", "nvidia-h100")]))
 
 
 def test_what_the_inventory_named_is_no_longer_kept_when_it_names_nothing() -> None:

@@ -12,12 +12,14 @@ from flagprov.rails import (
     LAYERS,
     OFF,
     PORTS,
+    VARIABLES,
     carries_other_traffic,
-    compute_ports,
     gid_index,
+    kinds,
     matching,
     named_ports,
     roce_indices,
+    unchosen,
     usable_ports,
 )
 from flagprov.report.text import count, names
@@ -40,10 +42,15 @@ def ports(subject: Subject) -> Verdict | None:
     rdma = subject.facts.rdma
     if rdma is None:
         return unknown(subject.unknown("rdma"), "see what `ls /sys/class/infiniband` and `ibstat` say")
+    assert subject.serving is not None
     found = _rails(subject, rdma)
     if not found:
         return _without(subject, rdma)
     named = named_ports(subject.host) or ()
+    login = subject.host.connection.address
+    if not named and not VARIABLES & subject.serving.variant.env.keys() and (why := unchosen(rdma, login)):
+        fastest = ",".join(port.name for port in kinds(rdma, login)[0])
+        return failed(why, f"{RDMA}={fastest} of this host, or what is for the ranks, or off; a slow cable?")
     partners = {n: _chosen(facts.rdma, named, "") for n, facts in subject.partners.items() if facts.rdma}
     told = [
         *_not_up(subject, rdma, found),
@@ -100,7 +107,7 @@ def _rails(subject: Subject, rdma: Rdma) -> tuple[RdmaPort, ...]:
 
 def _chosen(rdma: Rdma, named: Sequence[str], login: str) -> tuple[RdmaPort, ...]:
     if not named:
-        return compute_ports(rdma, login)
+        return next(iter(kinds(rdma, login)), ())
     return tuple(port for port in matching(rdma, named) if port in usable_ports(rdma))
 
 

@@ -84,7 +84,9 @@ DOWN = {"state": "DOWN", "physical": "Polling"}
          "NCCL_DEBUG=INFO"),
         (rdma(port(0)), "warning", "1 port here, 2 on h2", "alike"),
         (rdma(port(0), port(1, state="INIT")), "failed", "mlx5_1:1 is INIT: no subnet manager", "opensm"),
-        (rdma(port(0), port(1, rate_gbps=200.0)), "warning", "mlx5_1:1 has 200 Gb/s, others 400", "cable"),
+        (rdma(port(0), port(1, rate_gbps=200.0)), "failed", "RDMA ports of several kinds (mlx5_0", "cable"),
+        (rdma(port(0), roce(1)), "failed", "400 Gb/s Ethernet, MT4129): none is chosen", "=mlx5_0:1 of"),
+        (rdma(port(0, model="MT1"), port(1)), "failed", "RDMA ports of several kinds", "or off"),
         (rdma(port(0, rate_gbps=200.0), port(1, rate_gbps=200.0)), "warning", "200 Gb/s here, 400 Gb/s on h2",
          "ethtool"),
         (rdma(roce(0), roce(1)), "failed", "Ethernet here, InfiniBand on h2", "one network"),
@@ -109,11 +111,22 @@ def test_ports_that_nobody_has_connected_are_no_finding() -> None:
     assert state("rdma", gpus(rdma(port(0), port(1), port(9, **DOWN)))) == "ok"
 
 
-def test_the_hosts_own_traffic_and_other_kinds_of_cards_are_left_alone() -> None:
+def test_the_hosts_own_traffic_is_left_alone_and_kinds_are_named() -> None:
     own = roce(7, interfaces=["eno1", "bond0"], rate_gbps=25.0, model="MT4127")
     assert state("rdma", gpus(rdma(port(0), port(1), own))) == "ok"
     storage = roce(8, index=None, rate_gbps=200.0)
-    assert state("rdma", gpus(rdma(port(0), port(1), storage))) == "ok"
+    several = rdma(port(0), port(1), storage)
+    assert state("rdma", gpus(several)) == "failed"
+    assert state("rdma", gpus(several, variables={"flagprov_cluster_rdma": "mlx5_0,mlx5_1"})) == "ok"
+    assert state("rdma", gpus(several, variables={"flagprov_cluster_rdma": "off"})) == "ok"
+    slow = rdma(port(0), port(1, rate_gbps=200.0))
+    found = check("rdma", gpus(slow, slow, variables={"flagprov_cluster_rdma": "mlx5_0,mlx5_1"}))
+    assert (found.state, found.message) == ("warning", "mlx5_1:1 has 200 Gb/s, others 400 Gb/s")
+    # Where a partner is logged in to, is not known here: its ports are compared all the same.
+    found = check(
+        "rdma", gpus(rdma(port(0), port(1, **DOWN)), rdma(port(0), port(1), roce(7, rate_gbps=25.0)))
+    )
+    assert (found.state, found.message) == ("failed", "mlx5_1:1 is down here and active on h2")
     alone = rdma(roce(7, interfaces=["eno1"]))
     found = check("rdma", gpus(alone, alone))
     assert (found.state, "carries the host's other traffic" in found.message) == ("warning", True)
