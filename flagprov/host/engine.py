@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 PROOF_TOKENS = 8
 SILENT_S = 20.0  # a launcher touches its file every few seconds, whatever its engine does
 COUNTER = re.compile(
-    r"^vllm:(num_requests_running|num_requests_waiting|prompt_tokens_total|generation_tokens_total)"
+    r"^vllm:(num_requests_running|num_requests_waiting|prompt_tokens_total|generation_tokens_total"
+    r"|kv_cache_usage_perc|gpu_cache_usage_perc)"
     r"(?:\{[^}]*\})?\s+(\S+)",
     re.M,
 )

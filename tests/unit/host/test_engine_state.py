@@ -14,8 +14,9 @@ from flagprov.host.standstill import Standstill
 SPEC = {"readiness": "chat", "model": "m", "address": "127.0.0.1", "port": 1}
 
 
-def scrape(running: int, tokens: int, waiting: int = 0) -> dict[str, float]:
+def scrape(running: int, tokens: int, waiting: int = 0, cache: float = 0.0) -> dict[str, float]:
     return {
+        "kv_cache_usage_perc": cache,
         "num_requests_running": running,
         "num_requests_waiting": waiting,
         "prompt_tokens_total": 5.0,
@@ -54,7 +55,8 @@ LATE = Late("no answer within 15 s")
         (lambda _: scrape(0, 7), None, "ready"),
         (lambda at: scrape(3, 7 + int(at)), None, "ready"),
         (lambda at: scrape(3, 7 + int(at // 14)), None, "ready"),
-        (lambda _: scrape(3, 7), None, "hung"),
+        (lambda at: scrape(1, 7, cache=0.1 * (at // 9)), None, "ready"),
+        (lambda _: scrape(3, 7, cache=0.4), None, "hung"),
         (lambda _: scrape(0, 7, waiting=4), None, "hung"),
         (lambda at: scrape(0, 7, waiting=4 if at < 3 else 0), None, "ready"),
         (lambda at: scrape(3, 7) if at < 3 else {}, None, "ready"),
@@ -67,6 +69,7 @@ LATE = Late("no answer within 15 s")
         "idle, and answers",
         "busy",
         "slow: a token in 14 s",
+        "a long prompt: no token counts before its last chunk, and its cache grows",
         "requests run, no token comes",
         "requests wait, and none is taken",
         "requests waited, and are gone",
@@ -105,3 +108,13 @@ def test_counters_that_begin_anew_are_no_progress() -> None:
     still.forget()
     still.saw(scrape(1, 1), 2)
     assert (still.anew, still.moved) == (False, False)
+
+
+@pytest.mark.parametrize("name", ["kv_cache_usage_perc", "gpu_cache_usage_perc"])
+def test_the_chunks_of_a_long_prompt_are_progress(name: str) -> None:
+    """Both counters of tokens stand still until its first token is made."""
+    still = Standstill()
+    for at, used in ((0, 0.1), (14, 0.2), (28, 0.3)):
+        body = f'vllm:num_requests_running{{engine="0"}} 1.0\nvllm:{name}{{engine="0"}} {used}\n'
+        still.saw(engine.sums(body.encode()), at)
+    assert (still.moved, still.seconds) == (True, 0)
