@@ -19,6 +19,7 @@ INTERVAL_S = 0.5
 MEETING_S = 180.0  # all ranks are staged before the first starts, so whoever is missing then has failed
 RETURN_S = 60.0  # for a rank that was there already
 QUIET_S = 60.0  # without a line in the log, which is then said
+UNWELL = ("hung", "degraded", "wrong")  # what a restart may mend
 LOADING = re.compile(r"Loading (?:\w+ )?(?:checkpoint )?shards:\s+(\d+)%")
 
 
@@ -41,13 +42,21 @@ def diff(spec: dict[str, Any], observed: dict[str, Any], changed: set[str]) -> l
     renewed = bool(changed & set(spec["after"]))
     if observed["state"] == "ready" and not renewed:
         return []
-    if observed["state"] in ("hung", "degraded", "wrong") and not renewed:
-        return [("restart", "it is %s: %s" % (observed["state"], observed["detail"]), "restart")]
+    if observed["state"] in UNWELL and not renewed:
+        reason = "it is %s: %s" % (observed["state"], observed["detail"])
+        return [
+            ("restart", reason, "restart")
+            if observed.get("may_restart", True)
+            else ("wait", reason, "nothing")
+        ]
     return [("wait", "it starts anew" if renewed else "it is %s" % observed["state"], "nothing")]
 
 
 def apply(spec: dict[str, Any], observed: dict[str, Any]) -> None:
-    if observed["state"] in ("hung", "degraded", "wrong"):
+    if observed["state"] in UNWELL and spec["unit"] not in unit.STARTED:
+        if not observed["may_restart"]:
+            _come_round(spec)
+            return
         run(["systemctl", "reset-failed", spec["unit"]], timeout=20)
         run(["systemctl", "restart", "--no-block", spec["unit"]], timeout=60)
         unit.STARTED.add(spec["unit"])
@@ -74,6 +83,23 @@ def apply(spec: dict[str, Any], observed: dict[str, Any]) -> None:
         if waited > spec["deadline_s"]:
             _give_up(spec, "it did not answer within %d s: %s" % (spec["deadline_s"], now["detail"]))
         heard.follow()
+        time.sleep(INTERVAL_S)
+
+
+def _come_round(spec: dict[str, Any]) -> None:
+    """It serves, and nobody agreed to its restart: it is given a while, and neither restarted nor stopped."""
+    begun = time.monotonic()
+    while True:
+        now = engine.state(spec)
+        if now["state"] == "ready":
+            return
+        if time.monotonic() - begun > (COMPILING_S if now["state"] in UNWELL else spec["deadline_s"]):
+            message = "it is %s: %s; this plan did not say so, so it was left alone" % (
+                now["state"],
+                now["detail"],
+            )
+            remedy = "run the command again, whose plan restarts it"
+            raise Blocked("serve", message, remedy, engine.log_tail(spec["container"]), spec["replica"])
         time.sleep(INTERVAL_S)
 
 
