@@ -8,7 +8,7 @@ import time
 from flagprov.host import engine
 from flagprov.host.resources import unit
 from flagprov.host.shell import run, unit_state
-from flagprov.host.standstill import COMPILING_S
+from flagprov.host.standstill import HUNG_S, LIMIT_S
 from flagprov.host.wire import Blocked, progress
 
 TYPE_CHECKING = False
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 INTERVAL_S = 0.5
 MEETING_S = 180.0  # all ranks are staged before the first starts, so whoever is missing then has failed
 RETURN_S = 60.0  # for a rank that was there already
+PROOF_S = 120.0  # for a new engine's completion: its first ones compile, for minutes where all is compiled
 QUIET_S = 60.0  # without a line in the log, which is then said
 UNWELL = ("hung", "degraded", "wrong")  # what a restart may mend
 LOADING = re.compile(r"Loading (?:\w+ )?(?:checkpoint )?shards:\s+(\d+)%")
@@ -44,11 +45,8 @@ def diff(spec: dict[str, Any], observed: dict[str, Any], changed: set[str]) -> l
         return []
     if observed["state"] in UNWELL and not renewed:
         reason = "it is %s: %s" % (observed["state"], observed["detail"])
-        return [
-            ("restart", reason, "restart")
-            if observed.get("may_restart", True)
-            else ("wait", reason, "nothing")
-        ]
+        may_restart = observed.get("may_restart", True)
+        return [("restart", reason, "restart") if may_restart else ("wait", reason, "nothing")]
     return [("wait", "it starts anew" if renewed else "it is %s" % observed["state"], "nothing")]
 
 
@@ -64,17 +62,18 @@ def apply(spec: dict[str, Any], observed: dict[str, Any]) -> None:
     restarts = _restarts(spec)
     heard = Log(spec["container"])
     alone: float | None = None  # since when this rank waits for others
-    hung: float | None = None  # since when it hangs
-    compiling = max(COMPILING_S, spec["deadline_s"] / 10)  # what loads slowly compiles slowly
+    stuck: float | None = None  # since when it hangs, and compiles nothing
+    limit = max(HUNG_S, spec["deadline_s"] / 10)  # what loads slowly recovers slowly
     while True:
         asked = time.monotonic()
-        now = engine.state(spec)
+        now = engine.state(spec, max(LIMIT_S, min(PROOF_S, begun + spec["deadline_s"] - asked)))
         if now["state"] == "ready":
             return
         _fail_when_dead(spec, restarts, now)
         alone = _alone_since(now, alone)
-        hung = (asked if hung is None else hung) if now["state"] == "hung" else None
-        if hung is not None and time.monotonic() - hung > compiling:
+        hangs = now["state"] == "hung"
+        stuck = (asked if stuck is None else stuck) if hangs and not now.get("may_compile") else None
+        if stuck is not None and time.monotonic() - stuck > limit:
             _give_up(spec, "it hangs: %s" % now["detail"])
         patience = RETURN_S if now.get("again") else MEETING_S
         if alone is not None and time.monotonic() - alone > patience:
@@ -82,7 +81,7 @@ def apply(spec: dict[str, Any], observed: dict[str, Any]) -> None:
         waited = time.monotonic() - begun
         if waited > spec["deadline_s"]:
             _give_up(spec, "it did not answer within %d s: %s" % (spec["deadline_s"], now["detail"]))
-        heard.follow()
+        heard.follow(now["detail"] if hangs else "")
         time.sleep(INTERVAL_S)
 
 
@@ -93,7 +92,7 @@ def _come_round(spec: dict[str, Any]) -> None:
         now = engine.state(spec)
         if now["state"] == "ready":
             return
-        if time.monotonic() - begun > (COMPILING_S if now["state"] in UNWELL else spec["deadline_s"]):
+        if time.monotonic() - begun > (HUNG_S if now["state"] in UNWELL else spec["deadline_s"]):
             message = "it is %s: %s; this plan did not say so, so it was left alone" % (
                 now["state"],
                 now["detail"],
@@ -140,7 +139,7 @@ class Log:
         self.tail = self.said = ""
         self.looked_at = self.moved_at = time.monotonic()
 
-    def follow(self) -> None:
+    def follow(self, standstill: str = "") -> None:
         now = time.monotonic()
         if now - self.looked_at <= 2:
             return
@@ -150,7 +149,9 @@ class Log:
             self.tail, self.moved_at = tail, now
         line = shown(tail)
         quiet = int((now - self.moved_at) // QUIET_S * QUIET_S)
-        if quiet:
+        if standstill:
+            line = "stalled: %s" % standstill
+        elif quiet:
             line = "stalled for %d s: %s" % (quiet, line)
         if line != self.said:
             self.said = line

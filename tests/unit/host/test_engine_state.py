@@ -43,7 +43,7 @@ class Engine:
         monkeypatch.setattr(engine.time, "sleep", lambda s: setattr(self, "now", self.now + s))
         monkeypatch.setattr(engine, "counters", lambda *_: self.counters(self.now))
         monkeypatch.setattr(engine, "completion", self.completion)
-        return engine._answering(SPEC, ["m"])
+        return engine._answering(SPEC, ["m"], engine.LIMIT_S)
 
 
 LATE = Late("no answer within 15 s")
@@ -118,3 +118,31 @@ def test_the_chunks_of_a_long_prompt_are_progress(name: str) -> None:
         body = f'vllm:num_requests_running{{engine="0"}} 1.0\nvllm:{name}{{engine="0"}} {used}\n'
         still.saw(engine.sums(body.encode()), at)
     assert (still.moved, still.seconds) == (True, 0)
+
+
+SUCCESS = 'vllm:request_success_total{engine="0",finished_reason="%s"} %d.0\n'
+
+
+@pytest.mark.parametrize(
+    ("body", "may_compile"),
+    [
+        ("vllm:num_requests_running 1.0\n", True),
+        ("vllm:num_requests_running 1.0\n" + SUCCESS % ("abort", 3) + SUCCESS % ("stop", 0), True),
+        ("vllm:num_requests_running 1.0\n" + SUCCESS % ("abort", 3) + SUCCESS % ("length", 1), False),
+        ("vllm:num_requests_running 0.0\n" + SUCCESS % ("length", 1), True),
+    ],
+    ids=["its first", "those before were cut", "one ended before", "it has taken none"],
+)
+def test_a_standstill_may_be_a_compile_until_a_completion_has_ended(
+    monkeypatch: pytest.MonkeyPatch, body: str, may_compile: bool
+) -> None:
+    found = Engine(lambda _: engine.sums(body.encode()), LATE).state(monkeypatch)
+    assert (found["state"], found["may_compile"]) == ("hung", may_compile)
+
+
+def test_a_completion_has_the_time_that_the_caller_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[float] = []
+    monkeypatch.setattr(engine, "counters", lambda *_: {})
+    monkeypatch.setattr(engine, "completion", lambda spec, tokens, timeout: given.append(timeout))
+    engine._answering(SPEC, ["m"], 120)
+    assert given == [120]
