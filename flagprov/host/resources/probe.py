@@ -88,17 +88,22 @@ def apply(spec: dict[str, Any], observed: dict[str, Any]) -> None:
 def _come_round(spec: dict[str, Any]) -> None:
     """It serves, and nobody agreed to its restart: it is given a while, and neither restarted nor stopped."""
     begun = time.monotonic()
+    unwell: float | None = begun  # since when without a break; it may have been started anew by its unit
     while True:
         now = engine.state(spec)
         if now["state"] == "ready":
             return
-        if time.monotonic() - begun > (HUNG_S if now["state"] in UNWELL else spec["deadline_s"]):
-            message = "it is %s: %s; this plan did not say so, so it was left alone" % (
-                now["state"],
-                now["detail"],
+        at = time.monotonic()
+        unwell = (at if unwell is None else unwell) if now["state"] in UNWELL else None
+        if at - begun > spec["deadline_s"] or (unwell is not None and at - unwell > HUNG_S):
+            message = "it is %s: %s; this plan did not say so, so it was left alone"
+            raise Blocked(
+                "serve",
+                message % (now["state"], now["detail"]),
+                "run the command again, whose plan restarts it",
+                engine.log_tail(spec["container"]),
+                spec["replica"],
             )
-            remedy = "run the command again, whose plan restarts it"
-            raise Blocked("serve", message, remedy, engine.log_tail(spec["container"]), spec["replica"])
         time.sleep(INTERVAL_S)
 
 

@@ -81,5 +81,11 @@ def test_one_that_stays_so_is_said_and_left_alone(converged: Any, state: str) ->
     assert "run the command again" in raised.value.remedy
 
 
+def test_one_that_heals_itself_has_its_deadline(converged: Any) -> None:
+    """A rank whose partner went away: it starts anew by itself, and is not well at once."""
+    states = ["degraded"] * 9 + ["starting"] * 300 + ["hung"] * 9
+    assert converged(Engine(*states, "ready"), "starting").did == []
+
+
 def test_one_that_recovered_since_the_plan_is_not_restarted(converged: Any) -> None:
     assert converged(Engine("ready"), "hung", restarts=[NAME]).did == []
