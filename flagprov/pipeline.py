@@ -296,7 +296,7 @@ def _apply(
     )
     brought.update({name: failure(error) for name, error in fetched.failures.items()})
     digests.update(dict.fromkeys(fetched.touched, ""))
-    bringing = Bringing(job, picture.placement, lease, record)
+    bringing = Bringing(job, picture.placement, lease, record, picture.plan)
     spread = {host for replica in picture.placement.replicas if replica.nodes for host in replica.hosts}
     going = [host.host for host in picture.plan.hosts() if host.host not in brought]
     able = [name for name in going if picture.gated or name in spread]

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from flagprov.apply.converge import OnEvent, checked_look, converge, failed
+from flagprov.apply.converge import OnEvent, checked_look, converge, failed, to_restart
 from flagprov.apply.lease import Lease
 from flagprov.desired import host_desired
 from flagprov.errors import FlagprovError, HostError, UnreachableError
@@ -18,6 +18,7 @@ from flagprov.models.event import Event
 from flagprov.models.fleet import Host
 from flagprov.models.observed import Survey
 from flagprov.models.outcome import HostOutcome
+from flagprov.models.plan import Plan
 from flagprov.preparation import Job
 from flagprov.processors import operators
 from flagprov.runner.facts import parse_facts
@@ -71,11 +72,13 @@ class Bringing:
         placement: Placement,
         lease: Lease | None,
         on_event: OnEvent,
+        plan: Plan | None = None,
     ) -> None:
         self.job = job
         self.lease = lease  # None: looking only
         self.placement = placement
         self.deployment = _deployment(lease, job) if lease else {}  # who does what, for the hosts' history
+        self.steps = [(part.host, step) for part in plan.hosts() for step in part.steps] if plan else []
         self.on_event = on_event
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
@@ -94,7 +97,8 @@ class Bringing:
             digest = ""
         if not digest:
             digest = checked_look(session, desired.resources).digest
-        answer = self._converge(session, desired.resources, digest, {**self.deployment, **kept})
+        restarts = to_restart(step for name, step in self.steps if name == host.name)
+        answer = self._converge(session, desired.resources, digest, {**self.deployment, **kept}, restarts)
         changes += _add(answer, seconds)
         outcome = HostOutcome(host.name, "changed" if changes else "unchanged", changes, seconds=seconds)
         return Brought(outcome, answer["notes"])
@@ -141,9 +145,10 @@ class Bringing:
         resources: Sequence[Resource],
         digest: str,
         deployment: Mapping[str, Any] | None = None,
+        restarts: Sequence[str] = (),
     ) -> dict[str, Any]:
         assert self.lease, "a run that only looks has no lease"
-        return converge(session, resources, digest, self.lease, self.on_event, deployment)
+        return converge(session, resources, digest, self.lease, self.on_event, deployment, restarts)
 
     def learn(self, host: Host, desired: HostDesired, notes: Mapping[str, Any]) -> bool:
         """Keep the image facts that a host knows already; whether there were any."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from flagprov.errors import HostError, UnreachableError
 from flagprov.models.desired import Resource
 from flagprov.models.event import Event
-from flagprov.models.observed import Look
+from flagprov.models.observed import Change, Look
 from flagprov.models.outcome import HostOutcome
 from flagprov.observe import look
 from flagprov.transport import Session
@@ -41,8 +41,12 @@ def converge(
     lease: Lease,
     on_event: OnEvent,
     deployment: Mapping[str, Any] | None = None,
+    restarts: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Apply resources; refused by the host when its look has moved, or when another run holds it."""
+    """Apply resources; refused by the host when its look has moved, or when another run holds it.
+
+    `restarts`: endpoints of engines that the plan restarts for how they are.
+    """
     host = session.host.name
     payload = {
         "op": "converge",
@@ -50,8 +54,14 @@ def converge(
         "digest": digest,
         "lease": lease.wire,
         "deployment": deployment,
+        "restarts": list(restarts),
     }
     return session.ask(payload, lambda message: on_event(host_event(host, message)))
+
+
+def to_restart(steps: Iterable[Change]) -> list[str]:
+    """Endpoints whose engines a plan restarts for how they are; no later look may add to these."""
+    return [step.name for step in steps if (step.kind, step.action) == ("probe", "restart")]
 
 
 def checked_look(session: Session, resources: Sequence[Resource]) -> Look:

@@ -65,13 +65,19 @@ def _change(resource: dict[str, Any], action: str, reason: str, cost: str) -> di
 
 
 def digest(changes: list[dict[str, Any]], problems: list[dict[str, Any]]) -> str:
-    """Over what would be done, less what moves by itself while an engine starts."""
+    """Over what would be done, less what moves by itself: how an engine is.
+
+    That one is restarted for how it is has to be asked for by name instead; see `converge`.
+    """
     stable = [change for change in changes if change["kind"] != "probe"]
     return hashlib.sha256(json.dumps([stable, problems], sort_keys=True).encode()).hexdigest()
 
 
 def converge(request: dict[str, Any]) -> dict[str, Any]:
-    """Apply what differs; refused when the host is no longer as the plan saw it."""
+    """Apply what differs; refused when the host is no longer as the plan saw it.
+
+    `restarts` names the endpoints whose engines the plan restarts for how they are (hung, degraded, wrong).
+    """
     from flagprov.host.lease import Beating
 
     os.makedirs(STATE, exist_ok=True)
@@ -117,9 +123,10 @@ def _recorded(request: dict[str, Any]) -> dict[str, Any]:
     A gated deployment stays pending until the controller has seen it through its gate.
     """
     resources = wanted(request)
+    restarts = frozenset(request.get("restarts") or ())
     deployment = request.get("deployment")
     if not deployment:
-        return _apply(resources)
+        return _apply(resources, restarts)
     from flagprov.host import history
 
     restored = history.restored(request.get("from") or [])
@@ -133,7 +140,7 @@ def _recorded(request: dict[str, Any]) -> dict[str, Any]:
         _noted(lambda: [history.mark(replica, result) for replica in history.deployed_replicas(resources)])
 
     try:
-        result = _apply(resources, begin)
+        result = _apply(resources, restarts, begin)
     except Blocked:
         if not begun:
             begin()
@@ -152,7 +159,11 @@ def _noted(write: Callable[[], object]) -> None:
         wire.event("note", "verify", "history", "not written: %s" % message)
 
 
-def _apply(resources: list[dict[str, Any]], before_first: Callable[[], None] | None = None) -> dict[str, Any]:
+def _apply(
+    resources: list[dict[str, Any]],
+    restarts: frozenset[str],
+    before_first: Callable[[], None] | None = None,
+) -> dict[str, Any]:
     changed: set[str] = set()
     notes: dict[str, Any] = {}
     seconds: dict[str, float] = {}
@@ -162,6 +173,8 @@ def _apply(resources: list[dict[str, Any]], before_first: Callable[[], None] | N
         begun = time.monotonic()
         spec = resource["spec"]
         observed = module.observe(spec)
+        if resource["kind"] == "probe":
+            observed["may_restart"] = resource["name"] in restarts
         changes = module.diff(spec, observed, changed)
         for action, reason, remedy in changes:
             if action == "block":

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 PROOF_TOKENS = 8
 SILENT_S = 20.0  # a launcher touches its file every few seconds, whatever its engine does
 COUNTER = re.compile(
-    r"^vllm:(num_requests_running|num_requests_waiting|prompt_tokens_total|generation_tokens_total)"
-    r"(?:\{[^}]*\})?\s+(\S+)",
+    r"^vllm:(num_requests_running|num_requests_waiting|prompt_tokens_total|generation_tokens_total"
+    r"|kv_cache_usage_perc|gpu_cache_usage_perc|request_success_total)"
+    r"(?:\{(?![^}]*\"abort\")[^}]*\})?\s+(\S+)",  # success_total counts those that were cut, too
     re.M,
 )
 PATHS = {"chat": "/v1/chat/completions", "completion": "/v1/completions"}
@@ -67,8 +68,11 @@ def completion(
     return {"request": body, "text": text or "", "seconds": round(seconds, 3), "model": data.get("model", "")}
 
 
-def state(spec: dict[str, Any]) -> dict[str, Any]:
-    """One of ready, starting, hung, failed, stopped, absent, wrong; with a detail in words."""
+def state(spec: dict[str, Any], patience_s: float = LIMIT_S) -> dict[str, Any]:
+    """One of ready, starting, hung, failed, stopped, absent, wrong; with a detail in words.
+
+    `patience_s` is what a completion of an idle one may take.
+    """
     found = docker.container(spec["container"])
     unit = unit_state(spec["unit"])
     if not found:
@@ -80,12 +84,12 @@ def state(spec: dict[str, Any]) -> dict[str, Any]:
     if found["State"].get("Paused"):
         return {"state": "hung", "detail": "its container is paused"}
     if not spec.get("launcher"):
-        return _with_operators(spec, _serving(spec))
+        return _with_operators(spec, _serving(spec, patience_s))
     said = _launcher(spec, found)
     rank = _rank(said)
     rank["again"] = int(said.get("again", 0))
     if rank["state"] == "ready" and spec["readiness"] != "rank":
-        serving = _serving(spec)
+        serving = _serving(spec, patience_s)
         rank.update(serving, detail=serving["detail"] or rank["detail"])
     return _with_operators(spec, rank)
 
@@ -137,7 +141,7 @@ def _launcher(spec: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
     return said if said.get("started_at", 0) >= started else {}
 
 
-def _serving(spec: dict[str, Any]) -> dict[str, Any]:
+def _serving(spec: dict[str, Any], patience_s: float) -> dict[str, Any]:
     if spec["readiness"] == "command":
         answer = run(["docker", "exec", spec["container"], *spec["command"]], timeout=60)
         return {"state": "ready" if answer.code == 0 else "starting", "detail": answer.err.strip()[-200:]}
@@ -157,17 +161,17 @@ def _serving(spec: dict[str, Any]) -> dict[str, Any]:
             "detail": "it serves %s, not %s" % (", ".join(names), spec["model"]),
             "models": names,
         }
-    return _answering(spec, names)
+    return _answering(spec, names, patience_s)
 
 
-def _answering(spec: dict[str, Any], names: list[str]) -> dict[str, Any]:
+def _answering(spec: dict[str, Any], names: list[str], patience_s: float) -> dict[str, Any]:
     """By its counters while it has requests, else by a completion of ours."""
     still = Standstill()
     still.saw(counters(spec["address"], spec["port"]), time.monotonic())
     if still.requests:
         return dict(_at_work(spec, still), models=names)
     try:
-        proof = completion(spec, PROOF_TOKENS, timeout=LIMIT_S)
+        proof = completion(spec, PROOF_TOKENS, timeout=patience_s)
         return {"state": "ready", "detail": "", "models": names, "completion": proof}
     except Late as late:  # others may have come after the look at its counters
         fails = {"state": "degraded", "detail": "a completion fails: %s" % late}
@@ -187,7 +191,7 @@ def _at_work(spec: dict[str, Any], still: Standstill, late: dict[str, Any] | Non
             if still.moved or not still.requests:
                 return busy
             if still.seconds >= LIMIT_S:
-                return {"state": "hung", "detail": still.words()}
+                return {"state": "hung", "detail": still.words(), "may_compile": not still.worked}
         elif late:
             return late  # it has no counters, or does not say them
         time.sleep(0.5)

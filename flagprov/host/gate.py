@@ -9,7 +9,7 @@ import time
 from flagprov.host import engine
 from flagprov.host.http import NoAnswer
 from flagprov.host.http import request as http
-from flagprov.host.standstill import COMPILING_S, LIMIT_S, Standstill
+from flagprov.host.standstill import LIMIT_S, Standstill
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ LOOK_S = 0.5
 def measure(request: dict[str, Any]) -> dict[str, Any]:
     """A warm-up, then timed completions, several at once and every other one streamed.
 
-    An answer of no tokens, or none at all, is an error; an engine that hangs is left alone at once.
+    An answer of no tokens, or none at all, is an error; an engine that hangs under the timed ones is left
+    alone at once. Kernels of their batch are compiled in the warm-up, so that one has its own patience.
     """
     spec = request["probe"]
     found: dict[str, Any] = {"seconds": [], "errors": [], "texts": [], "tokens_per_s": 0.0, "golden": []}
@@ -31,10 +32,11 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
         now = engine.state(spec)
         return dict(found, errors=[] if now["state"] == "ready" else [now["detail"]])
     patience = float(request["warm_up_timeout_s"])
-    warm_up = _Load(spec, int(request.get("warm_up", 0)), 1, patience, warm=False)
+    concurrent = int(request["concurrent"])
+    warm_up = _Load(spec, int(request.get("warm_up", 0)) * concurrent, concurrent, patience, patience)
     if warm_up.errors:
         return dict(found, errors=["at warm-up: %s" % error for error in warm_up.errors])
-    load = _Load(spec, int(request["requests"]), int(request["concurrent"]), float(request["timeout_s"]))
+    load = _Load(spec, int(request["requests"]), concurrent, float(request["timeout_s"]), LIMIT_S, True)
     found.update(
         seconds=sorted(load.seconds),
         errors=load.errors,
@@ -59,19 +61,24 @@ class _Load:
     """So many completions, so many of them at once; its fields are what came of them."""
 
     def __init__(
-        self, spec: dict[str, Any], requests: int, concurrent: int, timeout_s: float, warm: bool = True
+        self,
+        spec: dict[str, Any],
+        requests: int,
+        concurrent: int,
+        timeout_s: float,
+        standstill_s: float,
+        streams: bool = False,
     ) -> None:
         self.seconds: list[float] = []
         self.errors: list[str] = []
         self.texts: dict[int, str] = {}
-        self._spec, self._timeout_s, self._warm = spec, timeout_s, warm
+        self._spec, self._timeout_s, self._streams = spec, timeout_s, streams
         self._waiting = list(range(requests))
         self._guard = threading.Lock()
         begun = time.monotonic()
         threads = [threading.Thread(target=self._work, daemon=True) for _ in range(max(1, concurrent))]
         for thread in threads:
             thread.start()
-        limit_s = LIMIT_S if warm else COMPILING_S
         still = Standstill()
         for thread in threads:
             while thread.is_alive():
@@ -79,7 +86,7 @@ class _Load:
                 counters = engine.counters(spec["address"], spec["port"]) if thread.is_alive() else {}
                 if counters:
                     still.saw(counters, time.monotonic(), ours=1)
-                if counters and still.seconds >= limit_s:
+                if counters and still.seconds >= standstill_s:
                     self.errors.append("it hangs: %s" % still.words())
                     return
         self.took = max(time.monotonic() - begun, 1e-6)
@@ -93,7 +100,7 @@ class _Load:
                     return
                 number = self._waiting.pop()
             try:
-                ask = streamed if self._warm and number % 2 else engine.completion
+                ask = streamed if self._streams and number % 2 else engine.completion
                 proof = ask(self._spec, TOKENS, timeout=self._timeout_s)
             except NoAnswer as error:
                 with self._guard:

@@ -1,6 +1,6 @@
 """The gateway's agent: says of each replica whether HAProxy may send it requests.
 
-A replica is out while it is unreachable, or hung: requests run and no token counter moves. It is never out
+A replica is out while it is unreachable, or hung: requests run and nothing moves. It is never out
 for being busy. What was out comes back by a real completion. HAProxy asks on a loopback port with the
 replica's name; `? NAME` asks for the whole truth as JSON.
 """

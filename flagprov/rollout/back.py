@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flagprov.apply.bring import Brought
-from flagprov.apply.converge import OnEvent, failed, host_event
+from flagprov.apply.converge import OnEvent, failed, host_event, to_restart
 from flagprov.apply.lease import Lease
 from flagprov.apply.record import RunRecord
 from flagprov.errors import HostError, UsageError, VersionError
@@ -209,6 +209,7 @@ def _bringing(
             "digest": digests.pop(host, ""),  # once: it moves with what is done
             "lease": lease.wire,
             "deployment": {**deployment, **kept},
+            "restarts": to_restart(picture.looks[host].changes),
         }
         answer = session.ask(payload, lambda message: on_event(host_event(host, message)))
         changes = int(answer["changes"])

@@ -14,7 +14,7 @@ from flagprov.rollout.options import Options
 from flagprov.transport import Session
 
 TIMEOUT_S = 60.0  # of a completion; one that hangs is found sooner, by its token counters
-WARM_UP_S = 300.0  # kernels are compiled with the first completion
+WARM_UP_S = 300.0  # kernels are compiled with the first completions
 NOISE_S = 0.5  # differences below this say nothing
 
 
@@ -32,7 +32,7 @@ class Figures:
         """For the record of a run."""
         if not self.seconds:
             return "its gate is open"
-        warm_up = f"a warm-up of {sum(self.warm_up):.2f} s, then " if self.warm_up else ""
+        warm_up = f"a warm-up of {max(self.warm_up):.2f} s, then " if self.warm_up else ""
         each = f"{len(self.seconds)} completions of {median(self.seconds):.2f} s"
         return f"{warm_up}{each}, {self.tokens_per_s:.0f} tokens/s"
 

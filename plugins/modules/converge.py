@@ -143,7 +143,10 @@ def converge(program: HostProgram, module: QuietModule) -> dict[str, Any]:
         for spec in lacking:
             _fetch(program, spec, module.params["environment"], lease)
         digest = (_look(program, resources) if lacking else seen)["digest"]
-        done = program.ask(dict(request, digest=digest))
+        restarts = [
+            each["name"] for each in changes if (each["kind"], each["action"]) == ("probe", "restart")
+        ]
+        done = program.ask(dict(request, digest=digest, restarts=restarts))
     finally:
         with contextlib.suppress(Refused):  # it ended; the lease runs out by itself
             program.ask({"op": "lease", "do": "release", "token": lease["token"]})

@@ -94,11 +94,11 @@ def test_a_run_that_was_killed_is_taken_up_and_gated(serving: Lab, phase: str) -
             'env.STANDIN_ORDERS={"hang": true}', 25, "did not answer", id="hangs while /health says 200"
         ),
         pytest.param(
-            'env.STANDIN_ORDERS={"hang": true}',
+            'env.STANDIN_ORDERS={"hang_after": 6}',  # its proofs and its warm-up are fine
             600,
             "it hangs",
             marks=thorough,
-            id="hangs, and may load for long",
+            id="hangs under its gate's load, and may load for long",
         ),
         pytest.param(
             'env.STANDIN_ORDERS={"nonsense": true}', 25, "golden answers differ", id="answers nonsense"

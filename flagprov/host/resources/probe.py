@@ -8,7 +8,7 @@ import time
 from flagprov.host import engine
 from flagprov.host.resources import unit
 from flagprov.host.shell import run, unit_state
-from flagprov.host.standstill import COMPILING_S
+from flagprov.host.standstill import HUNG_S, LIMIT_S
 from flagprov.host.wire import Blocked, progress
 
 TYPE_CHECKING = False
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 INTERVAL_S = 0.5
 MEETING_S = 180.0  # all ranks are staged before the first starts, so whoever is missing then has failed
 RETURN_S = 60.0  # for a rank that was there already
+PROOF_S = 120.0  # for a new engine's completion: its first ones compile, for minutes where all is compiled
 QUIET_S = 60.0  # without a line in the log, which is then said
+UNWELL = ("hung", "degraded", "wrong")  # what a restart may mend
 LOADING = re.compile(r"Loading (?:\w+ )?(?:checkpoint )?shards:\s+(\d+)%")
 
 
@@ -41,13 +43,18 @@ def diff(spec: dict[str, Any], observed: dict[str, Any], changed: set[str]) -> l
     renewed = bool(changed & set(spec["after"]))
     if observed["state"] == "ready" and not renewed:
         return []
-    if observed["state"] in ("hung", "degraded", "wrong") and not renewed:
-        return [("restart", "it is %s: %s" % (observed["state"], observed["detail"]), "restart")]
+    if observed["state"] in UNWELL and not renewed:
+        reason = "it is %s: %s" % (observed["state"], observed["detail"])
+        may_restart = observed.get("may_restart", True)
+        return [("restart", reason, "restart") if may_restart else ("wait", reason, "nothing")]
     return [("wait", "it starts anew" if renewed else "it is %s" % observed["state"], "nothing")]
 
 
 def apply(spec: dict[str, Any], observed: dict[str, Any]) -> None:
-    if observed["state"] in ("hung", "degraded", "wrong"):
+    if observed["state"] in UNWELL and spec["unit"] not in unit.STARTED:
+        if not observed["may_restart"]:
+            _come_round(spec)
+            return
         run(["systemctl", "reset-failed", spec["unit"]], timeout=20)
         run(["systemctl", "restart", "--no-block", spec["unit"]], timeout=60)
         unit.STARTED.add(spec["unit"])
@@ -55,17 +62,18 @@ def apply(spec: dict[str, Any], observed: dict[str, Any]) -> None:
     restarts = _restarts(spec)
     heard = Log(spec["container"])
     alone: float | None = None  # since when this rank waits for others
-    hung: float | None = None  # since when it hangs
-    compiling = max(COMPILING_S, spec["deadline_s"] / 10)  # what loads slowly compiles slowly
+    stuck: float | None = None  # since when it hangs, and compiles nothing
+    limit = max(HUNG_S, spec["deadline_s"] / 10)  # what loads slowly recovers slowly
     while True:
         asked = time.monotonic()
-        now = engine.state(spec)
+        now = engine.state(spec, max(LIMIT_S, min(PROOF_S, begun + spec["deadline_s"] - asked)))
         if now["state"] == "ready":
             return
         _fail_when_dead(spec, restarts, now)
         alone = _alone_since(now, alone)
-        hung = (asked if hung is None else hung) if now["state"] == "hung" else None
-        if hung is not None and time.monotonic() - hung > compiling:
+        hangs = now["state"] == "hung"
+        stuck = (asked if stuck is None else stuck) if hangs and not now.get("may_compile") else None
+        if stuck is not None and time.monotonic() - stuck > limit:
             _give_up(spec, "it hangs: %s" % now["detail"])
         patience = RETURN_S if now.get("again") else MEETING_S
         if alone is not None and time.monotonic() - alone > patience:
@@ -73,7 +81,29 @@ def apply(spec: dict[str, Any], observed: dict[str, Any]) -> None:
         waited = time.monotonic() - begun
         if waited > spec["deadline_s"]:
             _give_up(spec, "it did not answer within %d s: %s" % (spec["deadline_s"], now["detail"]))
-        heard.follow()
+        heard.follow(now["detail"] if hangs else "")
+        time.sleep(INTERVAL_S)
+
+
+def _come_round(spec: dict[str, Any]) -> None:
+    """It serves, and nobody agreed to its restart: it is given a while, and neither restarted nor stopped."""
+    begun = time.monotonic()
+    unwell: float | None = begun  # since when without a break; it may have been started anew by its unit
+    while True:
+        now = engine.state(spec)
+        if now["state"] == "ready":
+            return
+        at = time.monotonic()
+        unwell = (at if unwell is None else unwell) if now["state"] in UNWELL else None
+        if at - begun > spec["deadline_s"] or (unwell is not None and at - unwell > HUNG_S):
+            message = "it is %s: %s; this plan did not say so, so it was left alone"
+            raise Blocked(
+                "serve",
+                message % (now["state"], now["detail"]),
+                "run the command again, whose plan restarts it",
+                engine.log_tail(spec["container"]),
+                spec["replica"],
+            )
         time.sleep(INTERVAL_S)
 
 
@@ -114,7 +144,7 @@ class Log:
         self.tail = self.said = ""
         self.looked_at = self.moved_at = time.monotonic()
 
-    def follow(self) -> None:
+    def follow(self, standstill: str = "") -> None:
         now = time.monotonic()
         if now - self.looked_at <= 2:
             return
@@ -124,7 +154,9 @@ class Log:
             self.tail, self.moved_at = tail, now
         line = shown(tail)
         quiet = int((now - self.moved_at) // QUIET_S * QUIET_S)
-        if quiet:
+        if standstill:
+            line = "stalled: %s" % standstill
+        elif quiet:
             line = "stalled for %d s: %s" % (quiet, line)
         if line != self.said:
             self.said = line

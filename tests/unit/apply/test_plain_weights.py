@@ -73,6 +73,15 @@ def test_the_host_that_is_to_fetch_does_so_and_then_converges_as_it_is() -> None
     assert answer["changed"] and answer["steps"] == [f"fetch {HUB['source']}"]
 
 
+@pytest.mark.parametrize(("action", "restarts"), [("restart", ["endpoint of m-0"]), ("wait", [])])
+def test_an_engine_is_restarted_for_how_it_is_only_where_the_look_said_so(
+    action: str, restarts: list[str]
+) -> None:
+    program = Program({"kind": "probe", "name": "endpoint of m-0", "action": action})
+    converge(program, {})
+    assert program.asked[1]["restarts"] == restarts
+
+
 @pytest.mark.parametrize("source", ["file:///models/Qwen3-4B", "host1:/models/Qwen3-4B"])
 @pytest.mark.parametrize("check", [True, False])
 def test_what_lies_on_another_machine_is_refused_in_a_check_already(source: str, check: bool) -> None:

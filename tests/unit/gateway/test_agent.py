@@ -21,8 +21,9 @@ SPEC = {
 T = 10.0
 
 
-def counters(running: int, tokens: int, waiting: int = 0) -> dict[str, float]:
+def counters(running: int, tokens: int, waiting: int = 0, cache: float = 0.0) -> dict[str, float]:
     return {
+        "kv_cache_usage_perc": cache,
         "num_requests_running": running,
         "num_requests_waiting": waiting,
         "prompt_tokens_total": 5.0,
@@ -88,6 +89,13 @@ def test_a_busy_replica_stays_however_slow(verdict: Verdict) -> None:
     serving(verdict)
     for step in range(20):
         verdict.scraped(counters(200, 101 + step, waiting=900), step * (T - 1))
+        assert verdict.said() == "up"
+
+
+def test_one_that_reads_a_long_prompt_stays(verdict: Verdict) -> None:
+    serving(verdict)
+    for step in range(1, 9):
+        verdict.scraped(counters(1, 100, cache=step / 10), step * (T - 1))
         assert verdict.said() == "up"
 
 

@@ -14,8 +14,9 @@ from flagprov.host.standstill import Standstill
 SPEC = {"readiness": "chat", "model": "m", "address": "127.0.0.1", "port": 1}
 
 
-def scrape(running: int, tokens: int, waiting: int = 0) -> dict[str, float]:
+def scrape(running: int, tokens: int, waiting: int = 0, cache: float = 0.0) -> dict[str, float]:
     return {
+        "kv_cache_usage_perc": cache,
         "num_requests_running": running,
         "num_requests_waiting": waiting,
         "prompt_tokens_total": 5.0,
@@ -42,7 +43,7 @@ class Engine:
         monkeypatch.setattr(engine.time, "sleep", lambda s: setattr(self, "now", self.now + s))
         monkeypatch.setattr(engine, "counters", lambda *_: self.counters(self.now))
         monkeypatch.setattr(engine, "completion", self.completion)
-        return engine._answering(SPEC, ["m"])
+        return engine._answering(SPEC, ["m"], engine.LIMIT_S)
 
 
 LATE = Late("no answer within 15 s")
@@ -54,7 +55,8 @@ LATE = Late("no answer within 15 s")
         (lambda _: scrape(0, 7), None, "ready"),
         (lambda at: scrape(3, 7 + int(at)), None, "ready"),
         (lambda at: scrape(3, 7 + int(at // 14)), None, "ready"),
-        (lambda _: scrape(3, 7), None, "hung"),
+        (lambda at: scrape(1, 7, cache=0.1 * (at // 9)), None, "ready"),
+        (lambda _: scrape(3, 7, cache=0.4), None, "hung"),
         (lambda _: scrape(0, 7, waiting=4), None, "hung"),
         (lambda at: scrape(0, 7, waiting=4 if at < 3 else 0), None, "ready"),
         (lambda at: scrape(3, 7) if at < 3 else {}, None, "ready"),
@@ -67,6 +69,7 @@ LATE = Late("no answer within 15 s")
         "idle, and answers",
         "busy",
         "slow: a token in 14 s",
+        "a long prompt: no token counts before its last chunk, and its cache grows",
         "requests run, no token comes",
         "requests wait, and none is taken",
         "requests waited, and are gone",
@@ -105,3 +108,41 @@ def test_counters_that_begin_anew_are_no_progress() -> None:
     still.forget()
     still.saw(scrape(1, 1), 2)
     assert (still.anew, still.moved) == (False, False)
+
+
+@pytest.mark.parametrize("name", ["kv_cache_usage_perc", "gpu_cache_usage_perc"])
+def test_the_chunks_of_a_long_prompt_are_progress(name: str) -> None:
+    """Both counters of tokens stand still until its first token is made."""
+    still = Standstill()
+    for at, used in ((0, 0.1), (14, 0.2), (28, 0.3)):
+        body = f'vllm:num_requests_running{{engine="0"}} 1.0\nvllm:{name}{{engine="0"}} {used}\n'
+        still.saw(engine.sums(body.encode()), at)
+    assert (still.moved, still.seconds) == (True, 0)
+
+
+SUCCESS = 'vllm:request_success_total{engine="0",finished_reason="%s"} %d.0\n'
+
+
+@pytest.mark.parametrize(
+    ("body", "may_compile"),
+    [
+        ("vllm:num_requests_running 1.0\n", True),
+        ("vllm:num_requests_running 1.0\n" + SUCCESS % ("abort", 3) + SUCCESS % ("stop", 0), True),
+        ("vllm:num_requests_running 1.0\n" + SUCCESS % ("abort", 3) + SUCCESS % ("length", 1), False),
+        ("vllm:num_requests_running 0.0\n" + SUCCESS % ("length", 1), True),
+    ],
+    ids=["its first", "those before were cut", "one ended before", "it has taken none"],
+)
+def test_a_standstill_may_be_a_compile_until_a_completion_has_ended(
+    monkeypatch: pytest.MonkeyPatch, body: str, may_compile: bool
+) -> None:
+    found = Engine(lambda _: engine.sums(body.encode()), LATE).state(monkeypatch)
+    assert (found["state"], found["may_compile"]) == ("hung", may_compile)
+
+
+def test_a_completion_has_the_time_that_the_caller_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[float] = []
+    monkeypatch.setattr(engine, "counters", lambda *_: {})
+    monkeypatch.setattr(engine, "completion", lambda spec, tokens, timeout: given.append(timeout))
+    engine._answering(SPEC, ["m"], 120)
+    assert given == [120]

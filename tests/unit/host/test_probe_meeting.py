@@ -28,7 +28,7 @@ def seconds(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def starting(monkeypatch: pytest.MonkeyPatch, now: list[float], reason: Any) -> None:
-    monkeypatch.setattr(engine, "state", lambda _: {"state": "starting", "detail": reason(now[0])})
+    monkeypatch.setattr(engine, "state", lambda *_: {"state": "starting", "detail": reason(now[0])})
 
 
 def test_it_gives_up_and_names_the_one_that_is_missing(
@@ -50,25 +50,54 @@ def test_a_rank_that_was_there_is_not_waited_for_so_long(
     monkeypatch: pytest.MonkeyPatch, seconds: list[float]
 ) -> None:
     now = {"state": "starting", "detail": "waiting for rank 1 on b (before: rank 1 on b ended)", "again": 1}
-    monkeypatch.setattr(engine, "state", lambda _: now)
+    monkeypatch.setattr(engine, "state", lambda *_: now)
     with pytest.raises(Blocked, match="for 60 s; look there first"):
         probe.apply(SPEC, {"state": "starting"})
 
 
-def test_an_engine_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch, seconds: list[float]) -> None:
-    hung = {"state": "hung", "detail": "1 requests at hand and no token for 15 s"}
+STANDS = {"state": "hung", "detail": "1 requests at hand and no token for 15 s"}
+
+
+@pytest.mark.parametrize(
+    "hung",
+    [
+        {"state": "hung", "detail": "its container is paused"},
+        {"state": "hung", "detail": "stopped processes: VLLM::EngineCore"},
+        {**STANDS, "may_compile": False},
+    ],
+    ids=lambda hung: hung["detail"],
+)
+def test_an_engine_that_hangs_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, seconds: list[float], hung: dict[str, Any]
+) -> None:
     loads = {"state": "starting", "detail": "its engine is starting"}
-    monkeypatch.setattr(engine, "state", lambda _: hung if seconds[0] > 600 else loads)
-    with pytest.raises(Blocked, match="it hangs: 1 requests at hand"):
+    monkeypatch.setattr(engine, "state", lambda *_: hung if seconds[0] > 600 else loads)
+    with pytest.raises(Blocked, match=f"it hangs: {hung['detail']}"):
         probe.apply(SPEC, {"state": "starting"})
     assert 700 < seconds[0] < 820
 
 
-def test_one_that_compiles_at_its_first_completions_is_not(
+def test_one_that_may_compile_its_first_completion_has_all_the_time_and_is_said_to_stall(
     monkeypatch: pytest.MonkeyPatch, seconds: list[float]
 ) -> None:
-    said = {"detail": "1 requests at hand and no token for 15 s"}
-    monkeypatch.setattr(engine, "state", lambda _: dict(said, state="ready" if seconds[0] > 150 else "hung"))
+    said: list[str] = []
+    asked: list[float] = []
+
+    def state(_: Any, patience_s: float) -> dict[str, Any]:
+        asked.append(patience_s)
+        return {**STANDS, "may_compile": True}
+
+    monkeypatch.setattr(probe, "progress", said.append)
+    monkeypatch.setattr(engine, "state", state)
+    with pytest.raises(Blocked, match="did not answer within 1800 s: 1 requests at hand and no token"):
+        probe.apply(SPEC, {"state": "starting"})
+    assert said == ["stalled: 1 requests at hand and no token for 15 s"]
+    assert (asked[0], asked[-1]) == (120, engine.LIMIT_S)
+
+
+def test_it_serves_when_it_has_compiled(monkeypatch: pytest.MonkeyPatch, seconds: list[float]) -> None:
+    compiles = {**STANDS, "may_compile": True}
+    monkeypatch.setattr(engine, "state", lambda *_: {"state": "ready"} if seconds[0] > 1500 else compiles)
     probe.apply(SPEC, {"state": "starting"})
 
 
@@ -78,7 +107,7 @@ def dying(monkeypatch: pytest.MonkeyPatch, now: list[float]) -> None:
     monkeypatch.setattr(probe, "unit_state", lambda _: dict(unit, NRestarts=str(int(now[0] // 30))))
     monkeypatch.setattr(engine, "first_error", lambda _: "")
     said = {"detail": "its engine ended with code 1; its unit comes back"}
-    monkeypatch.setattr(engine, "state", lambda _: dict(said, state="ready" if now[0] > 180 else "failed"))
+    monkeypatch.setattr(engine, "state", lambda *_: dict(said, state="ready" if now[0] > 180 else "failed"))
 
 
 def test_an_engine_that_heals_itself_may_die_again(

@@ -43,6 +43,7 @@ class Engine:
         self.orders: dict[str, Any] = {}
         self.running: list[dict[str, Any]] = []
         self.incoming: queue.Queue[Any] = queue.Queue()
+        self.taken = 0
 
     def read(self) -> None:
         for line in sys.stdin:
@@ -58,6 +59,10 @@ class Engine:
         else:
             message["words"] = words_for(message["prompt"], message["max_tokens"])
             self.running.append(message)
+            self.taken += 1
+
+    def hangs(self) -> bool:
+        return bool(self.orders.get("hang")) or self.taken > self.orders.get("hang_after", self.taken)
 
     def step(self) -> None:
         for request in list(self.running):
@@ -74,7 +79,7 @@ class Engine:
         # An engine whose front process dies lives on, as the real one's workers may.
         threading.Thread(target=self.read, daemon=True).start()
         while True:
-            idle = not self.running or self.orders.get("hang")
+            idle = not self.running or self.hangs()
             try:
                 self.take(self.incoming.get(timeout=None if idle else 0.0001))
             except queue.Empty:

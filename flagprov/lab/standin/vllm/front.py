@@ -25,6 +25,7 @@ class Front:
         self.numbers = itertools.count(1)
         self.queues: dict[int, queue.Queue[str | None]] = {}
         self.counters = {"prompt": 0, "generation": 0, "success": 0, "answered": 0}
+        self.cache_usage = 0.0  # as the engine said last: one that hangs says nothing more
         self.on_death = on_death
         # The module's directory is not always on the path of a process started elsewhere.
         path = str(Path(__file__).resolve().parents[1])
@@ -62,8 +63,10 @@ class Front:
                 if not position:  # as vLLM does, not when the request comes
                     self.counters["prompt"] += len(prompt.split())
                 self.counters["generation"] += 1
+                self.cache_usage = min(1.0, self.running() / 100)
                 yield token
             self.counters["success"] += 1
+            self.cache_usage = min(1.0, (self.running() - 1) / 100)
         finally:
             del self.queues[number]
             self._send({"abort": number})

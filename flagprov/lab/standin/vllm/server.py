@@ -40,7 +40,7 @@ class Server(ThreadingHTTPServer):
         values = {
             "vllm:num_requests_running": self.front.running(),
             "vllm:num_requests_waiting": 0,
-            "vllm:kv_cache_usage_perc": min(1.0, self.front.running() / 100),
+            "vllm:kv_cache_usage_perc": self.front.cache_usage,
             "vllm:prompt_tokens_total": counters["prompt"],
             "vllm:generation_tokens_total": counters["generation"],
             "vllm:request_success_total": counters["success"],
