@@ -53,7 +53,9 @@ def _elsewhere(folder: str) -> str:
 
 
 def write(folder: str, sums: dict[str, str], origin: dict[str, Any]) -> None:
-    """After every file is whole and on the disk."""
+    """After every file is whole and on the disk. A directory that somebody else brought stays his."""
+    if found(folder):
+        origin = dict(origin, found=True)
     files = []
     for path in sorted(sums):
         size, mtime, inode = stamp(os.path.join(folder, path))
@@ -69,10 +71,17 @@ def remove(folder: str) -> None:
     _tidy(folder)
 
 
-def leave_only(folder: str, paths: set[str]) -> None:
-    """Files that the manifest lists and that are none of these go: an engine may load what lies there."""
-    _unlink(folder, [path for path in read(folder) if path not in paths])
-    _tidy(folder)
+def settle(folder: str, sums: dict[str, str], origin: dict[str, Any]) -> None:
+    """New files are in their places: say so, and only then remove what an earlier manifest of ours had besides.
+
+    An engine may load what lies there.
+    """
+    ours = [] if found(folder) else list(read(folder))
+    write(folder, sums, origin)
+    gone = [path for path in ours if path not in sums]
+    if gone:
+        _unlink(folder, gone)
+        _tidy(folder)
 
 
 def _unlink(folder: str, paths: list[str]) -> None:
