@@ -72,7 +72,7 @@ def remove(folder: str) -> None:
 
 
 def settle(folder: str, sums: dict[str, str], origin: dict[str, Any]) -> None:
-    """New files are in their places: say so, and only then remove what an earlier manifest of ours had besides.
+    """New files are in their places: say so, and only then remove what an earlier one of ours had besides.
 
     An engine may load what lies there.
     """
@@ -119,9 +119,13 @@ def faults(folder: str, wanted: list[tuple[str, int, str]]) -> list[str]:
 
 
 def differences(folder: str, wanted: list[Any]) -> dict[str, list[str]]:
-    """`faults` by sizes and by the manifest, and the files `written` since they were hashed, if ever."""
+    """`faults` by sizes and by the manifest, files of which the manifest says that they are `others`,
+
+    and the files `written` since they were hashed, if ever.
+    """
     known = read(folder)
     found: list[str] = []
+    others: list[str] = []
     written: list[str] = []
     for path, size, digest in wanted:
         try:
@@ -129,13 +133,14 @@ def differences(folder: str, wanted: list[Any]) -> dict[str, list[str]]:
         except OSError:
             found.append("%s: missing" % path)
             continue
-        if real != size:
-            found.append("%s: %d bytes instead of %d" % (path, real, size))
-        elif digest and path in known and known[path]["sha256"] != digest:
+        if digest and path in known and known[path]["sha256"] != digest:
+            others.append(path)
             found.append("%s: another version" % path)
+        elif real != size:
+            found.append("%s: %d bytes instead of %d" % (path, real, size))
         elif not unchanged(folder, known[path]) if path in known else digest:
             written.append(path)
-    return {"faults": found, "written": written}
+    return {"faults": found, "others": others, "written": written}
 
 
 def check_again(folder: str, paths: list[str], locked: dict[str, str]) -> str:

@@ -26,7 +26,7 @@ from flagprov.distribute.weights import (
 )
 from flagprov.errors import HostError, UnreachableError
 from flagprov.models.fleet import Connection, Fleet, Host
-from flagprov.models.observed import Change, Look
+from flagprov.models.observed import Change, Look, Problem
 from flagprov.preparation import Job
 from flagprov.site import Site
 
@@ -62,6 +62,11 @@ def test_without_any_source_the_host_is_left_out_with_the_way_out(tmp_path: Path
 
 def test_weights_that_are_to_be_checked_again_are_no_source() -> None:
     assert holding({"h1": seen("h1", "check")}) == []
+
+
+def test_weights_that_are_a_problem_are_no_source() -> None:
+    blocked = replace(seen("h2"), problems=(Problem("weights", "another version", "another path"),))
+    assert holding({"h1": seen("h1"), "h2": blocked}) == ["h1"]
 
 
 def test_hosts_that_are_not_held_against_the_lock_yet_are_the_last_resort(tmp_path: Path) -> None:
