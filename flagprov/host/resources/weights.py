@@ -26,7 +26,7 @@ UNFINISHED = (".incomplete", ".part", ".tmp")
 def observe(spec: dict[str, Any]) -> dict[str, Any]:
     path = spec["path"]
     if spec.get("absent"):
-        return {"exists": bool(manifest.read(path))}
+        return {"exists": os.path.isdir(path) and not kept(path)}
     if not os.path.isdir(path):
         return _missing(path)
     names = sorted(os.listdir(path))
@@ -53,6 +53,16 @@ def observe(spec: dict[str, Any]) -> dict[str, Any]:
     if differ["written"]:
         found["written"] = differ["written"]
     return found
+
+
+def kept(path: str) -> str:
+    """Why nobody takes them away: others may read them over the network, or somebody else brought them."""
+    share = storage(path)
+    if share:
+        return "%s is on a share (%s): other hosts may use it" % (path, share)
+    if manifest.found(path) or not manifest.read(path):
+        return "%s was not brought by flagprov: it was there before" % path
+    return ""
 
 
 def _use(path: str) -> dict[str, Any]:

@@ -119,9 +119,9 @@ def faults(folder: str, wanted: list[tuple[str, int, str]]) -> list[str]:
 
 
 def differences(folder: str, wanted: list[Any]) -> dict[str, list[str]]:
-    """`faults` by sizes and by the manifest, files of which the manifest says that they are `others`,
+    """By sizes and by the manifest: `faults`, among them `others`, files that are another version;
 
-    and the files `written` since they were hashed, if ever.
+    and files that were `written` since they were hashed, if ever.
     """
     known = read(folder)
     found: list[str] = []

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flagprov.host import survey
+from flagprov.host import prune, survey
 from flagprov.host.resources import weights
 from flagprov.host.transfer import manifest
 
@@ -95,3 +95,35 @@ def test_another_version_does_not_come_under_what_runs(
     assert weights.diff(spec, observed, set())[0][0] == ("block" if used else "fetch")
     same = weights.observe(dict(spec, files=[["model.safetensors", size + 1000, "0" * 64]]))
     assert weights.diff(spec, same, set())[0][0] == "fetch"  # damaged: the same version is brought again
+
+
+@pytest.mark.parametrize(
+    ("origin", "share", "why"),
+    [
+        ({}, "", ""),
+        ({}, "nfs4 filer:/x m", "{} is on a share (nfs4 filer:/x m): other hosts may use it"),
+        ({"found": True}, "", "{} was not brought by flagprov: it was there before"),
+        (None, "", "{} was not brought by flagprov: it was there before"),
+    ],
+)
+def test_only_what_we_brought_to_this_hosts_own_disk_is_taken_away(
+    origin: dict[str, object] | None, share: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    for name in ("model.bin", "mine.txt"):
+        (model / name).write_bytes(b"12")
+    if origin is not None:
+        manifest.write(str(model), {"model.bin": "0" * 64}, origin)
+    monkeypatch.setattr(weights, "storage", lambda path: share)
+    spec = {"path": str(model), "absent": True, "reason": "--weights"}
+    assert prune.kept({"weights": [str(model), str(tmp_path / "no")]}) == {
+        "kept": [why.format(model)] if why else []
+    }
+    observed = weights.observe(spec)
+    assert observed == {"exists": not why}
+    if not why:
+        weights.apply(spec, observed)
+        assert weights.observe(spec) == {"exists": False}
+    assert (model / "model.bin").exists() == bool(why)
+    assert (model / "mine.txt").exists()
