@@ -48,8 +48,8 @@ def observe(spec: dict[str, Any]) -> dict[str, Any]:
     differ = manifest.differences(path, listed)
     faults.extend(fault for fault in differ["faults"] if fault.split(":")[0] not in _named(faults))
     found = {"exists": True, "faults": faults}
-    if differ["others"]:
-        found.update(_use(path))
+    if differ["others"] or differ["unknown"]:
+        found.update(_use(path, surely=bool(differ["others"])))
     if differ["written"]:
         found["written"] = differ["written"]
     return found
@@ -65,7 +65,7 @@ def kept(path: str) -> str:
     return ""
 
 
-def _use(path: str) -> dict[str, Any]:
+def _use(path: str, surely: bool) -> dict[str, Any]:
     """Who would find other files under his feet, in the middle of his work or at his next start."""
     from flagprov.host.survey import records
 
@@ -78,7 +78,7 @@ def _use(path: str) -> dict[str, Any]:
     running = [name for name, unit in sorted(units.items()) if unit.get("ActiveState") in RUNS]
     if running:
         return {"used": "%s runs from it" % ", ".join(running), "way_out": "stop it first (flagprov stop)"}
-    share = storage(path)
+    share = surely and storage(path)  # else it may be a download that broke off: it is brought to its end
     if share:
         way_out = "stop all that runs from there, on any host, and remove it"
         return {"used": "it is on a share (%s): other hosts may run from it" % share, "way_out": way_out}
@@ -134,7 +134,7 @@ def diff(spec: dict[str, Any], observed: dict[str, Any], changed: set[str]) -> l
         return [_fetch_or_block(spec, "weights are missing: %s" % spec["path"])]
     faults = observed["faults"]
     if observed.get("used"):
-        message = "%s has another version of the weights, and %s" % (spec["path"], observed["used"])
+        message = "%s has other files than the locked ones, and %s" % (spec["path"], observed["used"])
         way_out = "give the new revision a weights.path of its own, or %s" % observed["way_out"]
         return [("block", message, way_out)]
     if faults:

@@ -119,13 +119,14 @@ def faults(folder: str, wanted: list[tuple[str, int, str]]) -> list[str]:
 
 
 def differences(folder: str, wanted: list[Any]) -> dict[str, list[str]]:
-    """By sizes and by the manifest: `faults`, among them `others`, files that are another version;
+    """`faults` by sizes and by the manifest, and files that were `written` since they were hashed, if ever.
 
-    and files that were `written` since they were hashed, if ever.
+    Of the faults, files that are surely (`others`) or maybe (`unknown`: never hashed) another version.
     """
     known = read(folder)
     found: list[str] = []
     others: list[str] = []
+    unknown: list[str] = []
     written: list[str] = []
     for path, size, digest in wanted:
         try:
@@ -138,9 +139,11 @@ def differences(folder: str, wanted: list[Any]) -> dict[str, list[str]]:
             found.append("%s: another version" % path)
         elif real != size:
             found.append("%s: %d bytes instead of %d" % (path, real, size))
+            if digest and path not in known:
+                unknown.append(path)
         elif not unchanged(folder, known[path]) if path in known else digest:
             written.append(path)
-    return {"faults": found, "others": others, "written": written}
+    return {"faults": found, "others": others, "unknown": unknown, "written": written}
 
 
 def check_again(folder: str, paths: list[str], locked: dict[str, str]) -> str:

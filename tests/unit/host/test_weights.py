@@ -95,6 +95,10 @@ def test_another_version_does_not_come_under_what_runs(
     assert weights.diff(spec, observed, set())[0][0] == ("block" if used else "fetch")
     same = weights.observe(dict(spec, files=[["model.safetensors", size + 1000, "0" * 64]]))
     assert weights.diff(spec, same, set())[0][0] == "fetch"  # damaged: the same version is brought again
+    (model / manifest.NAME).unlink()
+    unknown = weights.observe(dict(spec, files=[["model.safetensors", size + 1000, "1" * 64]]))
+    runs = active != "inactive"  # nobody has hashed it: a share's may be a download that broke off
+    assert weights.diff(spec, unknown, set())[0][0] == ("block" if runs else "fetch")
 
 
 @pytest.mark.parametrize(
