@@ -43,11 +43,14 @@ def teardown(
     """Remove replicas, and with the last one everything of flagprov; driver, engine, foreign data stay."""
 
     scope = scope_of(request)
+    notes: dict[str, None] = {}
 
     def resources(session: Session) -> tuple[Resource, ...]:
-        return removal(survey(session), scope.release, weights)
+        found = removal(survey(session), scope.release, weights)
+        notes.update(dict.fromkeys(staying(session, found)))
+        return found
 
-    outcome = change("teardown", scope, resources, approve, on_event)
+    outcome = change("teardown", scope, resources, approve, on_event, notes)
     if outcome:
         _forget(scope, outcome)
     return outcome
@@ -61,6 +64,13 @@ def removal(seen: Survey, release: str | None, weights: bool) -> tuple[Resource,
         removed += _weights(seen, [running.replica for running in mine])
     everything = len(mine) == len(seen.running)
     return (*removed, *(emptied() if everything else ()))
+
+
+def staying(session: Session, resources: Iterable[Resource]) -> list[str]:
+    """Weights that are asked to go and stay, each with the reason: a share's, and those of somebody else."""
+    paths = [resource.name for resource in resources if resource.kind == "weights"]
+    answer = session.ask({"op": "kept", "weights": paths}) if paths else {"kept": ()}
+    return [f"{session.host.name}: {note}" for note in answer["kept"]]
 
 
 def prune(
@@ -84,10 +94,8 @@ def _mine(seen: Survey, release: str | None) -> list[Running]:
 def _weights(seen: Survey, replicas: Sequence[str]) -> list[Resource]:
     paths = {str(seen.records[name]["weights"]) for name in replicas if name in seen.records}
     kept = {str(record["weights"]) for name, record in seen.records.items() if name not in replicas}
-    return [
-        Resource("directory", path, Stage.VERIFY, {"path": path, "absent": True})
-        for path in sorted(paths - kept)
-    ]
+    spec = {"absent": True, "reason": "no replica here needs it"}
+    return [Resource("weights", path, Stage.VERIFY, {"path": path, **spec}) for path in sorted(paths - kept)]
 
 
 def _forget(scope: Scope, outcome: Outcome) -> None:
@@ -135,9 +143,8 @@ def change(
                     gateways.forget(leaving, uninstall=scope.release is None)
                 run = str(record.directory)
     hosts = tuple(outcomes.get(h.name, HostOutcome(h.name, "unchanged")) for h in scope.fleet.hosts)
-    return Outcome(
-        verb, scope.release or "", hosts, seconds=round(time.monotonic() - begun, 3), run_directory=run
-    )
+    seconds = round(time.monotonic() - begun, 3)
+    return Outcome(verb, scope.release or "", hosts, notes=tuple(notes), seconds=seconds, run_directory=run)
 
 
 def _leaving(plans: Mapping[str, HostPlan], deployed: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from flagprov.cli.screen import Run, require_consent
 @options.inventory
 @options.maybe_release
 @options.limit
-@click.option("--weights", is_flag=True, help="The model's weights too.")
+@click.option("--weights", is_flag=True, help="The model's weights too, where flagprov brought them.")
 @options.yes
 @options.output()
 @options.quiet

@@ -48,7 +48,7 @@ class Transfer:
     source: Here | There
     targets: Sequence[Target]
     on_event: OnEvent
-    lease: Mapping[str, Any] | None = None  # of the run, renewed on the targets meanwhile
+    lease: Mapping[str, Any] | None = None  # of the run, renewed meanwhile on the hosts that it holds
     cap: float = 0.0  # bytes per second that each node sends at most
     stage: str = "weights"  # of the events
     patience: float = 0.0  # seconds to wait for another one that writes to the same place
@@ -127,9 +127,8 @@ class Transfer:
             event = host_event(name, {**message, "stage": self.stage, "step": _step(self.content.id)})
             self.on_event(event)
 
-        lease = None if spec["source"] and not spec["place"] else self.lease
         with watch.host(session):
-            answer = session.ask({"op": "transfer", "spec": spec, "lease": lease}, on_event)
+            answer = session.ask({"op": "transfer", "spec": spec, "lease": self.lease}, on_event)
         if not spec["source"]:
             self._heard(name, {"bytes": self.content.total, "rate": 0})
         seconds = {"seconds": round(time.monotonic() - begun, 3)}

@@ -227,7 +227,9 @@ def holding(looks: Mapping[str, Look]) -> list[str]:
     return [
         name
         for name, seen in looks.items()
-        if name not in without and not any(change.kind == "weights" for change in seen.changes)
+        if name not in without
+        and not any(change.kind == "weights" for change in seen.changes)
+        and not any(problem.step == "weights" for problem in seen.problems)
     ]
 
 

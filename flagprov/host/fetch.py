@@ -302,12 +302,11 @@ def _put(spec: dict[str, Any], folder: str, target: str, files: list[list[Any]])
             if wanted and wanted != sums[path]:
                 os.unlink(place)
                 raise FetchError("%s: its sha256 is not %s; it was removed" % (path, whose))
-    manifest.leave_only(target, set(sums))
     for path, _, _ in files:
         os.makedirs(os.path.dirname(os.path.join(target, path)), exist_ok=True)
         os.rename(os.path.join(folder, path), os.path.join(target, path))
+    manifest.settle(target, sums, {"source": spec["source"], "revision": spec.get("revision")})
     shutil.rmtree(folder, ignore_errors=True)
-    manifest.write(target, sums, {"source": spec["source"], "revision": spec.get("revision")})
     return [[path, size, sums[path]] for path, size, _ in files]
 
 

@@ -47,6 +47,10 @@ def answer(request: dict[str, object]) -> dict[str, object]:
         from flagprov.host.prune import unused
 
         return unused(request)
+    if op == "kept":
+        from flagprov.host.prune import kept
+
+        return kept(request)
     if op == "logs":
         from flagprov.host.status import logs
 

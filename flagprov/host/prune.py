@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 
 from flagprov.host import docker, history
+from flagprov.host.resources import weights
 from flagprov.host.shell import unit_state
 from flagprov.host.transfer import manifest
-from flagprov.host.transfer.mounts import storage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,13 +23,19 @@ def unused(request: dict[str, Any]) -> dict[str, Any]:
         docker.container(found["Id"]) or {} for found in docker.call("GET", "/containers/json?all=1") or []
     ]
     mounted = {str(m.get("Source")) for c in containers for m in c.get("Mounts") or []}
-    weights, kept = _weights(known - needed, needed, mounted)
+    files, stay = _weights(known - needed, needed, mounted)
     return {
         "images": _images(known, needed, {str(c.get("Image")) for c in containers}),
-        "weights": weights,
+        "weights": files,
         "directories": _directories(needed, mounted),
-        "kept": kept,
+        "kept": stay,
     }
+
+
+def kept(request: dict[str, Any]) -> dict[str, Any]:
+    """Why some of these weights stay where a teardown is to take them."""
+    there = [path for path in request["weights"] if os.path.isdir(path)]
+    return {"kept": [why for why in map(weights.kept, there) if why]}
 
 
 def _deployed(keep: int) -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
@@ -81,22 +87,20 @@ def _weights(
     candidates: set[tuple[str, str]], needed: set[tuple[str, str]], mounted: set[str]
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Only what a manifest of ours lists goes, and nothing that others may read over the network."""
-    found, kept = [], []
+    found, stay = [], []
     in_use = {path for kind, path in needed if kind == "weights"} | mounted
     for kind, path in sorted(candidates):
         if kind != "weights" or not os.path.isdir(path):
             continue
-        listed = manifest.read(path)
-        share = storage(path)
-        if share:
-            kept.append("%s is on a share (%s): other hosts may use it" % (path, share))
-        elif not listed or manifest.found(path):
-            kept.append("%s was not brought by flagprov: it was there before" % path)
+        why = weights.kept(path)
+        if why:
+            stay.append(why)
         elif any(_inside(path, used) or _inside(used, path) for used in in_use if used != "/"):
-            kept.append("%s is mounted into a container" % path)
+            stay.append("%s is mounted into a container" % path)
         else:
-            found.append({"path": path, "bytes": sum(entry["size"] for entry in listed.values())})
-    return found, kept
+            size = sum(entry["size"] for entry in manifest.read(path).values())
+            found.append({"path": path, "bytes": size})
+    return found, stay
 
 
 def _directories(needed: set[tuple[str, str]], mounted: set[str]) -> list[dict[str, Any]]:

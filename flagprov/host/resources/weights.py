@@ -10,20 +10,23 @@ from __future__ import annotations
 import json
 import os
 
+from flagprov.host.shell import unit_state
 from flagprov.host.transfer import manifest
+from flagprov.host.transfer.mounts import storage, unmounted
 from flagprov.host.wire import Blocked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+RUNS = ("active", "activating", "reloading", "deactivating")
 UNFINISHED = (".incomplete", ".part", ".tmp")
 
 
 def observe(spec: dict[str, Any]) -> dict[str, Any]:
     path = spec["path"]
     if spec.get("absent"):
-        return {"exists": bool(manifest.read(path))}
+        return {"exists": os.path.isdir(path) and not kept(path)}
     if not os.path.isdir(path):
         return _missing(path)
     names = sorted(os.listdir(path))
@@ -45,9 +48,41 @@ def observe(spec: dict[str, Any]) -> dict[str, Any]:
     differ = manifest.differences(path, listed)
     faults.extend(fault for fault in differ["faults"] if fault.split(":")[0] not in _named(faults))
     found = {"exists": True, "faults": faults}
+    if differ["others"] or differ["unknown"]:
+        found.update(_use(path, surely=bool(differ["others"])))
     if differ["written"]:
         found["written"] = differ["written"]
     return found
+
+
+def kept(path: str) -> str:
+    """Why nobody takes them away: others may read them over the network, or somebody else brought them."""
+    share = storage(path)
+    if share:
+        return "%s is on a share (%s): other hosts may use it" % (path, share)
+    if manifest.found(path) or not manifest.read(path):
+        return "%s was not brought by flagprov: it was there before" % path
+    return ""
+
+
+def _use(path: str, surely: bool) -> dict[str, Any]:
+    """Who would find other files under his feet, in the middle of his work or at his next start."""
+    from flagprov.host.survey import records
+
+    real = os.path.realpath(path)
+    units = {
+        name: unit_state("flagprov@%s.service" % name)
+        for name, record in records().items()
+        if os.path.realpath(str(record.get("weights"))) == real
+    }
+    running = [name for name, unit in sorted(units.items()) if unit.get("ActiveState") in RUNS]
+    if running:
+        return {"used": "%s runs from it" % ", ".join(running), "way_out": "stop it first (flagprov stop)"}
+    share = surely and storage(path)  # else it may be a download that broke off: it is brought to its end
+    if share:
+        way_out = "stop all that runs from there, on any host, and remove it"
+        return {"used": "it is on a share (%s): other hosts may run from it" % share, "way_out": way_out}
+    return {}
 
 
 def _named(faults: list[str]) -> set[str]:
@@ -56,8 +91,6 @@ def _named(faults: list[str]) -> set[str]:
 
 def _missing(path: str) -> dict[str, Any]:
     """A share that is not mounted is no empty directory to be filled."""
-    from flagprov.host.transfer.mounts import unmounted
-
     share = unmounted(path)
     return {"exists": False, "unmounted": share} if share else {"exists": False}
 
@@ -100,6 +133,10 @@ def diff(spec: dict[str, Any], observed: dict[str, Any], changed: set[str]) -> l
     if not observed["exists"]:
         return [_fetch_or_block(spec, "weights are missing: %s" % spec["path"])]
     faults = observed["faults"]
+    if observed.get("used"):
+        message = "%s has other files than the locked ones, and %s" % (spec["path"], observed["used"])
+        way_out = "give the new revision a weights.path of its own, or %s" % observed["way_out"]
+        return [("block", message, way_out)]
     if faults:
         more = " (and %d more)" % (len(faults) - 3) if len(faults) > 3 else ""
         message = "weights in %s are not whole: %s%s" % (spec["path"], "; ".join(faults[:3]), more)

@@ -53,7 +53,9 @@ def _elsewhere(folder: str) -> str:
 
 
 def write(folder: str, sums: dict[str, str], origin: dict[str, Any]) -> None:
-    """After every file is whole and on the disk."""
+    """After every file is whole and on the disk. A directory that somebody else brought stays his."""
+    if found(folder):
+        origin = dict(origin, found=True)
     files = []
     for path in sorted(sums):
         size, mtime, inode = stamp(os.path.join(folder, path))
@@ -69,10 +71,17 @@ def remove(folder: str) -> None:
     _tidy(folder)
 
 
-def leave_only(folder: str, paths: set[str]) -> None:
-    """Files that the manifest lists and that are none of these go: an engine may load what lies there."""
-    _unlink(folder, [path for path in read(folder) if path not in paths])
-    _tidy(folder)
+def settle(folder: str, sums: dict[str, str], origin: dict[str, Any]) -> None:
+    """New files are in their places: say so, and only then remove what an earlier one of ours had besides.
+
+    An engine may load what lies there.
+    """
+    ours = [] if found(folder) else list(read(folder))
+    write(folder, sums, origin)
+    gone = [path for path in ours if path not in sums]
+    if gone:
+        _unlink(folder, gone)
+        _tidy(folder)
 
 
 def _unlink(folder: str, paths: list[str]) -> None:
@@ -110,9 +119,14 @@ def faults(folder: str, wanted: list[tuple[str, int, str]]) -> list[str]:
 
 
 def differences(folder: str, wanted: list[Any]) -> dict[str, list[str]]:
-    """`faults` by sizes and by the manifest, and the files `written` since they were hashed, if ever."""
+    """`faults` by sizes and by the manifest, and files that were `written` since they were hashed, if ever.
+
+    Of the faults, files that are surely (`others`) or maybe (`unknown`: never hashed) another version.
+    """
     known = read(folder)
     found: list[str] = []
+    others: list[str] = []
+    unknown: list[str] = []
     written: list[str] = []
     for path, size, digest in wanted:
         try:
@@ -120,13 +134,16 @@ def differences(folder: str, wanted: list[Any]) -> dict[str, list[str]]:
         except OSError:
             found.append("%s: missing" % path)
             continue
-        if real != size:
-            found.append("%s: %d bytes instead of %d" % (path, real, size))
-        elif digest and path in known and known[path]["sha256"] != digest:
+        if digest and path in known and known[path]["sha256"] != digest:
+            others.append(path)
             found.append("%s: another version" % path)
+        elif real != size:
+            found.append("%s: %d bytes instead of %d" % (path, real, size))
+            if digest and path not in known:
+                unknown.append(path)
         elif not unchanged(folder, known[path]) if path in known else digest:
             written.append(path)
-    return {"faults": found, "written": written}
+    return {"faults": found, "others": others, "unknown": unknown, "written": written}
 
 
 def check_again(folder: str, paths: list[str], locked: dict[str, str]) -> str:

@@ -8,7 +8,7 @@ import socket
 
 from flagprov.host import jobs
 from flagprov.host.files import replace
-from flagprov.host.lease import Beating
+from flagprov.host.lease import Beating, current
 from flagprov.host.shell import run
 from flagprov.host.transfer import manifest
 from flagprov.host.transfer.layout import listing, written
@@ -30,7 +30,7 @@ def answer(op: str, request: dict[str, Any]) -> dict[str, Any]:
 
         return room(request)
     if op == "transfer":
-        with Beating(request.get("lease")):
+        with Beating(_lease(request)):
             return transfer(request["spec"])
     if op == "load":
         with Beating(request.get("lease")):
@@ -40,6 +40,15 @@ def answer(op: str, request: dict[str, Any]) -> dict[str, Any]:
             name = jobs.name_of("fetch", {"path": request["spec"]["path"]})
             return jobs.run_job("fetch", dict(request["spec"], job=name), name)
     return release(str(request["job"]))
+
+
+def _lease(request: dict[str, Any]) -> dict[str, Any] | None:
+    """A host that only gives keeps the lease that its run holds, and is not taken where it holds none."""
+    wish, spec = request.get("lease"), request["spec"]
+    if wish and spec.get("source") and not spec.get("place"):
+        held = current()
+        return wish if held and held["token"] == wish["token"] else None
+    return wish
 
 
 def reach(request: dict[str, Any]) -> dict[str, Any]:

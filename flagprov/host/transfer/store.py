@@ -296,12 +296,8 @@ class Incoming(Store):
                 raise Blocked(STEP, "%s: the source vouches for another content than the lock" % path)
             if number not in self.kept:
                 _sync(self.place(number))
-        manifest.leave_only(self.target, {path for path, _, _ in self.layout.files})
         os.makedirs(self.target, exist_ok=True)
-        old = os.path.join(self.target, manifest.NAME)
-        if os.path.exists(old):
-            os.unlink(old)  # from here to the end nothing vouches for the directory
-        moved = 0
+        moved = 0  # the old manifest vouches for no file that takes another's place: its stamp differs
         for number, (path, _, _) in enumerate(self.layout.files):
             if number not in self.kept:
                 place = os.path.join(self.target, path)
@@ -313,7 +309,7 @@ class Incoming(Store):
                 self.kept.add(number)
         _sync(self.target)
         sums = {path: self.sums[path] for path, _, _ in self.layout.files}
-        manifest.write(self.target, sums, dict(origin, content=self.content))
+        manifest.settle(self.target, sums, dict(origin, content=self.content))
         self.close()
         shutil.rmtree(self.folder, ignore_errors=True)
         return moved

@@ -13,6 +13,7 @@ from flagprov.distribute.chain import Member
 from flagprov.distribute.content import Here, There, content_of
 from flagprov.distribute.fan_out import Transfer
 from flagprov.distribute.run import open_run
+from flagprov.distribute.watch import Watch
 from flagprov.distribute.weights import (
     Weights,
     answerable,
@@ -25,7 +26,7 @@ from flagprov.distribute.weights import (
 )
 from flagprov.errors import HostError, UnreachableError
 from flagprov.models.fleet import Connection, Fleet, Host
-from flagprov.models.observed import Change, Look
+from flagprov.models.observed import Change, Look, Problem
 from flagprov.preparation import Job
 from flagprov.site import Site
 
@@ -61,6 +62,11 @@ def test_without_any_source_the_host_is_left_out_with_the_way_out(tmp_path: Path
 
 def test_weights_that_are_to_be_checked_again_are_no_source() -> None:
     assert holding({"h1": seen("h1", "check")}) == []
+
+
+def test_weights_that_are_a_problem_are_no_source() -> None:
+    blocked = replace(seen("h2"), problems=(Problem("weights", "another version", "another path"),))
+    assert holding({"h1": seen("h1"), "h2": blocked}) == ["h1"]
 
 
 def test_hosts_that_are_not_held_against_the_lock_yet_are_the_last_resort(tmp_path: Path) -> None:
@@ -125,6 +131,28 @@ def test_the_next_host_of_a_share_takes_over(
     work.bring(HOSTS, [])
     assert tried == asked
     assert set(work.failures) == ({"h1"} if error else set())
+
+
+def test_every_host_of_a_transfer_hears_of_the_lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The source, too: the run's own heartbeat leaves out who is at work."""
+    asked: dict[str, object] = {}
+
+    class Busy:
+        host = HOSTS[0]
+
+        def ask(self, payload: dict[str, object], on_event: object) -> dict[str, object]:
+            asked.update(payload)
+            return {"changed": 0}
+
+    wanted = job(tmp_path)
+    content = content_of([("a", 1, "0" * 64)])
+    transfer = Transfer(
+        *(None, wanted.site, content, There(HOSTS[0], "/m"), [], lambda event: None),  # type: ignore[arg-type]
+        lease={"token": "mine"},
+    )
+    monkeypatch.setattr(Transfer, "_spec", lambda *_: {"source": True, "place": ""})
+    transfer._ask(Busy(), None, None, Watch([HOSTS[0].name]))  # type: ignore[arg-type]
+    assert asked["lease"] == {"token": "mine"}
 
 
 def test_a_hub_is_fetched_from_once(tmp_path: Path) -> None:

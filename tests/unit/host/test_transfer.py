@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flagprov.distribute.content import content_of
+from flagprov.host import fetch
 from flagprov.host.resources import weights
 from flagprov.host.transfer import frames, job, manifest, talk
 from flagprov.host.transfer.layout import LARGEST, Layout, chunk_size, is_safe, listing, written
@@ -187,20 +188,70 @@ def test_a_share_that_is_only_read_is_hashed_once(tmp_path: Path, monkeypatch: p
     assert manifest.found(str(model))  # prune leaves alone what others brought
 
 
-def test_what_the_old_version_had_and_the_new_one_has_not_goes(tmp_path: Path) -> None:
-    """An engine would load shards that belong to nothing."""
-    old = filled(tmp_path / "b", {"model-2.bin": b"22", "sub/x": b"x"})
-    manifest.write(str(tmp_path / "b"), {path: "0" * 64 for path, _, _ in old}, {})
-    (tmp_path / "b" / "mine.txt").write_text("not flagprov's")
-    files = filled(tmp_path / "a", {"model.bin": b"1234"})
-    source = Source(str(tmp_path / "a"), Layout(files, 64))
+def arrived(folder: Path, target: Path, names: dict[str, bytes]) -> Incoming:
+    """Everything is beside the target, and nothing is in its place yet."""
+    source = Source(str(folder), Layout(filled(folder, names), 64))
     source.hash()
-    incoming = Incoming(str(tmp_path / "b"), Layout(files, 64), "id")
+    incoming = Incoming(str(target), source.layout, "id")
     incoming.open()
     moved(source, incoming)
-    incoming.finish({})
-    found = sorted(p.name for p in (tmp_path / "b").iterdir() if not p.name.startswith("."))
-    assert found == ["mine.txt", "model.bin"]
+    return incoming
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_what_the_old_version_had_and_the_new_one_has_not_goes(tmp_path: Path, ours: bool) -> None:
+    """An engine would load shards that belong to nothing; but what somebody else brought stays his."""
+    target = tmp_path / "b"
+    old = filled(target, {"model.bin": b"4321", "model-2.bin": b"22", "lora/x": b"x"})
+    manifest.write(str(target), {path: "0" * 64 for path, _, _ in old}, {} if ours else {"found": True})
+    (target / "mine.txt").write_text("not flagprov's")
+    arrived(tmp_path / "a", target, {"model.bin": b"1234"}).finish({})
+    names = sorted(p.name for p in target.iterdir() if not p.name.startswith("."))
+    assert names == ["mine.txt", "model.bin"] if ours else ["lora", "mine.txt", "model-2.bin", "model.bin"]
+    assert manifest.found(str(target)) != ours  # so that prune leaves it alone, too
+    assert (target / "model.bin").read_bytes() == b"1234"
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_a_download_takes_only_what_an_earlier_one_brought(tmp_path: Path, ours: bool) -> None:
+    target, folder = tmp_path / "b", tmp_path / "b.flagprov-fetch"
+    old = filled(target, {"model.bin": b"4321", "lora/x": b"x"})
+    manifest.write(str(target), {path: "0" * 64 for path, _, _ in old}, {} if ours else {"found": True})
+    filled(folder, {"model.bin": b"1234"})
+    spec = {"source": "hf://me/tiny"}
+    fetch._put(spec, str(folder), str(target), [["model.bin", 4, ""]])
+    assert (target / "lora" / "x").exists() != ours
+    assert manifest.found(str(target)) != ours
+    assert (target / "model.bin").read_bytes() == b"1234"
+
+
+def test_a_kill_amid_the_moves_loses_nothing_and_hides_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until the new files are in place the old manifest stays: it says what differs, and whose it is."""
+    target = tmp_path / "b"
+    old = filled(target, {"model-1.bin": b"4321", "model-2.bin": b"22", "model-3.bin": b"3"})
+    sums = {path: manifest.file_digest(str(target / path)) for path, _, _ in old}
+    manifest.write(str(target), sums, {"found": True})
+    incoming = arrived(tmp_path / "a", target, {"model-1.bin": b"12345678", "model-2.bin": b"21"})
+    rename = os.rename
+
+    def killed(source: str, place: str) -> None:
+        if place.endswith("model-2.bin"):
+            raise KeyboardInterrupt
+        rename(source, place)
+
+    monkeypatch.setattr(os, "rename", killed)
+    with pytest.raises(KeyboardInterrupt):
+        incoming.finish({})
+    incoming.close()
+    monkeypatch.setattr(os, "rename", rename)
+    assert (target / "model-2.bin").exists() and (target / "model-3.bin").exists()
+    assert manifest.found(str(target))
+    assert manifest.faults(str(target), [(n, e["size"], "") for n, e in manifest.read(str(target)).items()])
+    arrived(tmp_path / "a", target, {"model-1.bin": b"12345678", "model-2.bin": b"21"}).finish({})
+    assert not manifest.deep_faults(str(target), [])
+    assert manifest.found(str(target)) and (target / "model-3.bin").exists()
 
 
 def test_a_written_file_is_hashed_again_before_it_is_served(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from flagprov.host import jobs
+from flagprov.host import jobs, lease
 from flagprov.host.transfer import requests
 
 NAME = "transfer-c0ffee-1"
@@ -50,3 +50,28 @@ def test_a_node_of_another_controller_ends_first(ran: list[list[str]], tmp_path:
     requests.transfer({"job": NAME})
     assert ["systemctl", "stop", "flagprov-job-transfer-c0ffee-*.service"] in ran
     assert not (tmp_path / NAME / "release").exists()
+
+
+@pytest.mark.parametrize(
+    ("spec", "held_by", "beats"),
+    [
+        ({}, "", True),
+        ({"source": True, "place": "/srv/m"}, "", True),
+        ({"source": True}, "mine", True),  # nobody else renews it while this host is busy
+        ({"source": True}, "", False),  # a host that only gives is not taken
+        ({"source": True}, "another's", False),
+    ],
+)
+def test_a_source_keeps_the_lease_that_its_run_holds(
+    spec: dict[str, Any], held_by: str, beats: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(lease, "STATE", str(tmp_path))
+    wish = {"token": "mine", "holder": "h", "command": "c", "since": "s", "ttl_s": 60.0}
+    if held_by:
+        lease.take(dict(wish, token=held_by))
+        held = json.loads((tmp_path / "lease.json").read_text())
+        (tmp_path / "lease.json").write_text(json.dumps(dict(held, beat=held["beat"] - 30)))
+    before = lease.current()
+    monkeypatch.setattr(requests, "transfer", lambda spec: lease.current())
+    during = requests.answer("transfer", {"spec": spec, "lease": wish})
+    assert (bool(during) and during["beat"] != (before or {}).get("beat")) == beats

@@ -3,10 +3,13 @@
 import json
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flagprov.host import prune, survey
 from flagprov.host.resources import weights
+from flagprov.host.transfer import manifest
 
 
 def shard(data: bytes) -> bytes:
@@ -54,3 +57,77 @@ def test_garbage_is_a_fault_and_never_an_exception(tmp_path_factory, content: by
     path = tmp_path_factory.mktemp("shard") / "m.safetensors"
     path.write_bytes(content)
     assert isinstance(weights.shard_fault(str(path)), str)
+
+
+@pytest.mark.parametrize(
+    ("size", "active", "share", "used"),
+    [
+        (109, "active", "", "m-0 runs from it"),
+        (200, "activating", "", "m-0 runs from it"),  # its size differs as well: another version all the same
+        (109, "inactive", "", ""),
+        (
+            109,
+            "inactive",
+            "nfs4 filer:/x m",
+            "it is on a share (nfs4 filer:/x m): other hosts may run from it",
+        ),
+    ],
+)
+def test_another_version_does_not_come_under_what_runs(
+    size: int, active: str, share: str, used: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    (model / "model.safetensors").write_bytes(shard(b"x" * 50))
+    manifest.write(str(model), {"model.safetensors": "0" * 64}, {})
+    monkeypatch.setattr(survey, "STATE", str(tmp_path / "state"))
+    for name, path in (("m-0", model), ("n-0", tmp_path / "other")):
+        (tmp_path / "state" / "replicas" / name).mkdir(parents=True)
+        record = tmp_path / "state" / "replicas" / name / "record.json"
+        record.write_text(json.dumps({"weights": str(path)}))
+    monkeypatch.setattr(weights, "unit_state", lambda unit: {"ActiveState": active})
+    monkeypatch.setattr(weights, "storage", lambda path: share)
+    spec = {"path": str(model), "remedy": "r", "fetch": True}
+    observed = weights.observe(dict(spec, files=[["model.safetensors", size, "1" * 64]]))
+    assert observed["faults"] == ["model.safetensors: another version"]
+    assert observed.get("used", "") == used
+    assert weights.diff(spec, observed, set())[0][0] == ("block" if used else "fetch")
+    same = weights.observe(dict(spec, files=[["model.safetensors", size + 1000, "0" * 64]]))
+    assert weights.diff(spec, same, set())[0][0] == "fetch"  # damaged: the same version is brought again
+    (model / manifest.NAME).unlink()
+    unknown = weights.observe(dict(spec, files=[["model.safetensors", size + 1000, "1" * 64]]))
+    runs = active != "inactive"  # nobody has hashed it: a share's may be a download that broke off
+    assert weights.diff(spec, unknown, set())[0][0] == ("block" if runs else "fetch")
+
+
+@pytest.mark.parametrize(
+    ("origin", "share", "why"),
+    [
+        ({}, "", ""),
+        ({}, "nfs4 filer:/x m", "{} is on a share (nfs4 filer:/x m): other hosts may use it"),
+        ({"found": True}, "", "{} was not brought by flagprov: it was there before"),
+        (None, "", "{} was not brought by flagprov: it was there before"),
+    ],
+)
+def test_only_what_we_brought_to_this_hosts_own_disk_is_taken_away(
+    origin: dict[str, object] | None, share: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    for name in ("model.bin", "mine.txt"):
+        (model / name).write_bytes(b"12")
+    if origin is not None:
+        manifest.write(str(model), {"model.bin": "0" * 64}, origin)
+    monkeypatch.setattr(weights, "storage", lambda path: share)
+    spec = {"path": str(model), "absent": True, "reason": "--weights"}
+    assert prune.kept({"weights": [str(model), str(tmp_path / "no")]}) == {
+        "kept": [why.format(model)] if why else []
+    }
+    observed = weights.observe(spec)
+    assert observed == {"exists": not why}
+    if not why:
+        weights.apply(spec, observed)
+        assert weights.observe(spec) == {"exists": False}
+    assert (model / "model.bin").exists() == bool(why)
+    assert (model / "mine.txt").exists()
