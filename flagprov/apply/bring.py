@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flagprov.apply.converge import OnEvent, checked_look, converge, failed, to_restart
-from flagprov.apply.lease import Lease
+from flagprov.apply.lease import Lease, run_of
 from flagprov.desired import host_desired
 from flagprov.errors import FlagprovError, HostError, UnreachableError
 from flagprov.models.desired import HostDesired, Placement, Resource
@@ -58,6 +58,7 @@ def _deployment(lease: Lease, job: Job) -> dict[str, Any]:
         "command": lease.wire["command"],
         "by": lease.wire["holder"],
         "at": lease.wire["since"],
+        "run": run_of(lease.wire["token"]),
         "release": job.release.name,
         "set": list(job.sets),
     }

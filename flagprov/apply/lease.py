@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 import os
 import secrets
 import socket
@@ -20,6 +21,20 @@ from flagprov.transport import Connections, Session
 TTL_S = 60.0
 
 
+def new_token() -> str:
+    """Begins with the time, so that what runs leave sorts; a run that is taken up again keeps its own."""
+    return f"{_now()} {secrets.token_hex(16)}"
+
+
+def run_of(token: str) -> str:
+    """The name under which hosts remember what a run did; nobody can take a lease by it."""
+    return f"{token.rpartition(' ')[0]} {hashlib.sha256(token.encode()).hexdigest()[:8]}"
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+
+
 class Lease:
     """Held while a run changes hosts; a controller that dies lets it run out."""
 
@@ -31,10 +46,10 @@ class Lease:
         self._hosts = sorted(hosts, key=lambda host: host.name)
         self._over = threading.Event()
         self.wire: Mapping[str, Any] = {
-            "token": token or secrets.token_hex(16),
+            "token": token or new_token(),
             "holder": f"{getpass.getuser()}@{socket.gethostname()} (pid {os.getpid()})",
             "command": command,
-            "since": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
+            "since": _now(),
             "ttl_s": TTL_S,
         }
         self.refused: dict[str, HostError] = {}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import fcntl
 import json
-import secrets
 import socket
 import threading
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from flagprov.apply.lease import new_token
 from flagprov.models.event import Event
 from flagprov.models.outcome import Outcome
 from flagprov.models.plan import Plan
@@ -29,7 +29,7 @@ class RunRecord:
     ) -> None:
         """`token`: the lease's, where a run that was killed is taken up."""
         self.directory = site.new_run(verb)
-        self.token = token or secrets.token_hex(16)
+        self.token = token or new_token()
         self._on_event = on_event
         self._guard = threading.Lock()
         self._events: IO[str] = _private(self.directory / EVENTS).open("a", encoding="utf-8")
