@@ -369,18 +369,16 @@ def _finish(job: Job, picture: Picture, brought: Mapping[str, Brought], begun: f
         error = HostError(left.host, left.problem.step, left.problem.message, remedy=left.problem.remedy)
         hosts.setdefault(left.host, failed(error, left.unreachable))
     ordered = tuple(hosts[host.name] for host in job.fleet.hosts if host.name in hosts)
-    proofs = [
-        proof
-        for host in job.fleet.hosts
-        if host.name in brought
-        for proof in completions(host, brought[host.name].notes)
-    ]
+    calm = {name for name, outcome in hosts.items() if outcome.state == "unchanged"}
+    looked = {name: seen.notes for name, seen in picture.looks.items() if name in calm}
+    notes = {name: result.notes or looked.get(name, {}) for name, result in brought.items()}
+    proofs = [p for host in job.fleet.hosts for p in completions(host, notes.get(host.name, {}))]
     _remember(job, picture.placement, hosts)
     return Outcome(
         verb=picture.plan.verb,
         release=job.release.name,
         hosts=ordered,
-        replicas=of_placement(job.fleet, picture.placement, {n: b.notes for n, b in brought.items()}),
+        replicas=of_placement(job.fleet, picture.placement, notes),
         completions=tuple(proofs),
         notes=picture.plan.notes,
         seconds=round(time.monotonic() - begun, 3),

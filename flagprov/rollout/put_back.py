@@ -35,6 +35,7 @@ class PuttingBack:
         A replica over several hosts goes back only where all of them can; else it is stopped.
         """
         self._well = well
+        self._seen: dict[str, Mapping[str, Any]] = {}  # what a host says of the old one, which serves again
         able = {name for name in refused if self._rolling.good.get(name)}
         self._whole = {name for name in refused if group_of(self._batch, name) & set(refused) <= able}
         hosts = [self._rolling.hosts[name] for name in refused]
@@ -48,7 +49,8 @@ class PuttingBack:
             else:
                 told, log = answer
             message = f"{outcome.message}; {told}" if told else outcome.message
-            outcomes[name] = Brought(replace(outcome, message=message, log=outcome.log or log))
+            outcome = replace(outcome, message=message, log=outcome.log or log)
+            outcomes[name] = Brought(outcome, self._seen.get(name, {}))
         return outcomes
 
     def _host(self, session: Session) -> tuple[str, str]:
@@ -82,6 +84,7 @@ class PuttingBack:
             "deployment": self._deployment,
         }
         answer = session.ask(payload, lambda message: rolling.on_event(host_event(host, message)))
+        self._seen[host] = answer["notes"]
         try:
             rolling.let_in(host, answer["notes"])
         except HostError as error:

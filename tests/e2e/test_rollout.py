@@ -116,6 +116,7 @@ def test_a_failed_canary_is_put_back_and_the_rest_is_not_touched(
     assert reason in hosts["lab1"]["message"], found
     assert "put back" in hosts["lab1"]["message"], found
     assert hosts["lab2"]["state"] == "unchanged"
+    assert [replica["state"] for replica in found["replicas"]] == ["ready", "ready"]
     assert serving.on("lab2", containers) == before
     serving.until(lambda: serving.states(RELEASE) == dict.fromkeys(serving.hosts, "ready"), 60, "both serve")
     assert [setting(serving, host) for host in serving.hosts] == ["4", "4"]
