@@ -31,7 +31,7 @@ from flagprov.host.launcher_processes import (
     stopped,
 )
 from flagprov.host.launcher_ray import DAEMONS, Ray, count, join, look, span
-from flagprov.host.launcher_ssh import NoRunner, Runner
+from flagprov.host.launcher_ssh import OPEN_S, NoRunner, Runner
 from flagprov.host.launcher_start import (
     NotStarted,
     describe,
@@ -194,6 +194,7 @@ class Launcher:
                 daemon = spawn({}, runner.daemon(), self.env, self.exp, self.output)
                 self.children.append(daemon)
                 self.daemon = daemon.pid
+                self.wait_until(lambda: runner.is_open() or daemon.pid in self.ended, OPEN_S)
 
     def start_flagscale(self, env: Mapping[str, str], output: str) -> None:
         config = os.path.join(self.directory, self.launch["flagscale"]["config"])

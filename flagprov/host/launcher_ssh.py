@@ -18,6 +18,7 @@ import sys
 from typing import Any, Dict, List, Mapping, Tuple
 
 from flagprov.host.launcher_launch import shell_script
+from flagprov.host.launcher_start import has_listener
 
 CALLERS = ("key", "known_hosts")
 KEYS = (*CALLERS, "host_key", "authorized_keys")
@@ -80,6 +81,9 @@ class NoRunner(Exception):
     """The port cannot be opened; the message says why."""
 
 
+OPEN_S = 20.0  # for the port of a node; the ranks do not meet before
+
+
 class Runner:
     """The files of both sides, and the daemon's command."""
 
@@ -131,6 +135,12 @@ class Runner:
             said = done.stderr.decode("utf-8", "replace").strip()
             raise NoRunner("sshd refuses its configuration: %s" % said)
         return [sshd, "-D", "-e", "-f", path]
+
+    def is_open(self) -> bool:
+        """Whether callers can come; FlagScale's script does not try twice."""
+        if self.by_host:
+            return os.path.exists(os.path.join(self.folder, "door.socket"))
+        return has_listener(self.port)
 
     def door(self) -> List[str]:
         """For `docker exec`, whose processes would else be nobody's children."""
