@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Timer
 from typing import Any
@@ -51,6 +52,15 @@ def write(directory: Path, files: Mapping[str, str]) -> None:
         path.write_text(text)
 
 
+def end_orphans(run: Path) -> None:
+    """What a launcher that was killed could not take with it."""
+    mark = f"FLAGPROV_RUN={run}".encode()
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):  # it ended meanwhile, or is not ours
+            if mark in environment.read_bytes().split(b"\0"):
+                os.kill(int(environment.parent.name), signal.SIGKILL)
+
+
 @contextmanager
 def launched(
     tmp_path: Path, *, path: str | None = None, files: Mapping[str, str] | None = None, **launch: Any
@@ -80,3 +90,4 @@ def launched(
                 process.stdout.read()
     finally:
         timer.cancel()
+        end_orphans(run)
