@@ -109,6 +109,7 @@ def listens(address: str, port: int) -> bool:
 
 def has_listener(port: int) -> bool:
     """Without a connection, which a careful daemon would count."""
+    # machine.listening tells the same; the launcher lies in its directory without it.
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
             with open(table, encoding="ascii") as lines:
