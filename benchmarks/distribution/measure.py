@@ -71,6 +71,7 @@ class Bench:
         self.size = size_of(source)
         self.limit = self.size * 8 / (fleet.mbit * 1e6)
         self.sum = digest(source)
+        self.load = round(os.getloadavg()[0], 1)
 
     def verified(self, hosts: list[int]) -> None:
         for index in hosts:
@@ -143,7 +144,7 @@ class Bench:
         seconds = round(found.pop("seconds"), 2)
         row = {"tool": tool, "work": work, "hosts": len(hosts), "seconds": seconds}
         row |= {"over_limit": round(seconds / self.limit, 3), "bytes": self.size, **found}
-        row["load_before"] = LOAD[-1]
+        row["load_before"] = self.load
         sys.stderr.write(json.dumps(row) + "\n")
         return row
 
@@ -183,9 +184,6 @@ class Bench:
         ]
         self.fleet.revive(victim)
         return rows
-
-
-LOAD: list[float] = []
 
 
 def measured(bench: Bench, hosts: list[int], runs: int) -> Iterator[Row]:
@@ -242,7 +240,6 @@ def main() -> None:
                     if work not in only:
                         continue
                     bench = Bench(fleet, source, given.python)
-                    LOAD.append(round(os.getloadavg()[0], 1))
                     found = median(measured(bench, hosts, given.runs))
                     rows.append(bench.row("flagprov", work, hosts, found))
                     if work == "file" and "again" in only:
@@ -256,7 +253,6 @@ def main() -> None:
                 for tool in ("scp", "rsync", "ansible"):
                     if tool in only:
                         bench = Bench(fleet, peer, given.python)
-                        LOAD.append(round(os.getloadavg()[0], 1))
                         rows.append(bench.row(tool, "file", hosts, bench.run_peer(tool, hosts)))
                         bench.verified(hosts)
                         if tool != "scp":
