@@ -1,6 +1,6 @@
 """The floor: one paramiko connection and one exec per host, with one shell script that does the work.
 
-floor.py WORK.json KEY KNOWN_HOSTS converge|status|reset|probe
+floor.py WORK.json KEY KNOWN_HOSTS converge|status|reset|calm|probe
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ WAIT = (
 def script(host: dict[str, Any], work: str) -> str:
     if work == "probe":
         return PROBE
-    lines = {"converge": converge, "status": status, "reset": reset}[work](host)
+    lines = {"converge": converge, "status": status, "reset": reset, "calm": calm}[work](host)
     return "\n".join([ASK, HELPERS, f"port={host['serves']}", *lines])
 
 
@@ -73,6 +73,11 @@ def reset(host: dict[str, Any]) -> Iterator[str]:
     name, unit = shlex.quote(host["container"]), shlex.quote(host["unit"])
     yield f"systemctl disable -q --now {unit}; docker rm -f {name}"
     yield "rm -rf /var/lib/flagprov/configs/* /var/lib/flagprov/replicas/*; echo changed=1"
+
+
+def calm(host: dict[str, Any]) -> Iterator[str]:
+    """The unit may be started again: many changes in a row look like an engine that fails."""
+    yield f"systemctl reset-failed {shlex.quote(host['unit'])} 2>/dev/null; echo changed=0"
 
 
 def question(host: dict[str, Any]) -> str:

@@ -58,11 +58,11 @@ class Bench:
                        "KNOWN_HOSTS": str(place.known_hosts), "ANSIBLE_HOME": str(SCRATCH / "ansible"),
                        "ANSIBLE_SSH_CONTROL_PATH_DIR": str(SCRATCH / "controls")}  # fmt: skip
         if tool == "floor":
-            what = work if work in ("status", "reset") else "converge"
+            what = work if work in ("status", "reset", "calm") else "converge"
             return [sys.executable, str(HERE / "floor.py"), environment["WORK"], environment["KEY"],
                     environment["KNOWN_HOSTS"], what], environment  # fmt: skip
         if tool == "flagprov":
-            return [*FLAGPROV, *self.verb(work), "--quiet", "--limit", ",".join(place.hosts)], environment
+            return [*FLAGPROV, *self.verb(work), "--quiet"], environment
         peers = OUT / "peers"
         if tool == "pyinfra":
             files = [str(HERE / "pyinfra" / name) for name in ("inventory.py", "deploy.py")]
@@ -97,6 +97,7 @@ class Bench:
         if work == "first":
             run(*self.command("floor", "reset"))
         elif work == "change":
+            run(*self.command("floor", "calm"))
             self.state = "b" if self.state == "a" else "a"
         cool()
         return run(*self.command(tool, work))

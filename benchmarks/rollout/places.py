@@ -55,9 +55,19 @@ class Place:
 
 
 def lab(size: int) -> Place:
-    """The first hosts of the lab."""
-    lines = re.findall(r"^(\S+) ansible_host=", INVENTORY.read_text(), re.MULTILINE)
-    return Place(str(size), INVENTORY, tuple(lines[:size]))
+    """A fleet of the first hosts of the lab, with everything that is known of them."""
+    text = INVENTORY.read_text()
+    names = re.findall(r"^(\S+) ansible_host=", text, re.MULTILINE)
+    folder = SCRATCH / f"fleet-{size}"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(
+        INVENTORY.parent / ".flagprov", folder / ".flagprov", ignore=shutil.ignore_patterns("runs")
+    )
+    for name in names[size:]:
+        text = re.sub(rf"^{re.escape(name)} ansible_host=.*\n", "", text, flags=re.MULTILINE)
+    inventory = folder / "lab.ini"
+    inventory.write_text(text)
+    return Place(str(size), inventory, tuple(names[:size]))
 
 
 @contextlib.contextmanager
