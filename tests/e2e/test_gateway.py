@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
@@ -17,6 +18,7 @@ thorough = pytest.mark.thorough
 RELEASE = "qwen3-tiny-standin"
 MODEL = "qwen3-tiny"
 STANDSTILL_S = 4
+THIRD = "a2-1"
 PATIENT = ("--set", "deadline_s=300")  # the machine may be busy with other tests
 GENTLY = (*PATIENT, "--batch", "1", "--max-unavailable", "1", "--soak", "1", "--latency", "30", "--yes")
 SHOW_STAT = """python3 -c '
@@ -28,7 +30,7 @@ with socket.socket(socket.AF_UNIX) as admin:
 
 
 class Fronted(Lab):
-    """The lab, its first host the gateway too."""
+    """The lab and one host more, its first host the gateway too."""
 
     inventory = INVENTORY.with_name("lab-gateway.ini")
     url = ""
@@ -53,18 +55,34 @@ class Fronted(Lab):
         return [replica for replica in found if replica["release"] == RELEASE]
 
 
+def third_host(lab: Lab) -> str:
+    """The line of a host whose accelerators nobody asks for; empty when the lab has none."""
+    inventory = INVENTORY.with_name("lab-ascend.ini")
+    lines = inventory.read_text().splitlines(keepends=True) if inventory.exists() else []
+    line = next((line for line in lines if line.startswith(f"{THIRD} ")), "")
+    if line:
+        weights = lab.on("lab1", "tar -C /srv/models -c Qwen3-Tiny | base64 -w0")
+        put = ["docker", "exec", "-i", lab.container(THIRD), "sh", "-c", "base64 -d | tar -C /srv/models -x"]
+        subprocess.run(put, input=weights, text=True, check=True, timeout=120)
+    return line
+
+
 @pytest.fixture(scope="module")
 def fronted(lab: Lab) -> Iterator[Fronted]:
     lab.teardown()
     here = Fronted()
+    third = third_host(lab)
     group = f"\n[flagprov_gateway]\nlab1\n\n[flagprov_gateway:vars]\ngateway_standstill_s={STANDSTILL_S}\n"
-    here.inventory.write_text(INVENTORY.read_text() + group)
+    text = INVENTORY.read_text().replace("[flagprov_serving]\n", f"[flagprov_serving]\n{third}", 1)
+    here.inventory.write_text(text + group)
     try:
         here.url = here.deploy(RELEASE, *PATIENT)["gateways"][0]["url"]
         yield here
         here.teardown()
     finally:
         here.inventory.unlink()
+        if third:
+            lab.docker("exec", lab.container(THIRD), "rm", "-r", "/srv/models/Qwen3-Tiny")
 
 
 def order(replica: dict[str, Any], what: str, **more: Any) -> None:
