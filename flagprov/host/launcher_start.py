@@ -105,17 +105,3 @@ def listens(address: str, port: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def has_listener(port: int) -> bool:
-    """Without a connection, which a careful daemon would count."""
-    # machine.listening tells the same; the launcher lies in its directory without it.
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        try:
-            with open(table, encoding="ascii") as lines:
-                rows = [line.split() for line in lines][1:]
-        except OSError:
-            continue
-        if any(row[3] == "0A" and int(row[1].rsplit(":", 1)[1], 16) == port for row in rows):
-            return True
-    return False

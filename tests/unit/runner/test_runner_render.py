@@ -37,6 +37,7 @@ def test_flagscale_directory() -> None:
         "flagprov/host/launcher_ssh.py",
         "flagprov/host/launcher_start.py",
         "flagprov/host/launcher_state.py",
+        "flagprov/host/machine.py",
         "launch.json",
         "launcher.py",
     ]
