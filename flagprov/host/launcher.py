@@ -17,7 +17,7 @@ from typing import Callable, Dict, List, Mapping, Optional, Sequence
 
 from flagprov.host.launcher_launch import SCHEMA_VERSION, Unusable, empty_shm, read_launch
 from flagprov.host.launcher_log import Log, say
-from flagprov.host.launcher_peers import peers_of, still_there, workers
+from flagprov.host.launcher_peers import peers_of
 from flagprov.host.launcher_processes import (
     adopt_orphans,
     children_of,
@@ -28,7 +28,9 @@ from flagprov.host.launcher_processes import (
     named,
     processes,
     send,
+    still_there,
     stopped,
+    workers,
 )
 from flagprov.host.launcher_ray import DAEMONS, Ray, count, join, look, span
 from flagprov.host.launcher_ssh import OPEN_S, NoRunner, Runner
@@ -237,7 +239,7 @@ class Launcher:
                 self.enter("running")
                 if self.peers:
                     self.peers.tell("running")
-                    self.workers += workers(self.ours(), command_line)
+                    self.workers += workers(self.ours())
                 if self.ray:
                     self.workers += [pid for pid in self.ours() if name_of(pid) in DAEMONS]
             if self.phase == "running":
