@@ -1,10 +1,8 @@
-"""What the launcher makes before an engine, and what it asks one over HTTP."""
+"""What the launcher makes before an engine, how it starts one, and whether one is up."""
 
 from __future__ import annotations
 
-import http.client
 import os
-import re
 import shutil
 import socket
 import subprocess
@@ -82,20 +80,6 @@ def engine_of_flagscale(exp: str) -> Optional[int]:
         except (OSError, ValueError, IndexError):
             continue
     return None
-
-
-def in_flight(address: str, port: int) -> Optional[float]:
-    """Requests that run or wait, from the engine's metrics; None where it does not say."""
-    connection = http.client.HTTPConnection(address, port, timeout=2)
-    try:
-        connection.request("GET", "/metrics")
-        text = connection.getresponse().read().decode("utf-8", "replace")
-    except (OSError, http.client.HTTPException):
-        return None
-    finally:
-        connection.close()
-    values = re.findall(r"^vllm:num_requests_(?:running|waiting)(?:\{[^}]*\})? (\S+)", text, re.MULTILINE)
-    return sum(float(value) for value in values) if values else None
 
 
 def listens(address: str, port: int) -> bool:
