@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from ipaddress import ip_interface
 
 from flagprov.doctor.subject import Subject, Verdict, failed, ok, unknown, warning, worst
-from flagprov.doctor.versions import older
+from flagprov.versions import older
 from flagprov.models.chip import Chip
 from flagprov.models.facts import Interface
 from flagprov.placement import mismatch

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from flagprov.catalog.fit import parallel as misfits
 from flagprov.doctor import tags
 from flagprov.doctor.subject import Serving, Subject, Verdict, failed, gib, ok, unknown, warning, worst
-from flagprov.doctor.versions import begins_with, major, older
+from flagprov.versions import begins_with, major, older
 from flagprov.processors import ROOM, model_bytes, operators
 
 PULL = "it is known once the image is on a host"
