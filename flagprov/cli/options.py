@@ -32,6 +32,7 @@ inventory = click.argument("inventory", callback=_note)
 release = click.argument("release")
 maybe_release = click.argument("release", required=False)
 hosts = click.argument("hosts")
+reason = click.option("--reason", metavar="TEXT", default="", help="For those who wonder later.")
 limit = click.option(
     "--limit", metavar="PATTERN", help="Only these hosts: names, groups and patterns as Ansible has them."
 )

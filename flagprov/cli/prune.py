@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import click
 
 from flagprov.cli import options
 from flagprov.cli.changing import change, request
-from flagprov.cli.screen import Run, require_consent
+from flagprov.cli.screen import Run
 
 
 @click.command("prune")
@@ -34,10 +36,5 @@ def command(run: Run, inventory: str, limit: str | None, keep: int, yes: bool, q
     from flagprov.fleet import load_fleet
 
     wanted = request(inventory, None, limit)
-    require_consent(run, yes, lambda: load_fleet(wanted.inventory, limit))
-    return change(
-        run,
-        lambda approve, on_event: pipeline.prune(wanted, keep=keep, approve=approve, on_event=on_event),
-        yes=yes,
-        quiet=quiet,
-    )
+    act = partial(pipeline.prune, wanted, keep=keep)
+    return change(run, act, check=lambda: load_fleet(wanted.inventory, limit), yes=yes, quiet=quiet)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import click
 
 from flagprov.cli import options
 from flagprov.cli.changing import change, request
-from flagprov.cli.screen import Run, require_consent
+from flagprov.cli.screen import Run
 
 
 @click.command("stop")
@@ -26,8 +28,5 @@ def command(run: Run, inventory: str, release: str | None, limit: str | None, ye
     from flagprov.fleet import load_fleet
 
     wanted = request(inventory, release, limit)
-    require_consent(run, yes, lambda: load_fleet(wanted.inventory, limit))
-    return change(
-        run, lambda approve, on_event: pipeline.stop(wanted, approve=approve, on_event=on_event),
-        yes=yes, quiet=quiet,
-    )  # fmt: skip
+    act = partial(pipeline.stop, wanted)
+    return change(run, act, check=lambda: load_fleet(wanted.inventory, limit), yes=yes, quiet=quiet)
