@@ -8,8 +8,8 @@ from pathlib import Path
 
 from flagprov.documents.check import read_model
 from flagprov.documents.document import read
-from flagprov.versions import begins_with
 from flagprov.models.operators import Exclusion, OperatorRegistry
+from flagprov.versions import begins_with
 
 _FILE = Path(__file__).parent / "operators.yaml"
 

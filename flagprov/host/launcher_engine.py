@@ -72,7 +72,9 @@ class Engine:
 
     def _flagscale(self) -> Optional[int]:
         node, said = self.node, self.node.launch["flagscale"]
-        front = node.spawn(["flagscale", "serve", said["label"], os.path.join(self.directory, said["config"])])
+        front = node.spawn(
+            ["flagscale", "serve", said["label"], os.path.join(self.directory, said["config"])]
+        )
         while front not in node.ended:
             node.turn()
             if node.stopping:

@@ -1,4 +1,4 @@
-"""This node while one engine lives: the processes that we start, and the loop in which we hear of everything."""
+"""This node while one engine lives: what we start, and the loop in which we hear of everything."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the kernel says of this machine. It lies in the launcher's directory, too, and imports nothing of ours."""
+"""What the kernel says of this machine; imports nothing of ours: it lies in the launcher's directory, too."""
 
 from __future__ import annotations
 
