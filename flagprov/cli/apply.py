@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @options.output()
 @options.quiet
 @click.pass_obj
-def command(run: Run, file: Path, yes: bool, quiet: bool) -> int:
+def command(run: Run, file: Path) -> int:
     """Do what the plan in FILE says, which `plan --save` or `rollout --save` wrote.
 
     It is refused when a host is no longer as it was then; nothing is changed in that case.
@@ -44,4 +44,4 @@ def command(run: Run, file: Path, yes: bool, quiet: bool) -> int:
             plan.request, approve=approved, on_event=on_event, options=plan.options, verb=plan.verb
         )
 
-    return change(run, act, check=lambda: prepare(plan.request), yes=yes, quiet=quiet)
+    return change(run, act, check=lambda: prepare(plan.request))

@@ -45,12 +45,12 @@ def taken_up(wanted: Request, verb: str) -> SavedPlan:
     return run
 
 
-def change(run: Run, act: Act, *, check: Callable[[], object], yes: bool, quiet: bool) -> int:
+def change(run: Run, act: Act, *, check: Callable[[], object]) -> int:
     """Exit code of `act`, after its report; `check` has the first word where nobody can be asked."""
-    require_consent(run, yes, check)
-    screen = Screen(run, quiet=quiet)
+    require_consent(run, check)
+    screen = Screen(run)
     with screen.busy("looking at the hosts") as progress:
-        outcome = act(approve=lambda plan: screen.approve(plan, yes), on_event=progress)
+        outcome = act(approve=screen.approve, on_event=progress)
     if outcome is None:
         complain("nothing was changed", style="warn")
         return 1

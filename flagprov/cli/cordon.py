@@ -19,7 +19,7 @@ from flagprov.cli.screen import Run
 @options.output()
 @options.quiet
 @click.pass_obj
-def command(run: Run, inventory: str, hosts: str, reason: str, yes: bool, quiet: bool) -> int:
+def command(run: Run, inventory: str, hosts: str, reason: str) -> int:
     """Keep changes away from the hosts HOSTS of INVENTORY; what serves there goes on.
 
     `deploy` and `rollout` leave them out, and count them, until `flagprov uncordon`.
@@ -29,4 +29,4 @@ def command(run: Run, inventory: str, hosts: str, reason: str, yes: bool, quiet:
 
     wanted = request(inventory, None, hosts)
     act = partial(maintenance.cordon, wanted, reason=reason)
-    return change(run, act, check=lambda: load_fleet(wanted.inventory, hosts), yes=yes, quiet=quiet)
+    return change(run, act, check=lambda: load_fleet(wanted.inventory, hosts))

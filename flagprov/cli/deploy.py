@@ -39,8 +39,6 @@ def command(
     bundle: str | None,
     all_at_once: bool,
     resume: bool,
-    yes: bool,
-    quiet: bool,
 ) -> int:
     """Bring RELEASE to the hosts of INVENTORY and prove that it serves.
 
@@ -59,4 +57,4 @@ def command(
     if resumed:
         wanted, how = resumed.request, resumed.options
     act = partial(pipeline.deploy, wanted, options=how, resumed=resumed)
-    return change(run, act, check=lambda: prepare(wanted), yes=yes, quiet=quiet)
+    return change(run, act, check=lambda: prepare(wanted))

@@ -19,7 +19,7 @@ from flagprov.cli.screen import Run
 @options.output()
 @options.quiet
 @click.pass_obj
-def command(run: Run, inventory: str, hosts: str, reason: str, yes: bool, quiet: bool) -> int:
+def command(run: Run, inventory: str, hosts: str, reason: str) -> int:
     """Stop what serves on the hosts HOSTS of INVENTORY, and keep changes away from them.
 
     What has been asked of an engine is answered first. For work on a host: `flagprov uncordon` and
@@ -30,4 +30,4 @@ def command(run: Run, inventory: str, hosts: str, reason: str, yes: bool, quiet:
 
     wanted = request(inventory, None, hosts)
     act = partial(maintenance.cordon, wanted, reason=reason, drain=True)
-    return change(run, act, check=lambda: load_fleet(wanted.inventory, hosts), yes=yes, quiet=quiet)
+    return change(run, act, check=lambda: load_fleet(wanted.inventory, hosts))

@@ -26,7 +26,7 @@ from flagprov.cli.screen import Run
 @options.output()
 @options.quiet
 @click.pass_obj
-def command(run: Run, inventory: str, limit: str | None, keep: int, yes: bool, quiet: bool) -> int:
+def command(run: Run, inventory: str, limit: str | None, keep: int) -> int:
     """Remove images, weights, configurations and caches that nothing on INVENTORY needs any more.
 
     Only what flagprov brought: images that it deployed, weights that its manifests list. What a container
@@ -37,4 +37,4 @@ def command(run: Run, inventory: str, limit: str | None, keep: int, yes: bool, q
 
     wanted = request(inventory, None, limit)
     act = partial(pipeline.prune, wanted, keep=keep)
-    return change(run, act, check=lambda: load_fleet(wanted.inventory, limit), yes=yes, quiet=quiet)
+    return change(run, act, check=lambda: load_fleet(wanted.inventory, limit))

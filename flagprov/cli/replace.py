@@ -34,8 +34,6 @@ def command(
     force: tuple[str, ...],
     allow_disruption: bool,
     allow_reboot: bool,
-    yes: bool,
-    quiet: bool,
 ) -> int:
     """Let the host NEW, a spare of INVENTORY, take over what OLD serves: replicas, or its rank of one.
 
@@ -48,4 +46,4 @@ def command(
 
     wanted = request(inventory, release, None, sets, force, allow_disruption, allow_reboot)
     act = partial(replacing.replace, wanted, old, new)
-    return change(run, act, check=lambda: load_fleet(wanted.inventory), yes=yes, quiet=quiet)
+    return change(run, act, check=lambda: load_fleet(wanted.inventory))

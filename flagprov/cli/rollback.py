@@ -29,8 +29,6 @@ def command(
     release: str,
     limit: str | None,
     to: int | None,
-    yes: bool,
-    quiet: bool,
     **rest: Any,
 ) -> int:
     """Put an earlier deployment of RELEASE back: the last that served and was different, or --to N.
@@ -43,4 +41,4 @@ def command(
     wanted = request(inventory, release, limit)
     how = rolling.chosen(**rest)
     act = partial(back.rollback, wanted, to=to, options=how)
-    return change(run, act, check=lambda: scope_of(wanted), yes=yes, quiet=quiet)
+    return change(run, act, check=lambda: scope_of(wanted))

@@ -43,8 +43,6 @@ def command(
     allow_reboot: bool,
     save: Path | None,
     resume: bool,
-    yes: bool,
-    quiet: bool,
     **rest: Any,
 ) -> int:
     """Change RELEASE over INVENTORY: staged everywhere, one canary per chip, then batches.
@@ -65,9 +63,9 @@ def command(
     if resumed:
         wanted, how = resumed.request, resumed.options
     if save:
-        return show(Screen(run, quiet=quiet), "rollout", wanted, how, save)
+        return show(Screen(run), "rollout", wanted, how, save)
     act = partial(pipeline.deploy, wanted, options=how, verb="rollout", resumed=resumed)
-    return change(run, act, check=lambda: prepare(wanted), yes=yes, quiet=quiet)
+    return change(run, act, check=lambda: prepare(wanted))
 
 
 def defined_in(file: str, release: str | None) -> str:

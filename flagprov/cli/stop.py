@@ -19,7 +19,7 @@ from flagprov.cli.screen import Run
 @options.output()
 @options.quiet
 @click.pass_obj
-def command(run: Run, inventory: str, release: str | None, limit: str | None, yes: bool, quiet: bool) -> int:
+def command(run: Run, inventory: str, release: str | None, limit: str | None) -> int:
     """Stop the replicas on the hosts of INVENTORY, all of them or those of RELEASE.
 
     They stay stopped over a reboot; `flagprov deploy` starts them again.
@@ -29,4 +29,4 @@ def command(run: Run, inventory: str, release: str | None, limit: str | None, ye
 
     wanted = request(inventory, release, limit)
     act = partial(pipeline.stop, wanted)
-    return change(run, act, check=lambda: load_fleet(wanted.inventory, limit), yes=yes, quiet=quiet)
+    return change(run, act, check=lambda: load_fleet(wanted.inventory, limit))

@@ -26,8 +26,6 @@ def command(
     release: str | None,
     limit: str | None,
     weights: bool,
-    yes: bool,
-    quiet: bool,
 ) -> int:
     """Take flagprov's containers, units, keys and files away from the hosts of INVENTORY.
 
@@ -39,4 +37,4 @@ def command(
 
     wanted = request(inventory, release, limit)
     act = partial(pipeline.teardown, wanted, weights=weights)
-    return change(run, act, check=lambda: load_fleet(wanted.inventory, limit), yes=yes, quiet=quiet)
+    return change(run, act, check=lambda: load_fleet(wanted.inventory, limit))

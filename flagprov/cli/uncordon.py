@@ -18,7 +18,7 @@ from flagprov.cli.screen import Run
 @options.output()
 @options.quiet
 @click.pass_obj
-def command(run: Run, inventory: str, hosts: str, yes: bool, quiet: bool) -> int:
+def command(run: Run, inventory: str, hosts: str) -> int:
     """Let the hosts HOSTS of INVENTORY take part in changes again.
 
     What `drain` stopped is started by the next `flagprov deploy`.
@@ -28,4 +28,4 @@ def command(run: Run, inventory: str, hosts: str, yes: bool, quiet: bool) -> int
 
     wanted = request(inventory, None, hosts)
     act = partial(maintenance.uncordon, wanted)
-    return change(run, act, check=lambda: load_fleet(wanted.inventory, hosts), yes=yes, quiet=quiet)
+    return change(run, act, check=lambda: load_fleet(wanted.inventory, hosts))
