@@ -31,7 +31,7 @@ def replace(
     """
     scope = scope_of(request)
     _check_named(scope, old, new)
-    surveys = _surveys(scope, old, new)
+    surveys = _surveys(scope, new)
     handover = handed(old, new, scope.release, surveys, scope.site.deployed())
     hosts = dict.fromkeys(host for running in handover.replicas for host in running.hosts)
     wanted = dataclasses.replace(
@@ -107,7 +107,7 @@ def _check_named(scope: Scope, old: str, new: str) -> None:
         )
 
 
-def _surveys(scope: Scope, old: str, new: str) -> Mapping[str, Survey]:
+def _surveys(scope: Scope, new: str) -> Mapping[str, Survey]:
     """Of all that answer; the new host has to."""
     with Connections(scope.fleet) as connections:
         answers = connections.once(scope.fleet.hosts, survey)

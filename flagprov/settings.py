@@ -9,9 +9,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from flagprov.catalog.check import nearest, problems
-from flagprov.catalog.document import dotted, parse
 from flagprov.catalog.fit import parallel
+from flagprov.documents.check import nearest, problems
+from flagprov.documents.document import dotted, parse
 from flagprov.errors import ReleaseError, SettingsError
 from flagprov.models.release import Image, Release, ServeValue, Variant
 from flagprov.models.settings import Settings

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from math import prod
 from pathlib import PurePosixPath
 
-from flagprov.catalog.check import nearest
+from flagprov.documents.check import nearest
 from flagprov.models.chip import Chip
 from flagprov.models.release import Model, Release, Variant
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-from flagprov.catalog.check import read_model
-from flagprov.catalog.document import dotted, read
 from flagprov.catalog.fit import misfits
 from flagprov.chips import load_chips
+from flagprov.documents.check import read_model
+from flagprov.documents.document import dotted, read
 from flagprov.errors import ReleaseError
 from flagprov.models.release import Lock, LockedImage, Release, Variant
 

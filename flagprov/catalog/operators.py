@@ -6,10 +6,10 @@ from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 
-from flagprov.catalog.check import read_model
-from flagprov.catalog.document import read
-from flagprov.doctor.versions import begins_with
+from flagprov.documents.check import read_model
+from flagprov.documents.document import read
 from flagprov.models.operators import Exclusion, OperatorRegistry
+from flagprov.versions import begins_with
 
 _FILE = Path(__file__).parent / "operators.yaml"
 

@@ -24,8 +24,8 @@ def load_chips() -> dict[str, Chip]:
 
 @cache
 def _chips() -> dict[str, Chip]:
-    from flagprov.catalog.check import read_model
-    from flagprov.catalog.document import read
+    from flagprov.documents.check import read_model
+    from flagprov.documents.document import read
     from flagprov.models.chip import Chip
 
     return {name: read_model(read(_DIRECTORY / f"{name}.yaml"), Chip) for name in chip_names()}

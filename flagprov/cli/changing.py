@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from flagprov.cli.screen import Run, Screen, complain
+from flagprov.cli.screen import Run, Screen, complain, require_consent
 
 if TYPE_CHECKING:
     from flagprov.models.event import Event
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from flagprov.models.request import Request
     from flagprov.saved import SavedPlan
 
-    Act = Callable[[Callable[[Plan], bool], Callable[[Event], None]], Outcome | None]
+    class Act(Protocol):
+        def __call__(
+            self, *, approve: Callable[[Plan], bool], on_event: Callable[[Event], None]
+        ) -> Outcome | None: ...
 
 
 def request(
@@ -42,11 +45,12 @@ def taken_up(wanted: Request, verb: str) -> SavedPlan:
     return run
 
 
-def change(run: Run, act: Act, *, yes: bool, quiet: bool) -> int:
-    """Exit code of `act(approve, on_event)`, after its report."""
-    screen = Screen(run, quiet=quiet)
+def change(run: Run, act: Act, *, check: Callable[[], object]) -> int:
+    """Exit code of `act`, after its report; `check` has the first word where nobody can be asked."""
+    require_consent(run, check)
+    screen = Screen(run)
     with screen.busy("looking at the hosts") as progress:
-        outcome = act(lambda plan: screen.approve(plan, yes), progress)
+        outcome = act(approve=screen.approve, on_event=progress)
     if outcome is None:
         complain("nothing was changed", style="warn")
         return 1

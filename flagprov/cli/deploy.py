@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import click
 
 from flagprov.cli import options, rolling
 from flagprov.cli.changing import change, request, taken_up
-from flagprov.cli.screen import Run, require_consent
+from flagprov.cli.screen import Run
 
 
 @click.command("deploy")
@@ -38,8 +39,6 @@ def command(
     bundle: str | None,
     all_at_once: bool,
     resume: bool,
-    yes: bool,
-    quiet: bool,
 ) -> int:
     """Bring RELEASE to the hosts of INVENTORY and prove that it serves.
 
@@ -57,12 +56,5 @@ def command(
     resumed = taken_up(wanted, "deploy") if resume else None
     if resumed:
         wanted, how = resumed.request, resumed.options
-    require_consent(run, yes, lambda: prepare(wanted))
-    return change(
-        run,
-        lambda approve, on_event: pipeline.deploy(
-            wanted, approve=approve, on_event=on_event, options=how, resumed=resumed
-        ),
-        yes=yes,
-        quiet=quiet,
-    )
+    act = partial(pipeline.deploy, wanted, options=how, resumed=resumed)
+    return change(run, act, check=lambda: prepare(wanted))

@@ -17,7 +17,7 @@ from flagprov.cli.screen import Run, Screen
 @options.output()
 @options.quiet
 @click.pass_obj
-def command(run: Run, inventory: str, release: str | None, limit: str | None, quiet: bool) -> int:
+def command(run: Run, inventory: str, release: str | None, limit: str | None) -> int:
     """Show how the hosts of INVENTORY differ from what was deployed on them last; change nothing.
 
     Exit code 0: no drift; 3: drift; 1: some host was left out.
@@ -26,7 +26,7 @@ def command(run: Run, inventory: str, release: str | None, limit: str | None, qu
     from flagprov.report.plan import has_changes, plan_lines
     from flagprov.rollout import back
 
-    screen = Screen(run, quiet=quiet)
+    screen = Screen(run)
     with screen.busy("looking at the hosts"):
         found = back.drift(request(inventory, release, limit))
     screen.show(lambda width: plan_lines(found, width=width), lambda: of_plan(found))

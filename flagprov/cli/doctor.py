@@ -25,7 +25,6 @@ def command(
     limit: str | None,
     sets: tuple[str, ...],
     force: tuple[str, ...],
-    quiet: bool,
 ) -> int:
     """Check the hosts of INVENTORY, and whether they are fit for RELEASE; changes nothing.
 
@@ -35,7 +34,7 @@ def command(
     from flagprov.doctor import verbs
     from flagprov.report.doctor import doctor_lines, of_doctor
 
-    screen = Screen(run, quiet=quiet)
+    screen = Screen(run)
     with screen.busy("examining the hosts"):
         diagnosis = verbs.doctor(request(inventory, release, limit, sets, force))
     screen.show(lambda width: doctor_lines(diagnosis, width=width), lambda: of_doctor(diagnosis))

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import click
 
 from flagprov.cli import options
 from flagprov.cli.changing import change, request
-from flagprov.cli.screen import Run, require_consent
+from flagprov.cli.screen import Run
 
 
 @click.command("drain")
 @options.inventory
 @options.hosts
-@click.option("--reason", metavar="TEXT", default="", help="For those who wonder later.")
+@options.reason
 @options.yes
 @options.output()
 @options.quiet
 @click.pass_obj
-def command(run: Run, inventory: str, hosts: str, reason: str, yes: bool, quiet: bool) -> int:
+def command(run: Run, inventory: str, hosts: str, reason: str) -> int:
     """Stop what serves on the hosts HOSTS of INVENTORY, and keep changes away from them.
 
     What has been asked of an engine is answered first. For work on a host: `flagprov uncordon` and
@@ -27,12 +29,5 @@ def command(run: Run, inventory: str, hosts: str, reason: str, yes: bool, quiet:
     from flagprov.fleet import load_fleet
 
     wanted = request(inventory, None, hosts)
-    require_consent(run, yes, lambda: load_fleet(wanted.inventory, hosts))
-    return change(
-        run,
-        lambda approve, on_event: maintenance.cordon(
-            wanted, reason=reason, drain=True, approve=approve, on_event=on_event
-        ),
-        yes=yes,
-        quiet=quiet,
-    )
+    act = partial(maintenance.cordon, wanted, reason=reason, drain=True)
+    return change(run, act, check=lambda: load_fleet(wanted.inventory, hosts))

@@ -15,7 +15,7 @@ from flagprov.cli.screen import Run, Screen
 @options.output()
 @options.quiet
 @click.pass_obj
-def command(run: Run, inventory: str, limit: str | None, quiet: bool) -> int:
+def command(run: Run, inventory: str, limit: str | None) -> int:
     """Show what the hosts of INVENTORY are: system, devices, drivers, engine, mounts, clock, network.
 
     What cannot be known is said to be unknown, with the reason. Exit code 1: a host did not answer.
@@ -24,7 +24,7 @@ def command(run: Run, inventory: str, limit: str | None, quiet: bool) -> int:
     from flagprov.errors import HostError
     from flagprov.report.facts import facts_lines, of_facts
 
-    screen = Screen(run, quiet=quiet)
+    screen = Screen(run)
     with screen.busy("asking the hosts"):
         found = verbs.facts(request(inventory, limit=limit))
     screen.show(

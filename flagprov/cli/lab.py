@@ -31,7 +31,7 @@ def command() -> None:
 @options.output()
 @options.quiet
 @click.pass_obj
-def up(run: Run, hosts: int | None, chips: str, bare: bool, quiet: bool) -> int:
+def up(run: Run, hosts: int | None, chips: str, bare: bool) -> int:
     """Bring the lab up; what is there already is used again.
 
     Writes inventory/lab.ini, which every other command takes like any inventory. Hosts of chips
@@ -42,7 +42,7 @@ def up(run: Run, hosts: int | None, chips: str, bare: bool, quiet: bool) -> int:
 
     named = [chip.strip() for chip in chips.split(",") if chip.strip()]
     count = hosts if hosts is not None else (0 if named else 2)
-    _show(run, lab.up(count, bare=bare, chips=named, on_progress=_sayer(quiet)))
+    _show(run, lab.up(count, bare=bare, chips=named, on_progress=_sayer(run.quiet)))
     return 0
 
 
@@ -64,13 +64,13 @@ def status(run: Run) -> int:
 @options.output()
 @options.quiet
 @click.pass_obj
-def down(run: Run, everything: bool, quiet: bool) -> int:
+def down(run: Run, everything: bool) -> int:
     """Take the lab's hosts and networks away; its images stay for the next time."""
     from flagprov import lab
     from flagprov.report.lab import of_lab
     from flagprov.report.text import line
 
-    (lab.clean if everything else lab.down)(_sayer(quiet))
+    (lab.clean if everything else lab.down)(_sayer(run.quiet))
     Screen(run).show(lambda width: [line("the lab is down")], lambda: of_lab(lab.status()))
     return 0
 

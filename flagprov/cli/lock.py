@@ -50,14 +50,14 @@ def show(run: Run, inventory: str, limit: str | None) -> int:
 @options.yes
 @options.output()
 @click.pass_obj
-def break_(run: Run, inventory: str, limit: str | None, yes: bool) -> int:
+def break_(run: Run, inventory: str, limit: str | None) -> int:
     """End the leases on hosts of INVENTORY; only when their run is surely dead."""
     from flagprov.apply import lease
     from flagprov.report.text import line
     from flagprov.scope import scope_of
 
     wanted = request(inventory, None, limit)
-    require_consent(run, yes, lambda: scope_of(wanted))
+    require_consent(run, lambda: scope_of(wanted))
     broken, silent = lease.end(wanted)
     Screen(run).show(
         lambda width: [line(f"leases were ended on: {', '.join(broken) or 'no host'}")],

@@ -32,6 +32,7 @@ inventory = click.argument("inventory", callback=_note)
 release = click.argument("release")
 maybe_release = click.argument("release", required=False)
 hosts = click.argument("hosts")
+reason = click.option("--reason", metavar="TEXT", default="", help="For those who wonder later.")
 limit = click.option(
     "--limit", metavar="PATTERN", help="Only these hosts: names, groups and patterns as Ansible has them."
 )
@@ -78,8 +79,10 @@ save = click.option(
 resume = click.option(
     "--resume", is_flag=True, help="Take up the last run that was killed: its release, settings and options."
 )
-yes = click.option("--yes", "-y", is_flag=True, help="Do it without asking.")
-quiet = click.option("--quiet", "-q", is_flag=True, help="No progress.")
+yes = click.option(
+    "--yes", "-y", is_flag=True, callback=_note, expose_value=False, help="Do it without asking."
+)
+quiet = click.option("--quiet", "-q", is_flag=True, callback=_note, expose_value=False, help="No progress.")
 
 
 def output(*more: str) -> Callable[[Decorated], Decorated]:

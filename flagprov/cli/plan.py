@@ -40,7 +40,6 @@ def command(
     allow_disruption: bool,
     allow_reboot: bool,
     save: Path | None,
-    quiet: bool,
 ) -> int:
     """Show what `deploy` would do to the hosts of INVENTORY, each step with its reason; change nothing.
 
@@ -49,7 +48,7 @@ def command(
     from flagprov import pipeline
 
     wanted = request(inventory, release, limit, sets, force, allow_disruption, allow_reboot)
-    return show(Screen(run, quiet=quiet), "deploy", wanted, pipeline.DEFAULT, save)
+    return show(Screen(run), "deploy", wanted, pipeline.DEFAULT, save)
 
 
 def show(screen: Screen, verb: str, wanted: Request, how: Options, save: Path | None) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import click
 
 from flagprov.cli import options
 from flagprov.cli.changing import change, request
-from flagprov.cli.screen import Run, require_consent
+from flagprov.cli.screen import Run
 
 
 @click.command("prune")
@@ -24,7 +26,7 @@ from flagprov.cli.screen import Run, require_consent
 @options.output()
 @options.quiet
 @click.pass_obj
-def command(run: Run, inventory: str, limit: str | None, keep: int, yes: bool, quiet: bool) -> int:
+def command(run: Run, inventory: str, limit: str | None, keep: int) -> int:
     """Remove images, weights, configurations and caches that nothing on INVENTORY needs any more.
 
     Only what flagprov brought: images that it deployed, weights that its manifests list. What a container
@@ -34,10 +36,5 @@ def command(run: Run, inventory: str, limit: str | None, keep: int, yes: bool, q
     from flagprov.fleet import load_fleet
 
     wanted = request(inventory, None, limit)
-    require_consent(run, yes, lambda: load_fleet(wanted.inventory, limit))
-    return change(
-        run,
-        lambda approve, on_event: pipeline.prune(wanted, keep=keep, approve=approve, on_event=on_event),
-        yes=yes,
-        quiet=quiet,
-    )
+    act = partial(pipeline.prune, wanted, keep=keep)
+    return change(run, act, check=lambda: load_fleet(wanted.inventory, limit))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import click
 
 from flagprov.cli import options
 from flagprov.cli.changing import change, request
-from flagprov.cli.screen import Run, require_consent
+from flagprov.cli.screen import Run
 
 
 @click.command("replace")
@@ -32,8 +34,6 @@ def command(
     force: tuple[str, ...],
     allow_disruption: bool,
     allow_reboot: bool,
-    yes: bool,
-    quiet: bool,
 ) -> int:
     """Let the host NEW, a spare of INVENTORY, take over what OLD serves: replicas, or its rank of one.
 
@@ -45,10 +45,5 @@ def command(
     from flagprov.fleet import load_fleet
 
     wanted = request(inventory, release, None, sets, force, allow_disruption, allow_reboot)
-    require_consent(run, yes, lambda: load_fleet(wanted.inventory))
-    return change(
-        run,
-        lambda approve, on_event: replacing.replace(wanted, old, new, approve=approve, on_event=on_event),
-        yes=yes,
-        quiet=quiet,
-    )
+    act = partial(replacing.replace, wanted, old, new)
+    return change(run, act, check=lambda: load_fleet(wanted.inventory))

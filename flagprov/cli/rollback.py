@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import click
 
 from flagprov.cli import options, rolling
 from flagprov.cli.changing import change, request
-from flagprov.cli.screen import Run, require_consent
+from flagprov.cli.screen import Run
 
 
 @click.command("rollback")
@@ -28,8 +29,6 @@ def command(
     release: str,
     limit: str | None,
     to: int | None,
-    yes: bool,
-    quiet: bool,
     **rest: Any,
 ) -> int:
     """Put an earlier deployment of RELEASE back: the last that served and was different, or --to N.
@@ -41,12 +40,5 @@ def command(
 
     wanted = request(inventory, release, limit)
     how = rolling.chosen(**rest)
-    require_consent(run, yes, lambda: scope_of(wanted))
-    return change(
-        run,
-        lambda approve, on_event: back.rollback(
-            wanted, to=to, approve=approve, on_event=on_event, options=how
-        ),
-        yes=yes,
-        quiet=quiet,
-    )
+    act = partial(back.rollback, wanted, to=to, options=how)
+    return change(run, act, check=lambda: scope_of(wanted))

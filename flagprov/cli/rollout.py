@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import click
 from flagprov.cli import options, rolling
 from flagprov.cli.changing import change, request, taken_up
 from flagprov.cli.plan import show
-from flagprov.cli.screen import Run, Screen, require_consent
+from flagprov.cli.screen import Run, Screen
 
 
 @click.command("rollout")
@@ -42,8 +43,6 @@ def command(
     allow_reboot: bool,
     save: Path | None,
     resume: bool,
-    yes: bool,
-    quiet: bool,
     **rest: Any,
 ) -> int:
     """Change RELEASE over INVENTORY: staged everywhere, one canary per chip, then batches.
@@ -64,16 +63,9 @@ def command(
     if resumed:
         wanted, how = resumed.request, resumed.options
     if save:
-        return show(Screen(run, quiet=quiet), "rollout", wanted, how, save)
-    require_consent(run, yes, lambda: prepare(wanted))
-    return change(
-        run,
-        lambda approve, on_event: pipeline.deploy(
-            wanted, approve=approve, on_event=on_event, options=how, verb="rollout", resumed=resumed
-        ),
-        yes=yes,
-        quiet=quiet,
-    )
+        return show(Screen(run), "rollout", wanted, how, save)
+    act = partial(pipeline.deploy, wanted, options=how, verb="rollout", resumed=resumed)
+    return change(run, act, check=lambda: prepare(wanted))
 
 
 def defined_in(file: str, release: str | None) -> str:

@@ -36,6 +36,8 @@ class Run:
     verb: str = ""
     inventory: str = ""
     output: str = "text"
+    yes: bool = False
+    quiet: bool = False
     changes: bool = False  # hosts may have been changed
 
 
@@ -61,9 +63,9 @@ def can_ask() -> bool:
     return is_terminal(sys.stdin) and is_terminal(sys.stderr)
 
 
-def require_consent(run: Run, yes: bool, check: Callable[[], object]) -> None:
+def require_consent(run: Run, check: Callable[[], object]) -> None:
     """Refuse at once what could not be asked about later; what `check` raises is said first."""
-    if yes or (run.output != "json" and can_ask()):
+    if run.yes or (run.output != "json" and can_ask()):
         return
     check()
     why = "--output json asks nothing" if run.output == "json" else "there is no terminal to ask on"
@@ -105,8 +107,8 @@ def complain(text: str, *, style: Style = "bad") -> None:
 class Screen:
     """Text or JSON on standard output, progress on standard error, and the question before changes."""
 
-    def __init__(self, run: Run, *, quiet: bool = False) -> None:
-        self.run, self._quiet = run, quiet
+    def __init__(self, run: Run) -> None:
+        self.run = run
         self._progress: Progress | None = None
         self._doing = ""
 
@@ -127,7 +129,7 @@ class Screen:
     def busy(self, doing: str) -> Iterator[Callable[[Event], None]]:
         """Takes events while something is done; `doing` names it until the first approval."""
         self._doing = doing
-        with _progress(self._quiet) as progress:
+        with _progress(self.run.quiet) as progress:
             self._progress = progress
             progress(self._event("progress"))
             yield progress
@@ -137,7 +139,7 @@ class Screen:
 
         return Event(time.time(), "", kind, "", self._doing)
 
-    def approve(self, plan: Plan, yes: bool) -> bool:
+    def approve(self, plan: Plan) -> bool:
         """Show the plan; ask, unless there is nothing to do or --yes said it before."""
         from flagprov.report.plan import has_changes, plan_lines
 
@@ -148,7 +150,7 @@ class Screen:
         with self._progress.paused():
             if not self.json:
                 print_lines([*plan_lines(plan, width=width_of_output()), line()])
-            approved = yes or ask(f"{plan.verb}: do this?")
+            approved = self.run.yes or ask(f"{plan.verb}: do this?")
         self.run.changes = approved
         return approved
 

@@ -16,7 +16,7 @@ from flagprov.cli.screen import Run, Screen
 @options.output()
 @options.quiet
 @click.pass_obj
-def command(run: Run, inventory: str, release: str | None, limit: str | None, quiet: bool) -> int:
+def command(run: Run, inventory: str, release: str | None, limit: str | None) -> int:
     """Show the replicas on the hosts of INVENTORY, all of them or those of RELEASE.
 
     Exit code 1: a host did not answer, or a replica is degraded, hung, failed,
@@ -26,7 +26,7 @@ def command(run: Run, inventory: str, release: str | None, limit: str | None, qu
     from flagprov.report.json import of_status
     from flagprov.report.status import is_well, status_lines
 
-    screen = Screen(run, quiet=quiet)
+    screen = Screen(run)
     with screen.busy("asking the hosts"):
         outcome = asking.status(request(inventory, release, limit))
     screen.show(lambda width: status_lines(outcome, width=width), lambda: of_status(outcome))

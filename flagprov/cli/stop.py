@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import click
 
 from flagprov.cli import options
 from flagprov.cli.changing import change, request
-from flagprov.cli.screen import Run, require_consent
+from flagprov.cli.screen import Run
 
 
 @click.command("stop")
@@ -17,7 +19,7 @@ from flagprov.cli.screen import Run, require_consent
 @options.output()
 @options.quiet
 @click.pass_obj
-def command(run: Run, inventory: str, release: str | None, limit: str | None, yes: bool, quiet: bool) -> int:
+def command(run: Run, inventory: str, release: str | None, limit: str | None) -> int:
     """Stop the replicas on the hosts of INVENTORY, all of them or those of RELEASE.
 
     They stay stopped over a reboot; `flagprov deploy` starts them again.
@@ -26,8 +28,5 @@ def command(run: Run, inventory: str, release: str | None, limit: str | None, ye
     from flagprov.fleet import load_fleet
 
     wanted = request(inventory, release, limit)
-    require_consent(run, yes, lambda: load_fleet(wanted.inventory, limit))
-    return change(
-        run, lambda approve, on_event: pipeline.stop(wanted, approve=approve, on_event=on_event),
-        yes=yes, quiet=quiet,
-    )  # fmt: skip
+    act = partial(pipeline.stop, wanted)
+    return change(run, act, check=lambda: load_fleet(wanted.inventory, limit))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import click
 
 from flagprov.cli import options
 from flagprov.cli.changing import change, request
-from flagprov.cli.screen import Run, require_consent
+from flagprov.cli.screen import Run
 
 
 @click.command("teardown")
@@ -24,8 +26,6 @@ def command(
     release: str | None,
     limit: str | None,
     weights: bool,
-    yes: bool,
-    quiet: bool,
 ) -> int:
     """Take flagprov's containers, units, keys and files away from the hosts of INVENTORY.
 
@@ -36,12 +36,5 @@ def command(
     from flagprov.fleet import load_fleet
 
     wanted = request(inventory, release, limit)
-    require_consent(run, yes, lambda: load_fleet(wanted.inventory, limit))
-    return change(
-        run,
-        lambda approve, on_event: pipeline.teardown(
-            wanted, weights=weights, approve=approve, on_event=on_event
-        ),
-        yes=yes,
-        quiet=quiet,
-    )
+    act = partial(pipeline.teardown, wanted, weights=weights)
+    return change(run, act, check=lambda: load_fleet(wanted.inventory, limit))

@@ -23,9 +23,7 @@ from flagprov.errors import UsageError
 @options.output()
 @options.quiet
 @click.pass_obj
-def command(
-    run: Run, inventory: str, limit: str | None, expect: Path | None, replace: bool, yes: bool, quiet: bool
-) -> int:
+def command(run: Run, inventory: str, limit: str | None, expect: Path | None, replace: bool) -> int:
     """Show the SSH host keys of INVENTORY and write them into the site's known_hosts.
 
     This is the first contact: compare the fingerprints with what the hosts say at their consoles, or give
@@ -39,13 +37,13 @@ def command(
     expected = trust.read_expected(expect) if expect else None
     fleet = load_fleet(Path(inventory), limit)
     file = str(fleet.site / "known_hosts")
-    screen = Screen(run, quiet=quiet)
+    screen = Screen(run)
     with screen.busy("asking the hosts for their keys"):
         contacts = trust.inspect(fleet, expected)
     if not screen.json:
         print_lines(contact_lines(contacts, width=width_of_output()))
     news = any(is_settled(each, replaced=replace) and each.state != "same" for each in contacts)
-    if news and expected is None and not yes:
+    if news and expected is None and not run.yes:
         if screen.json or not can_ask():
             raise UsageError(
                 "nothing was written: nobody can be asked here",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import click
 
 from flagprov.cli import options
 from flagprov.cli.changing import change, request
-from flagprov.cli.screen import Run, require_consent
+from flagprov.cli.screen import Run
 
 
 @click.command("uncordon")
@@ -16,7 +18,7 @@ from flagprov.cli.screen import Run, require_consent
 @options.output()
 @options.quiet
 @click.pass_obj
-def command(run: Run, inventory: str, hosts: str, yes: bool, quiet: bool) -> int:
+def command(run: Run, inventory: str, hosts: str) -> int:
     """Let the hosts HOSTS of INVENTORY take part in changes again.
 
     What `drain` stopped is started by the next `flagprov deploy`.
@@ -25,10 +27,5 @@ def command(run: Run, inventory: str, hosts: str, yes: bool, quiet: bool) -> int
     from flagprov.fleet import load_fleet
 
     wanted = request(inventory, None, hosts)
-    require_consent(run, yes, lambda: load_fleet(wanted.inventory, hosts))
-    return change(
-        run,
-        lambda approve, on_event: maintenance.uncordon(wanted, approve=approve, on_event=on_event),
-        yes=yes,
-        quiet=quiet,
-    )
+    act = partial(maintenance.uncordon, wanted)
+    return change(run, act, check=lambda: load_fleet(wanted.inventory, hosts))

@@ -17,7 +17,7 @@ from flagprov.cli.screen import Run, Screen
 @options.output()
 @options.quiet
 @click.pass_obj
-def command(run: Run, inventory: str, release: str | None, deep: bool, limit: str | None, quiet: bool) -> int:
+def command(run: Run, inventory: str, release: str | None, deep: bool, limit: str | None) -> int:
     """Prove that the replicas on INVENTORY, all of them or those of RELEASE, serve what was deployed.
 
     Every replica answers a completion, nothing on its host differs from its last deployment, and its weights
@@ -25,7 +25,7 @@ def command(run: Run, inventory: str, release: str | None, deep: bool, limit: st
     """
     from flagprov.verify import proof
 
-    screen = Screen(run, quiet=quiet)
+    screen = Screen(run)
     with screen.busy("asking the hosts") as progress:
         outcome = proof.verify(request(inventory, release, limit), deep=deep, on_event=progress)
     return report(screen, outcome)

@@ -28,8 +28,6 @@ TRIES = 5
 BLOCK = 1 << 20
 LIST = "SHA256SUMS"
 
-Report = "Callable[[int, int], None]"
-
 
 def scheme_of(source: str) -> str:
     scheme = source.split("://", 1)[0]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import socket
 import time
 from typing import Any, Callable, Dict, List, Mapping, Optional
@@ -261,21 +260,3 @@ class Peers:
 
 def peers_of(launch: Mapping[str, Any], turn: Callable[[], None]) -> Optional[Peers]:
     return Peers(launch, turn) if launch.get("peers") else None
-
-
-def still_there(pids: List[int]) -> bool:
-    """Whether none of these processes has ended; a zombie has."""
-    for pid in pids:
-        try:
-            with open("/proc/%d/stat" % pid, "rb") as file:
-                if file.read().rpartition(b")")[2].split()[0] in (b"Z", b"X"):
-                    return False
-        except OSError:
-            return False
-    return True
-
-
-def workers(pids: List[int], command_line: Callable[[int], List[str]]) -> List[int]:
-    """Of our processes those which vLLM itself names: its engine and workers."""
-    named = [pid for pid in pids if any(word.startswith("VLLM::") for word in command_line(pid)[:4])]
-    return [pid for pid in named if pid != os.getpid()]

@@ -7,6 +7,7 @@ import os
 from typing import Dict, List, Mapping, Sequence
 
 PR_SET_CHILD_SUBREAPER = 36
+ENDED = (b"Z", b"X")  # states of what only waits to be reaped
 
 
 def adopt_orphans() -> bool:
@@ -21,16 +22,24 @@ def processes() -> Dict[int, int]:
     """pid -> parent of every process that is not a zombie."""
     found = {}
     for name in os.listdir("/proc"):
-        if not name.isdigit():
-            continue
-        try:
-            with open("/proc/%s/stat" % name, "rb") as file:
-                fields = file.read().rpartition(b")")[2].split()
-        except OSError:
-            continue
-        if fields[0] not in (b"Z", b"X"):
+        fields = _stat(int(name)) if name.isdigit() else []
+        if fields and fields[0] not in ENDED:
             found[int(name)] = int(fields[1])
     return found
+
+
+def _stat(pid: int) -> List[bytes]:
+    """What stands behind the name: state, parent, and more; empty where there is no such process."""
+    try:
+        with open("/proc/%d/stat" % pid, "rb") as file:
+            return file.read().rpartition(b")")[2].split()
+    except OSError:
+        return []
+
+
+def still_there(pids: Sequence[int]) -> bool:
+    """Whether none of these processes has ended; a zombie has."""
+    return all(fields and fields[0] not in ENDED for fields in map(_stat, pids))
 
 
 def descendants(root: int, table: Mapping[int, int]) -> List[int]:
@@ -62,16 +71,7 @@ def name_of(pid: int) -> str:
 
 def stopped(pids: Sequence[int]) -> List[str]:
     """Those that a SIGSTOP holds, in words; a debugger's are none of them."""
-    found = []
-    for pid in pids:
-        try:
-            with open("/proc/%d/stat" % pid, "rb") as file:
-                state = file.read().rpartition(b")")[2].split()[0]
-        except OSError:
-            continue
-        if state == b"T":
-            found.append("%s (%d)" % (name_of(pid), pid))
-    return found
+    return ["%s (%d)" % (name_of(pid), pid) for pid in pids if _stat(pid)[:1] == [b"T"]]
 
 
 def command_line(pid: int) -> List[str]:
@@ -91,6 +91,11 @@ def named(pids: Sequence[int]) -> List[Dict[str, object]]:
         if name or is_front(argv):
             found.append({"pid": pid, "name": (name or "API server").strip()})
     return found
+
+
+def workers(pids: Sequence[int]) -> List[int]:
+    """Those which vLLM itself names: its engine and workers."""
+    return [pid for pid in pids if any(word.startswith("VLLM::") for word in command_line(pid)[:4])]
 
 
 def is_front(argv: Sequence[str]) -> bool:

@@ -12,14 +12,12 @@ import re
 import shlex
 import signal
 import time
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from flagprov.host.launcher_log import say
+from flagprov.host.launcher_node import Node
 from flagprov.host.launcher_processes import send
-from flagprov.host.launcher_start import NotStarted, describe, listens, spawn
-
-if TYPE_CHECKING:
-    from flagprov.host.launcher import Launcher
+from flagprov.host.launcher_start import NotStarted, describe, listens
 
 START_S = 120.0  # what Ray gets to start on a node, and the nodes to join
 ASK_S = 60.0
@@ -111,29 +109,28 @@ def nodes_in(status: str) -> int:
     return len(NODE.findall(active))
 
 
-def span(launcher: Launcher, ray: Ray) -> int:
+def span(node: Node, ray: Ray) -> int:
     """Ray's head, then the other nodes, then all of them counted; the pid of the head's part."""
-    peers = launcher.peers
-    assert peers
-    head = launcher.spawn(ray.start(head=True), launcher.env, launcher.output)
-    up = launcher.wait_until(
-        lambda: head in launcher.ended or launcher.stopping or listens(ray.head, ray.port()), START_S
+    assert node.peers
+    head = node.spawn(ray.start(head=True))
+    up = node.wait_until(
+        lambda: head in node.ended or node.stopping or listens(ray.head, ray.port()), START_S
     )
     if not up:
         raise NotStarted("Ray's head does not listen on %s port %d" % (ray.head, ray.port()))
-    _check(launcher, head)
-    peers.tell("ray")
-    count(launcher, ray, head)
+    _check(node, head)
+    node.peers.tell("ray")
+    count(node, ray, head)
     return head
 
 
-def count(launcher: Launcher, ray: Ray, head: Optional[int] = None) -> None:
+def count(node: Node, ray: Ray, head: Optional[int] = None) -> None:
     """Returns when Ray has all nodes; an engine beside half of a Ray is no replica."""
     seen, deadline = 0, time.monotonic() + START_S
-    while not launcher.stopping and not (launcher.peers and launcher.peers.lost):
+    while not node.called_off():
         if head is not None:
-            _check(launcher, head)
-        seen = nodes_in(ask(launcher, ray.asked()))
+            _check(node, head)
+        seen = nodes_in(ask(node, ray.asked()))
         if seen >= ray.nodes:
             ray.seen, ray.asked_at = seen, time.monotonic()
             say("Ray has all %d nodes" % seen)
@@ -142,37 +139,33 @@ def count(launcher: Launcher, ray: Ray, head: Optional[int] = None) -> None:
             raise NotStarted("Ray has %d of %d nodes; why is in /tmp/ray of a node" % (seen, ray.nodes))
 
 
-def join(launcher: Launcher, ray: Ray) -> Optional[int]:
-    """A rank beside the head: FlagScale comes in by SSH, or it joins when the head's Ray is there."""
-    peers = launcher.peers
+def join(node: Node, ray: Ray) -> Optional[int]:
+    """On a rank beside the head, when the head's Ray is there; None where a stop came first."""
+    peers = node.peers
     assert peers
-    if launcher.daemon:
-        return launcher.daemon
-    launcher.wait_until(lambda: peers.spans or bool(peers.lost) or launcher.stopping, 2 * START_S)
+    node.wait_until(lambda: peers.spans or node.called_off(), 2 * START_S)
     if peers.spans:
-        return launcher.spawn(ray.start(head=False), launcher.env, launcher.output)
-    if not peers.lost and not launcher.stopping:
+        return node.spawn(ray.start(head=False))
+    if not node.called_off():
         raise NotStarted("%s has started no Ray" % peers.name(0))
     return None
 
 
-def _check(launcher: Launcher, pid: int) -> None:
-    if pid in launcher.ended:
-        raise NotStarted("Ray did not start (%s); its own lines are above" % describe(launcher.ended[pid]))
+def _check(node: Node, pid: int) -> None:
+    if pid in node.ended:
+        raise NotStarted("Ray did not start (%s); its own lines are above" % describe(node.ended[pid]))
 
 
-def look(launcher: Launcher, ray: Ray) -> None:
+def look(node: Node, ray: Ray) -> None:
     """Count the nodes now and then, without waiting for the answer; none is no news."""
-    now, path = time.monotonic(), os.path.join(launcher.exp, "nodes")
+    now, path = time.monotonic(), os.path.join(node.exp, "nodes")
     if ray.asking is None:
         if now - ray.asked_at >= LOOK_S:
             ray.asked_at = now
             open(path, "wb").close()
-            child = spawn(launcher.launch, ray.asked(), launcher.env, launcher.exp, path)
-            launcher.children.append(child)
-            ray.asking = child.pid
-    elif ray.asking in launcher.ended:
-        if not launcher.ended[ray.asking]:
+            ray.asking = node.spawn(ray.asked(), path)
+    elif ray.asking in node.ended:
+        if not node.ended[ray.asking]:
             with open(path, encoding="utf-8", errors="replace") as file:
                 ray.seen = nodes_in(file.read())
         ray.asking = None
@@ -180,13 +173,12 @@ def look(launcher: Launcher, ray: Ray) -> None:
         send([ray.asking], signal.SIGKILL)
 
 
-def ask(launcher: Launcher, argv: Sequence[str]) -> str:
+def ask(node: Node, argv: Sequence[str]) -> str:
     """A command's output; the loop goes on meanwhile, so that nobody takes us for dead."""
-    path = os.path.join(launcher.exp, "answer")
+    path = os.path.join(node.exp, "answer")
     open(path, "wb").close()
-    child = spawn(launcher.launch, argv, launcher.env, launcher.exp, path)
-    launcher.children.append(child)
-    launcher.wait_until(lambda: child.pid in launcher.ended or launcher.stopping, ASK_S)
-    send([child.pid] if child.pid not in launcher.ended else [], signal.SIGKILL)
+    pid = node.spawn(argv, path)
+    node.wait_until(lambda: pid in node.ended or node.stopping, ASK_S)
+    send([pid] if pid not in node.ended else [], signal.SIGKILL)
     with open(path, encoding="utf-8", errors="replace") as file:
         return file.read()

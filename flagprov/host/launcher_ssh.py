@@ -18,7 +18,7 @@ import sys
 from typing import Any, Dict, List, Mapping, Tuple
 
 from flagprov.host.launcher_launch import shell_script
-from flagprov.host.launcher_start import has_listener
+from flagprov.host.machine import listening
 
 CALLERS = ("key", "known_hosts")
 KEYS = (*CALLERS, "host_key", "authorized_keys")
@@ -140,7 +140,7 @@ class Runner:
         """Whether callers can come; FlagScale's script does not try twice."""
         if self.by_host:
             return os.path.exists(os.path.join(self.folder, "door.socket"))
-        return has_listener(self.port)
+        return self.port in listening()  # no connection, which a careful daemon would count
 
     def door(self) -> List[str]:
         """For `docker exec`, whose processes would else be nobody's children."""

@@ -1,10 +1,8 @@
-"""What the launcher makes before an engine, and what it asks one over HTTP."""
+"""What the launcher makes before an engine, how it starts one, and whether one is up."""
 
 from __future__ import annotations
 
-import http.client
 import os
-import re
 import shutil
 import socket
 import subprocess
@@ -84,20 +82,6 @@ def engine_of_flagscale(exp: str) -> Optional[int]:
     return None
 
 
-def in_flight(address: str, port: int) -> Optional[float]:
-    """Requests that run or wait, from the engine's metrics; None where it does not say."""
-    connection = http.client.HTTPConnection(address, port, timeout=2)
-    try:
-        connection.request("GET", "/metrics")
-        text = connection.getresponse().read().decode("utf-8", "replace")
-    except (OSError, http.client.HTTPException):
-        return None
-    finally:
-        connection.close()
-    values = re.findall(r"^vllm:num_requests_(?:running|waiting)(?:\{[^}]*\})? (\S+)", text, re.MULTILINE)
-    return sum(float(value) for value in values) if values else None
-
-
 def listens(address: str, port: int) -> bool:
     """Whether somebody takes connections there."""
     try:
@@ -105,17 +89,3 @@ def listens(address: str, port: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def has_listener(port: int) -> bool:
-    """Without a connection, which a careful daemon would count."""
-    # machine.listening tells the same; the launcher lies in its directory without it.
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        try:
-            with open(table, encoding="ascii") as lines:
-                rows = [line.split() for line in lines][1:]
-        except OSError:
-            continue
-        if any(row[3] == "0A" and int(row[1].rsplit(":", 1)[1], 16) == port for row in rows):
-            return True
-    return False

@@ -1,15 +1,24 @@
-"""What the kernel says of this machine, as resources and the survey ask for it."""
+"""What the kernel says of this machine; imports nothing of ours: it lies in the launcher's directory, too."""
 
 from __future__ import annotations
 
 import os
-
-from flagprov.host.facts.devices import memory_mib, read
-from flagprov.host.facts.system import os_release as parse_os_release
-
-__all__ = ["holder", "listening", "memory_mib", "os_release", "read"]
+import re
 
 LISTEN = "0A"
+
+
+def read(path: str, default: str = "") -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            return stream.read()
+    except OSError:
+        return default
+
+
+def memory_mib(path: str = "/proc/meminfo") -> int:
+    found = re.search(r"MemTotal:\s+(\d+)", read(path))
+    return int(found.group(1)) // 1024 if found else 0
 
 
 def listening() -> dict[int, str]:
@@ -35,7 +44,3 @@ def holder(port: int) -> str:
         except OSError:
             continue  # it ended while we looked
     return "a process outside this host's process table" if inode else ""
-
-
-def os_release() -> dict[str, str]:
-    return parse_os_release(read("/etc/os-release"))

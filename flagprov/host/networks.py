@@ -7,7 +7,7 @@ import os
 import socket
 import struct
 
-from flagprov.host.facts.devices import read
+from flagprov.host.machine import read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import os
 import time
 
 from flagprov.host import docker, machine, networks
-from flagprov.host.facts import devices
+from flagprov.host.facts import devices, system
 from flagprov.host.files import read_json
 from flagprov.host.wire import Blocked
 
@@ -24,7 +24,7 @@ def survey(request: dict[str, Any]) -> dict[str, Any]:
 
     `rdma`: also the RDMA ports, which only replicas over several hosts need.
     """
-    release = machine.os_release()
+    release = system.os_release(machine.read("/etc/os-release"))
     engine = _engine()
     found, errors = devices.devices()
     containers = _containers()

@@ -78,16 +78,6 @@ def ensure_image(
     return image
 
 
-def ensure_hosts(
-    layout: Layout, subnet: ipaddress.IPv4Network, image: str, count: int, on_progress: Callable[[str], None]
-) -> tuple[str, ...]:
-    """Exactly lab1, lab2, ... of this image; returns their names."""
-    wanted = plain_hosts(subnet, image, count)
-    bring_hosts(layout, wanted, on_progress)
-    copy_model(layout, wanted)
-    return tuple(host.name for host in wanted)
-
-
 def plain_hosts(subnet: ipaddress.IPv4Network, image: str, count: int) -> tuple[Wanted, ...]:
     """Hosts without anything special."""
     numbers = range(1, count + 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
@@ -95,9 +95,3 @@ class HostDesired:
     host: str
     resources: tuple[Resource, ...]
     pending: str = ""  # why later stages are not known yet, e.g. the image was never probed
-
-
-@dataclass(frozen=True, slots=True)
-class Desired:
-    placement: Placement
-    hosts: Mapping[str, HostDesired] = field(default_factory=dict)

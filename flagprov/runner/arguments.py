@@ -79,14 +79,6 @@ def drain_mode(launch: LaunchInputs) -> str:
     return "engine" if _accepts(launch.facts, "shutdown_timeout") else "outside"
 
 
-def served_name(serve: Mapping[str, ServeValue], model_path: str) -> str:
-    """The model name that clients use."""
-    value = serve.get("served_model_name")
-    if isinstance(value, list):
-        value = value[0] if value else None
-    return str(value) if value else model_path
-
-
 def command_line(arguments: Mapping[str, Argument]) -> list[str]:
     """`vllm serve` with the same arguments, flattened as FlagScale would."""
     words = ["vllm", "serve", str(arguments["model"])]

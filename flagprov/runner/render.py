@@ -27,8 +27,10 @@ from flagprov.runner.spanning import (
 
 LAUNCH_SCHEMA_VERSION = 1
 CACHE = "/var/lib/flagprov/cache"
-_PARTS = ("door", "launch", "log", "peers", "processes", "ray", "ssh", "start", "state")
-LAUNCHER_MODULES = tuple(f"launcher_{name}.py" for name in _PARTS)
+_PARTS = (
+    "door", "engine", "launch", "log", "node", "peers", "processes", "ray", "ssh", "start", "state", "stop",
+)  # fmt: skip
+LAUNCHER_MODULES = (*(f"launcher_{name}.py" for name in _PARTS), "machine.py")
 
 
 def render(launch: LaunchInputs) -> dict[str, str]:

@@ -64,11 +64,6 @@ def trust(
     return contacts
 
 
-def scan(fleet: Fleet) -> dict[str, tuple[HostKey, ...] | HostError]:
-    """The host keys of every host, jump hosts included."""
-    return {contact.host: contact.error or contact.keys for contact in inspect(fleet)}
-
-
 def inspect(fleet: Fleet, expect: Sequence[Expected] | None = None, fanout: int = 64) -> tuple[Contact, ...]:
     """Asks every sshd of the fleet for its keys, jump hosts first; changes nothing."""
     shown: dict[str, Contact] = {}

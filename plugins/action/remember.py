@@ -31,7 +31,7 @@ class ActionModule(ActionBase):
         if self._task.check_mode:
             return result
         flagprov_package()
-        from flagprov.apply.plain import forget, remember
+        from flagprov.plain import forget, remember
 
         inventory = inventory_of(task_vars or {})
         if given["absent"]:

@@ -93,8 +93,8 @@ class LookupModule(LookupBase):
     def _state(self, release: str, inventory: Path, limit: str | None, absent: bool) -> dict[str, Any]:
         flagprov_package()
         try:
-            from flagprov.apply.plain import desired_state, removed_state
             from flagprov.errors import FlagprovError
+            from flagprov.plain import desired_state, removed_state
             from flagprov.preparation import Request
         except ImportError as error:
             raise AnsibleError(

@@ -12,7 +12,7 @@ import pytest
 
 from flagprov.models.fleet import Connection, Fleet, Host
 from flagprov.transport import Connections
-from flagprov.transport.trust import accept, inspect, read_expected, scan, trust
+from flagprov.transport.trust import accept, inspect, read_expected, trust
 from tests.integration import sshd as real
 from tests.integration.sshd import Sshd
 
@@ -69,10 +69,9 @@ def fingerprints(server: Sshd) -> set[str]:
 
 
 def test_all_kinds_as_ssh_keygen_shows_them(server: Sshd, site: Path) -> None:
-    keys = scan(fleet(site, server.host()))["one"]
-    assert isinstance(keys, tuple)
-    assert {key.fingerprint for key in keys} == fingerprints(server)
-    assert [key.kind for key in keys] == ["ssh-ed25519", "ecdsa-sha2-nistp256", "ssh-rsa"]
+    (contact,) = inspect(fleet(site, server.host()))
+    assert {key.fingerprint for key in contact.keys} == fingerprints(server)
+    assert [key.kind for key in contact.keys] == ["ssh-ed25519", "ecdsa-sha2-nistp256", "ssh-rsa"]
     assert not site.exists()
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from flagprov.doctor.subject import Subject, Verdict, failed, gib, numbers, ok, unknown, warning, worst
-from flagprov.doctor.versions import older
+from flagprov.versions import older
 
 SIZE_TOLERANCE = 0.06  # a device of 80 GiB says 79.6 or 81.6
 IDLE_SHARE = 0.1  # an idle NPU says 3 of 64 GiB

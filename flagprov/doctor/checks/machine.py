@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from ipaddress import ip_interface
 
 from flagprov.doctor.subject import Subject, Verdict, failed, ok, unknown, warning, worst
-from flagprov.doctor.versions import older
 from flagprov.models.chip import Chip
 from flagprov.models.facts import Interface
 from flagprov.placement import mismatch
 from flagprov.report.text import duration
+from flagprov.versions import older
 
 OFF_S, FAR_OFF_S = 1.0, 30.0
 NETWORK_DELAY_S = 0.5  # the controller's comparison is no better than this

@@ -9,8 +9,8 @@ from pathlib import PurePosixPath
 from flagprov.catalog.fit import parallel as misfits
 from flagprov.doctor import tags
 from flagprov.doctor.subject import Serving, Subject, Verdict, failed, gib, ok, unknown, warning, worst
-from flagprov.doctor.versions import begins_with, major, older
 from flagprov.processors import ROOM, model_bytes, operators
+from flagprov.versions import begins_with, major, older
 
 PULL = "it is known once the image is on a host"
 ARCHES = {"amd64": "x86_64", "arm64": "aarch64"}

@@ -7,8 +7,9 @@ import os
 from flagprov.host.facts import Unparsed, shown
 from flagprov.host.facts import ascend as parse_ascend
 from flagprov.host.facts import nvidia as parse
-from flagprov.host.facts.devices import npu_smi, read
+from flagprov.host.facts.devices import npu_smi
 from flagprov.host.facts.host import own_json
+from flagprov.host.machine import read
 from flagprov.host.shell import run, unit_state
 
 TYPE_CHECKING = False

@@ -6,6 +6,7 @@ import os
 import re
 
 from flagprov.host.facts import Unparsed, shown
+from flagprov.host.machine import memory_mib, read
 from flagprov.host.shell import Result, run, together
 
 TYPE_CHECKING = False
@@ -166,16 +167,3 @@ def numa() -> list[dict[str, Any]]:
         }
         for number in numbers
     ]
-
-
-def memory_mib(path: str = "/proc/meminfo") -> int:
-    found = re.search(r"MemTotal:\s+(\d+)", read(path))
-    return int(found.group(1)) // 1024 if found else 0
-
-
-def read(path: str, default: str = "") -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as stream:
-            return stream.read()
-    except OSError:
-        return default

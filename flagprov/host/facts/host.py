@@ -7,7 +7,8 @@ import os
 
 from flagprov.host.facts import Unparsed
 from flagprov.host.facts import system as parse
-from flagprov.host.facts.devices import maker, memory_mib, numa_nodes, read
+from flagprov.host.facts.devices import maker, numa_nodes
+from flagprov.host.machine import holder, listening, memory_mib, read
 from flagprov.host.shell import run
 
 TYPE_CHECKING = False
@@ -170,10 +171,8 @@ def interfaces() -> list[dict[str, Any]]:
 
 
 def ports(wanted: list[int]) -> list[dict[str, Any]]:
-    from flagprov.host import machine
-
-    listening = machine.listening()
-    return [{"port": p, "holder": machine.holder(p) if p in listening else None} for p in wanted]
+    taken = listening()
+    return [{"port": p, "holder": holder(p) if p in taken else None} for p in wanted]
 
 
 def own_json(text: str) -> Any:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 
-from flagprov.host.facts.devices import EMULATED, read
+from flagprov.host.facts.devices import EMULATED
+from flagprov.host.machine import read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

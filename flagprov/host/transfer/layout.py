@@ -64,13 +64,6 @@ class Layout:
             number += 1
         return found
 
-    def chunks_of(self, number: int) -> range:
-        """The chunks that hold a part of a file."""
-        start, size = self.starts[number], self.files[number][1]
-        if not size:
-            return range(0)
-        return range(start // self.chunk, (start + size - 1) // self.chunk + 1)
-
 
 def listing(folder: str) -> list[tuple[str, int, str]]:
     """The files below a directory, large ones last; what downloads and manifests left is no part of it."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from doctor_values import CHIPS, h100
 
-from flagprov.apply import plain
+from flagprov import plain
 from flagprov.catalog import load_release
 from flagprov.models.fleet import Connection, Fleet, Host
 from flagprov.preparation import Job, Request

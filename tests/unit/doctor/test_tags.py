@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flagprov.doctor.tags import parse
-from flagprov.doctor.versions import begins_with, key, major, older
+from flagprov.versions import begins_with, key, major, older
 
 CASES = Path(__file__).parents[2] / "cases" / "tags"
 

@@ -126,21 +126,19 @@ def test_nodes_are_counted_again_without_waiting(tmp_path: Path, monkeypatch: py
     ray = Ray(said, str(tmp_path))
 
     def answers(status: str, code: int) -> int | None:
-        launcher: Any = SimpleNamespace(launch={}, env={}, exp=str(tmp_path), children=[], ended={})
-
-        def spawn(_: object, argv: list[str], *rest: Any) -> Any:
+        def spawn(argv: list[str], output: str) -> int:
             assert argv[:2] == ["ray", "status"]
-            Path(rest[2]).write_text(status)
-            return SimpleNamespace(pid=7)
+            Path(output).write_text(status)
+            return 7
 
-        monkeypatch.setattr(launcher_ray, "spawn", spawn)
+        node: Any = SimpleNamespace(exp=str(tmp_path), ended={}, spawn=spawn)
         now[0] += 60
-        look(launcher, ray)
+        look(node, ray)
         before = ray.seen
-        look(launcher, ray)  # it has not ended yet
+        look(node, ray)  # it has not ended yet
         assert ray.seen == before
-        launcher.ended[7] = code
-        look(launcher, ray)
+        node.ended[7] = code
+        look(node, ray)
         return ray.seen
 
     assert answers(STATUS, 0) == 2

@@ -10,7 +10,7 @@ import pytest
 from launch_inputs import facts, inputs
 
 from flagprov.errors import ReleaseError, SettingsError
-from flagprov.runner.arguments import command_line, drain_mode, engine_arguments, served_name
+from flagprov.runner.arguments import command_line, drain_mode, engine_arguments
 
 CASES = sorted((Path(__file__).parents[2] / "cases/runner").glob("*.json"))
 
@@ -41,11 +41,3 @@ def test_command_line_flattens_as_flagscale_does() -> None:
 @pytest.mark.parametrize(("version", "mode"), [("0.32.0", "engine"), ("0.8.5", "outside")])
 def test_who_drains_follows_the_image(version: str, mode: str) -> None:
     assert drain_mode(inputs(facts=facts(version))) == mode
-
-
-@pytest.mark.parametrize(
-    ("serve", "name"),
-    [({"served_model_name": "a"}, "a"), ({"served_model_name": ["b", "c"]}, "b"), ({}, "/m")],
-)
-def test_served_name(serve: dict[str, Any], name: str) -> None:
-    assert served_name(serve, "/m") == name

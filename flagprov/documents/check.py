@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeGuard, TypeVar, Union, get_args, get_orig
 
 from pydantic import BaseModel, ValidationError
 
-from flagprov.catalog.document import Document, dotted
+from flagprov.documents.document import Document, dotted
 from flagprov.errors import ReleaseError, VersionError
 
 Model = TypeVar("Model", bound=BaseModel)

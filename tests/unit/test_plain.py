@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flagprov.apply import plain
+from flagprov import plain
 from flagprov.catalog import load_release
 from flagprov.chips import load_chips
 from flagprov.models.fleet import Connection, Fleet, Host

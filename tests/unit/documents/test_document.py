@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from flagprov.catalog.check import _PATTERNS
-from flagprov.catalog.document import dotted, parse
+from flagprov.documents.check import _PATTERNS
+from flagprov.documents.document import dotted, parse
 from flagprov.errors import ReleaseError
 from flagprov.models.chip import Chip
 from flagprov.models.release import Lock, Release

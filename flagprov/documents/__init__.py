@@ -1,0 +1,1 @@
+"""YAML that people write: read so that every value knows its line, and checked against a model."""
