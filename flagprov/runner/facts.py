@@ -24,6 +24,7 @@ def parse_facts(digest: str, data: Mapping[str, Any]) -> ImageFacts:
         python=str(data.get("python") or ""),
         options=_words(data.get("options")),
         flaggems_enable=_words(data.get("flaggems_enable")),
+        ssh=data.get("ssh") is True,
         sshd=data.get("sshd") is True,
         env={str(key): str(value) for key, value in env.items()} if isinstance(env, Mapping) else {},
         vllm=_text(data.get("vllm")),
