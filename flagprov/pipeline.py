@@ -14,7 +14,7 @@ from flagprov import saved
 from flagprov.apply.bring import Bringing, Brought, failure
 from flagprov.apply.converge import OnEvent, failed
 from flagprov.apply.lease import Lease
-from flagprov.apply.preflight import entered_by_host, new_groups, preflight
+from flagprov.apply.preflight import entries, new_groups, preflight
 from flagprov.apply.record import RunRecord, finish
 from flagprov.distribute import supply
 from flagprov.doctor.gather import Examination, is_new
@@ -309,7 +309,7 @@ def _apply(
         digests |= dict.fromkeys(able, "")
     groups = new_groups(picture.placement.replicas, surveys, set(going) - set(brought))
     grouped = [host for host in job.fleet.hosts if any(host.name in group.hosts for group in groups)]
-    entered = entered_by_host(
+    entered = entries(
         each for host in grouped for each in job.servings(host, picture.placement, surveys[host.name])
     )
     unmet = preflight(connections, job.fleet.hosts, groups, job.variants, job.release, entered)

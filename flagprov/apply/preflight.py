@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from flagprov.cluster import BY_RAY, RAY_HEAD_ONLY, meeting_port, ray_ports, rendezvous_port, ssh_port
 from flagprov.errors import HostError
@@ -22,19 +22,23 @@ REMEDY = (
 )
 
 
-def entered_by_host(servings: Iterable[Serving]) -> frozenset[str]:
-    """Replicas whose nodes are entered by their hosts' own sshd, which listens already."""
-    return frozenset(each.replica.name for each in servings if spanning.by_host(launch_inputs(each)))
+Entry = Literal["container", "host"]  # whose sshd; that of a host listens already
 
 
-def ports_of(replica: Replica, rank: int, variant: Variant, by_host: bool = False) -> list[int]:
+def entries(servings: Iterable[Serving]) -> dict[str, Entry]:
+    """Replica -> how its nodes are entered; without those whose nodes nobody enters."""
+    said = {each.replica.name: spanning.ssh_document(launch_inputs(each)) for each in servings}
+    return {name: "host" if way["by_host"] else "container" for name, way in said.items() if way}
+
+
+def ports_of(replica: Replica, rank: int, variant: Variant, entry: Entry | None = None) -> list[int]:
     """Where a rank is tried: the ports of every head, and what its launch needs beside them."""
     ports = {rendezvous_port(replica.port), meeting_port(replica.port)}
     if variant.launch.kind in BY_RAY:
         left_out = RAY_HEAD_ONLY if rank else ()
         named = ray_ports(replica.port).items()
         ports |= {port for name, port in named if "worker" not in name and name not in left_out}
-        if rank and variant.launch.kind == "flagscale" and not by_host:
+        if rank and entry == "container":
             ports.add(ssh_port(replica.port, variant))
     return sorted(ports)
 
@@ -59,11 +63,11 @@ def preflight(
     groups: Sequence[Replica],
     variants: Mapping[str, Variant],
     release: Release,
-    entered: Collection[str] = (),
+    entered: Mapping[str, Entry],
 ) -> dict[str, HostError]:
     """Host -> what is wrong with it; empty where every pair meets, and all have the same."""
     requests = {
-        node.host: request_of(replica, rank, variants[node.host], replica.name in entered)
+        node.host: request_of(replica, rank, variants[node.host], entered.get(replica.name))
         for replica in groups
         for rank, node in enumerate(replica.nodes)
     }
@@ -123,16 +127,16 @@ def verdicts(said: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, HostE
     return found
 
 
-def request_of(replica: Replica, rank: int, variant: Variant, by_host: bool = False) -> dict[str, Any]:
+def request_of(replica: Replica, rank: int, variant: Variant, entry: Entry | None = None) -> dict[str, Any]:
     """What one host is asked: to listen as its rank will, and to reach every other."""
     peers: list[dict[str, Any]] = [
-        {"host": node.host, "address": node.address, "ports": ports_of(replica, other, variant, by_host)}
+        {"host": node.host, "address": node.address, "ports": ports_of(replica, other, variant, entry)}
         for other, node in enumerate(replica.nodes)
         if other != rank
     ]
-    if by_host and not rank:
+    if entry == "host" and not rank:
         peers = [{**peer, "sshd": ssh_port(replica.port, variant)} for peer in peers]
-    node, ports = replica.nodes[rank], ports_of(replica, rank, variant, by_host)
+    node, ports = replica.nodes[rank], ports_of(replica, rank, variant, entry)
     return {
         "op": "preflight",
         "address": node.address,

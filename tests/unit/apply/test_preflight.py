@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from flagprov.apply.preflight import differences, new_groups, request_of, verdicts
+from flagprov.apply.preflight import Entry, differences, new_groups, request_of, verdicts
 from flagprov.catalog import load_release, variant_for
 from flagprov.host.preflight import Meeting, manifest
 from flagprov.models.desired import Node, Replica
@@ -47,12 +47,22 @@ def test_what_starts_over_several_hosts_is_tried(states: Any, going: set[str], n
     assert [each.name for each in new_groups((TWO, ONE), surveys, going)] == names
 
 
+RAY = {10012, 10020, 10021}
+
+
 @pytest.mark.parametrize(
-    ("kind", "head_only", "worker_only"), [("nodes", set(), set()), ("ray", {10012, 10020, 10021}, set()),
-                                           ("flagscale", {10012, 10020, 10021}, {10019})],
-)  # fmt: skip
-def test_each_rank_listens_where_it_will(kind: str, head_only: set[int], worker_only: set[int]) -> None:
-    head, worker = (request_of(TWO, rank, variant(kind)) for rank in (0, 1))
+    ("kind", "entry", "head_only", "worker_only"),
+    [
+        ("nodes", None, set(), set()),
+        ("ray", None, RAY, set()),
+        ("flagscale", "container", RAY, {10019}),
+        ("flagscale", None, RAY, set()),  # its image has no sshd, so that its launchers form the Ray
+    ],
+)
+def test_each_rank_listens_where_it_will(
+    kind: str, entry: Entry | None, head_only: set[int], worker_only: set[int]
+) -> None:
+    head, worker = (request_of(TWO, rank, variant(kind), entry) for rank in (0, 1))
     assert set(head["ports"]) - set(worker["ports"]) == head_only
     assert set(worker["ports"]) - set(head["ports"]) == worker_only
     assert {10010, 10011} <= set(head["ports"]) & set(worker["ports"])
@@ -63,7 +73,7 @@ def test_a_hosts_own_sshd_is_greeted_by_the_head_and_not_listened_for() -> None:
     asked = variant("flagscale")
     launch = asked.launch.model_copy(update={"ssh_port": 22})
     head, worker = (
-        request_of(TWO, rank, asked.model_copy(update={"launch": launch}), True) for rank in (0, 1)
+        request_of(TWO, rank, asked.model_copy(update={"launch": launch}), "host") for rank in (0, 1)
     )
     assert 22 not in {*head["ports"], *worker["ports"]}
     assert [peer["sshd"] for peer in head["peers"]] == [22]
