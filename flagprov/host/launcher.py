@@ -86,7 +86,7 @@ class Launcher:
         node, peers = self.node, self.node.peers
         self.enter("starting", self.lost)
         try:
-            self.engine.open()
+            self.engine.open(lambda text: self.enter("starting", text))
             if peers:
                 before = " (before: %s)" % self.lost if self.lost else ""
                 peers.meet(lambda: node.stopping, lambda text: self.enter("starting", text + before))

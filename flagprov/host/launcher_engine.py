@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from typing import List, Optional
+from typing import Callable, List, Optional
 
 from flagprov.host.launcher_node import Node
 from flagprov.host.launcher_processes import children_of, name_of, still_there, stopped, workers
 from flagprov.host.launcher_ray import DAEMONS, Ray, count, join, look, span
-from flagprov.host.launcher_ssh import OPEN_S, Runner
+from flagprov.host.launcher_ssh import Runner, open_port
 from flagprov.host.launcher_start import (
     NotStarted,
     describe,
@@ -38,7 +38,7 @@ class Engine:
 
     # Start
 
-    def open(self) -> None:
+    def open(self, waiting: Callable[[str], None]) -> None:
         """All that is made before the ranks meet: a fresh directory, the log, the runner's port."""
         node = self.node
         fresh_directory(node.exp)
@@ -49,11 +49,7 @@ class Engine:
         if self.ray:
             self.ray.write(node.env)
         if node.launch.get("ssh"):
-            runner = Runner(node.launch, self.run)
-            runner.prepare(node.env)
-            if node.rank:
-                daemon = self.daemon = node.spawn(runner.daemon(), plain=True)
-                node.wait_until(lambda: runner.is_open() or daemon in node.ended, OPEN_S)
+            self.daemon = open_port(node, Runner(node.launch, self.run), waiting)
 
     def start(self) -> None:
         """Leaves a pid unless it was called off, or raises NotStarted."""

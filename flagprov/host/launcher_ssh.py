@@ -8,16 +8,21 @@ Whoever is let in runs a command in the engine's own environment of this node, a
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
-from typing import Any, Dict, List, Mapping, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from flagprov.host.launcher_launch import shell_script
+from flagprov.host.launcher_log import say
+from flagprov.host.launcher_node import Node
+from flagprov.host.launcher_start import describe
 from flagprov.host.machine import listening
 
 CALLERS = ("key", "known_hosts")
@@ -177,3 +182,41 @@ class Runner:
             file.write(text)
         os.chmod(path, mode)
         return path
+
+
+def open_port(node: Node, runner: Runner, waiting: Callable[[str], None]) -> Optional[int]:
+    """Pid of what lets callers in, once they can come; none on the head, which enters the others."""
+    runner.prepare(node.env)
+    if not runner.rank:
+        return None
+    if not runner.by_host:
+        _await_address(node, runner.address, waiting)
+    if node.stopping:
+        return None
+    daemon = node.spawn(runner.daemon(), plain=True)
+    node.wait_until(lambda: runner.is_open() or daemon in node.ended or node.stopping, OPEN_S)
+    if daemon in node.ended and not node.stopping:
+        how = describe(node.ended[daemon])
+        raise NoRunner("the runner's port %d is not opened (%s); why is above" % (runner.port, how))
+    return daemon
+
+
+def _await_address(node: Node, address: str, waiting: Callable[[str], None]) -> None:
+    """After a boot the cluster network may come late, and sshd does not try twice."""
+    if has_address(address):
+        return
+    text = "waiting for its own address %s" % address
+    waiting(text)
+    say(text)
+    while not node.stopping and not has_address(address):
+        node.turn()
+    waiting("")
+
+
+def has_address(address: str) -> bool:
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as asked:
+        try:
+            asked.bind((address, 0))
+        except OSError as error:
+            return error.errno != errno.EADDRNOTAVAIL
+    return True
