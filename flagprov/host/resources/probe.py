@@ -21,6 +21,8 @@ RETURN_S = 60.0  # for a rank that was there already
 PROOF_S = 120.0  # for a new engine's completion: its first ones compile, for minutes where all is compiled
 QUIET_S = 60.0  # without a line in the log, which is then said
 UNWELL = ("hung", "degraded", "wrong")  # what a restart may mend
+BELOW = "the end of its log is below; the replica was stopped"
+LONGER = BELOW + "; where it was still at work: a longer deadline, --set deadline_s=N"
 LOADING = re.compile(r"Loading (?:\w+ )?(?:checkpoint )?shards:\s+(\d+)%")
 
 
@@ -80,7 +82,7 @@ def apply(spec: dict[str, Any], observed: dict[str, Any]) -> None:
             _give_up(spec, "%s for %d s; look there first" % (now["detail"], patience))
         waited = time.monotonic() - begun
         if waited > spec["deadline_s"]:
-            _give_up(spec, "it did not answer within %d s: %s" % (spec["deadline_s"], now["detail"]))
+            _give_up(spec, _late(spec, now["detail"]), LONGER)
         heard.follow(now["detail"] if hangs else "")
         time.sleep(INTERVAL_S)
 
@@ -127,13 +129,19 @@ def _fail_when_dead(spec: dict[str, Any], restarts: int, now: dict[str, Any]) ->
         _give_up(spec, now["detail"])
 
 
-def _give_up(spec: dict[str, Any], message: str) -> None:
+def _late(spec: dict[str, Any], detail: str) -> str:
+    """A rank beside the head has nothing to answer with."""
+    if spec["readiness"] == "rank":
+        said = "the head of %s did not answer within %d s; here %s"
+        return said % (spec["replica"], spec["deadline_s"], detail)
+    return "it did not answer within %d s: %s" % (spec["deadline_s"], detail)
+
+
+def _give_up(spec: dict[str, Any], message: str, remedy: str = BELOW) -> None:
     log = engine.log_tail(spec["container"])
     unit.stop_soon(spec["unit"], spec["container"])
     unit.stop(spec["unit"], spec.get("stop_timeout_s", 120))
-    raise Blocked(
-        "serve", message, "the end of its log is below; the replica was stopped", log, spec["replica"]
-    )
+    raise Blocked("serve", message, remedy, log, spec["replica"])
 
 
 class Log:

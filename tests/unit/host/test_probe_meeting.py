@@ -42,8 +42,17 @@ def test_it_gives_up_and_names_the_one_that_is_missing(
 
 def test_an_engine_that_loads_has_all_the_time(monkeypatch: pytest.MonkeyPatch, seconds: list[float]) -> None:
     starting(monkeypatch, seconds, lambda at: "waiting for rank 1" if at < 100 else "its engine is starting")
-    with pytest.raises(Blocked, match="did not answer within 1800 s"):
+    with pytest.raises(Blocked, match="head of r-0 did not answer within 1800 s; here its engine is"):
         probe.apply(SPEC, {"state": "starting"})
+
+
+def test_who_gives_an_engine_up_says_how_it_gets_longer(
+    monkeypatch: pytest.MonkeyPatch, seconds: list[float]
+) -> None:
+    starting(monkeypatch, seconds, lambda _: "its engine is starting")
+    with pytest.raises(Blocked, match="^it did not answer within 1800 s: its engine is starting$") as gave_up:
+        probe.apply({**SPEC, "readiness": "chat"}, {"state": "starting"})
+    assert "--set deadline_s=N" in gave_up.value.remedy
 
 
 def test_a_rank_that_was_there_is_not_waited_for_so_long(
@@ -89,7 +98,7 @@ def test_one_that_may_compile_its_first_completion_has_all_the_time_and_is_said_
 
     monkeypatch.setattr(probe, "progress", said.append)
     monkeypatch.setattr(engine, "state", state)
-    with pytest.raises(Blocked, match="did not answer within 1800 s: 1 requests at hand and no token"):
+    with pytest.raises(Blocked, match="did not answer within 1800 s; here 1 requests at hand and no token"):
         probe.apply(SPEC, {"state": "starting"})
     assert said == ["stalled: 1 requests at hand and no token for 15 s"]
     assert (asked[0], asked[-1]) == (120, engine.LIMIT_S)
