@@ -6,6 +6,7 @@ import os
 import time
 from typing import Callable, List, Optional
 
+from flagprov.host.launcher_log import say
 from flagprov.host.launcher_node import Node
 from flagprov.host.launcher_processes import children_of, name_of, still_there, stopped, workers
 from flagprov.host.launcher_ray import DAEMONS, Ray, count, join, look, span
@@ -19,6 +20,7 @@ from flagprov.host.launcher_start import (
     listens,
 )
 
+HOLD = "hold"  # a file in the launcher's run directory
 LOOK_S = 5.0  # between two looks at what does not wake the loop
 ASK_S = 2.0  # between two tries of the port
 
@@ -50,6 +52,19 @@ class Engine:
             self.ray.write(node.env)
         if node.launch.get("ssh"):
             self.daemon = open_port(node, Runner(node.launch, self.run), waiting)
+        self._hold(waiting)
+
+    def _hold(self, waiting: Callable[[str], None]) -> None:
+        """While somebody starts the engine by hand: all is prepared, nobody is met, nothing is started."""
+        path = os.path.join(self.run, HOLD)
+        if not os.path.exists(path):
+            return
+        text = "held by hand, until %s is removed" % path
+        waiting(text)
+        say("%s; by hand: bash %s/start.sh" % (text, self.directory))
+        while os.path.exists(path) and not self.node.stopping:
+            self.node.turn()
+        waiting("")
 
     def start(self) -> None:
         """Leaves a pid unless it was called off, or raises NotStarted."""

@@ -45,6 +45,11 @@ def empty_shm(path: str = "/dev/shm") -> None:
 
 def shell_script(launch: Mapping[str, Any], argv: Sequence[str]) -> str:
     """The one shell in which everything before the engine happens, ending as the engine."""
+    return preamble(launch) + "exec " + " ".join(shlex.quote(word) for word in argv) + "\n"
+
+
+def preamble(launch: Mapping[str, Any]) -> str:
+    """The vendor's scripts, the card's lines, our plugin and our commands."""
     # Vendors' scripts read unset variables and let commands fail, so neither -e nor -u.
     lines = ["set +eu"]
     for path in launch.get("source", ()):
@@ -64,5 +69,4 @@ def shell_script(launch: Mapping[str, Any], argv: Sequence[str]) -> str:
         lines.append('export PATH="$FLAGPROV_EXP_DIR/first:$PATH"')
     # FlagScale calls `python`, which some images have as python3 only.
     lines.append('PATH="$PATH:$FLAGPROV_EXP_DIR/bin"; export PATH')
-    lines.append("exec " + " ".join(shlex.quote(word) for word in argv))
     return "\n".join(lines) + "\n"

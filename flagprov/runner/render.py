@@ -14,6 +14,7 @@ from typing import Any
 from flagprov.cluster import meeting_port
 from flagprov.errors import ReleaseError
 from flagprov.runner.arguments import command_line, drain_mode, engine_arguments
+from flagprov.runner.by_hand import SCRIPT, start_script
 from flagprov.runner.flagscale import flagscale_files
 from flagprov.runner.inputs import LaunchInputs
 from flagprov.runner.operators import CONFIG, operator_environment, operator_files
@@ -62,6 +63,7 @@ def render(launch: LaunchInputs) -> dict[str, str]:
         files |= flagscale_files(launch, _label(launch))
     else:
         document["argv"] = _argv(launch)
+    files[SCRIPT] = start_script(document)
     files["launch.json"] = json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     return dict(sorted(files.items()))
 

@@ -79,7 +79,7 @@ def test_teardown_leaves_nothing(lab: Lab, deployed: Any) -> None:
         assert lab.on(host, "pgrep -f '[v]llm serve'", check=False) == ""
 
 
-# The two ways that the tests above and test_ray.py do not go: through the hosts' own sshd into containers whose
+# Two ways that the tests above and test_ray.py do not go: through the hosts' own sshd into containers whose
 # image has none, and by a card's own script. The stand-in engine serves in both.
 STANDIN = "qwen3-tiny-standin"
 WITHOUT_SSHD = "e2e/without-sshd:1"

@@ -69,21 +69,21 @@ def test_the_port_is_opened_when_its_address_is_there(port: Port, monkeypatch: p
         there.append("192.0.2.7")
 
     launching = Launching(lambda _: None, arrives, lambda _: setattr(port, "opened", True))
-    assert open_port(launching, port, launching.said.append) == DAEMON  # type: ignore[arg-type]
+    assert open_port(launching, port, launching.said.append) == DAEMON
     assert launching.said == ["waiting for its own address 192.0.2.7", ""]
 
 
 def test_a_stop_ends_the_wait_for_the_address(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launcher_ssh, "has_address", lambda _: False)
     launching = Launching(lambda launching: setattr(launching, "stopping", True))
-    assert open_port(launching, port, launching.said.append) is None  # type: ignore[arg-type]
+    assert open_port(launching, port, launching.said.append) is None
     assert not launching.started
 
 
 def test_a_daemon_that_ends_opens_nothing_and_nobody_is_met(port: Port) -> None:
     launching = Launching(lambda launching: launching.ended.update({DAEMON: 255 << 8}))
     with pytest.raises(NoRunner, match=r"port 1 is not opened \(exit code 255\)"):
-        open_port(launching, port, launching.said.append)  # type: ignore[arg-type]
+        open_port(launching, port, launching.said.append)
 
 
 def test_whether_an_address_is_of_this_host() -> None:

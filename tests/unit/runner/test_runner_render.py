@@ -43,6 +43,7 @@ def test_flagscale_directory() -> None:
         "flagprov/host/machine.py",
         "launch.json",
         "launcher.py",
+        "start.sh",
     ]
     serve = yaml.safe_load(files["conf/serve.yaml"])
     assert serve["defaults"] == ["_self_", {"serve": "tiny"}]
