@@ -13,15 +13,14 @@ from flagprov.models.observed import Survey
 from flagprov.models.release import Release, Variant
 from flagprov.report.text import names
 from flagprov.runner import spanning
-from flagprov.serving import Serving, host_path, launch_inputs
+from flagprov.serving import Serving, host_path, launch_inputs, site_reference
 from flagprov.transport import Connections, Session
 
 HOLDING = ("running", "restarting", "paused")  # states of a container that may hold its ports
 REMEDY = (
     "open the path between them: firewall, MTU, or flagprov_cluster_address and flagprov_cluster_interface"
 )
-
-
+OTHER_IMAGE = "leave one digest in the release's lock, remove the other image (docker rmi), and deploy again"
 Entry = Literal["container", "host"]  # whose sshd; that of a host listens already
 
 
@@ -73,7 +72,14 @@ def preflight(
     }
     for host in hosts:
         if host.name in requests:
-            requests[host.name]["weights"] = host_path(release.weights.path, release, host)
+            image = variants[host.name].image
+            requests[host.name] |= {
+                "weights": host_path(release.weights.path, release, host),
+                "image": {
+                    "reference": site_reference(image.reference, host.registries),
+                    "digests": list(image.digests),
+                },
+            }
     asked = [host for host in hosts if host.name in requests]
 
     def ask(session: Session) -> Mapping[str, Any]:
@@ -101,6 +107,10 @@ def differences(said: Mapping[str, Mapping[str, Any]]) -> dict[str, HostError]:
         here, there = (files.get(file, "none") for files in (weights[name], usual))
         message = f"its weights are not those of {names(same)}: {file} has {here} bytes here, {there} there"
         found[name] = HostError(name, "preflight", message, remedy="bring the same weights to all of them")
+    images = {name: answer["image"] for name, answer in said.items() if answer.get("image")}
+    for name, _, same in _unlike(images):
+        message = f"its image is not that of {names(same)}, though both are accepted"
+        found[name] = HostError(name, "preflight", message, remedy=OTHER_IMAGE)
     return found
 
 

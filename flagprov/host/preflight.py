@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import selectors
 import socket
 import threading
 import time
 
-from flagprov.host import machine
+from flagprov.host import docker, machine
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ ATTEMPT_S = 5.0
 
 def preflight(request: dict[str, Any]) -> dict[str, Any]:
     """`failures`: what is wrong here, or with whom; empty where every pair meets. And what has to be the
-    same on all hosts of a replica: the interface's `mtu`, the `weights` as name -> size."""
+    same on all hosts of a replica: the interface's `mtu`, the `weights` as name -> size, the `image`."""
     meeting = Meeting(request)
     try:
         meeting.listen()
@@ -41,7 +42,16 @@ def preflight(request: dict[str, Any]) -> dict[str, Any]:
         "failures": meeting.failures,
         "mtu": int(mtu) if mtu.isdigit() else None,
         "weights": manifest(str(request.get("weights") or "")),
+        "image": layers(**request["image"]) if "image" in request else "",
     }
+
+
+def layers(reference: str, digests: list[str]) -> str:
+    """What an image is made of, however this host's docker counts digests; empty where that is not known."""
+    found = docker.image_id(reference, digests)
+    seen = docker.call("GET", "/images/%s/json" % docker.quote(found)) if found else None
+    told = ((seen or {}).get("RootFS") or {}).get("Layers") or []
+    return hashlib.sha256(" ".join(told).encode()).hexdigest() if told else ""
 
 
 def manifest(path: str) -> dict[str, int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fnmatch
+import grp
 import os
 import pwd
 import shutil
@@ -81,16 +83,36 @@ def _refused(caller: str) -> str:
 
 
 def refusal(said: str) -> str:
-    """In the words of `sshd -T`."""
-    pairs = (line.partition(" ") for line in said.splitlines())
-    settings = {name.lower(): value for name, _, value in pairs}
-    if settings.get("permitrootlogin") == "no":
+    """In the words of `sshd -T`; where hosts are named with users, nothing is said."""
+    settings: dict[str, list[str]] = {}
+    for line in said.splitlines():
+        name, _, value = line.partition(" ")
+        settings.setdefault(name.lower(), []).append(value)
+    if settings.get("permitrootlogin") == ["no"]:
         return "sshd lets root in by no key (PermitRootLogin no)"
-    if settings.get("pubkeyauthentication") == "no":
+    if settings.get("pubkeyauthentication") == ["no"]:
         return "sshd takes no keys (PubkeyAuthentication no)"
+    methods = settings.get("authenticationmethods", ["any"])[0]
+    if not {"any", "publickey"} & set(methods.split()):
+        return "sshd wants more than a key (AuthenticationMethods %s)" % methods
     home = pwd.getpwuid(0).pw_dir
-    files = settings.get("authorizedkeysfile", ".ssh/authorized_keys").split()
+    files = settings.get("authorizedkeysfile", [".ssh/authorized_keys"])[0].split()
     places = [os.path.join(home, file.replace("%h", home).replace("%u", "root")) for file in files]
     if os.path.join(home, ".ssh/authorized_keys") not in places:
         return "sshd reads keys elsewhere (AuthorizedKeysFile %s)" % " ".join(files)
+    return _kept_out(settings)
+
+
+def _kept_out(settings: dict[str, list[str]]) -> str:
+    groups = [grp.getgrgid(group).gr_name for group in os.getgrouplist("root", 0)]
+    for kind, names in (("Users", ["root"]), ("Groups", groups)):
+        allowed, denied = (settings.get(word + kind.lower()) for word in ("allow", "deny"))
+        if allowed and not any(_fits(pattern.partition("@")[0], names) for pattern in allowed):
+            return "sshd does not let root in (Allow%s %s)" % (kind, " ".join(allowed))
+        if denied and any(_fits(pattern, names) for pattern in denied):
+            return "sshd does not let root in (Deny%s %s)" % (kind, " ".join(denied))
     return ""
+
+
+def _fits(pattern: str, names: list[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for name in names)

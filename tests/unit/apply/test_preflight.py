@@ -11,7 +11,8 @@ import pytest
 
 from flagprov.apply.preflight import Entry, differences, new_groups, request_of, verdicts
 from flagprov.catalog import load_release, variant_for
-from flagprov.host.preflight import Meeting, manifest
+from flagprov.host import docker
+from flagprov.host.preflight import Meeting, layers, manifest
 from flagprov.models.desired import Node, Replica
 from flagprov.models.observed import Running, Survey
 from flagprov.models.release import Variant
@@ -121,6 +122,23 @@ def test_the_host_with_another_mtu_or_other_weights_is_named() -> None:
         "b": "its cluster interface has MTU 1500, that of a, c, d 9000",
         "d": "its weights are not those of a, b, c: a.safetensors has 5 bytes here, 7 there",
     }
+
+
+def test_the_host_with_another_image_is_named() -> None:
+    found = differences({"a": {"image": "1"}, "b": {"image": "2"}, "c": {"image": "1"}, "d": {"image": ""}})
+    assert {name: error.message for name, error in found.items()} == {
+        "b": "its image is not that of a, c, though both are accepted"
+    }
+
+
+def test_an_image_is_known_by_its_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A docker that keeps images in containerd gives the same image another Id."""
+    made_of = {"sha256:1": ["sha256:a", "sha256:b"], "sha256:2": ["sha256:a", "sha256:b"], "sha256:3": ["b"]}
+    monkeypatch.setattr(docker, "image_id", lambda reference, digests: reference if digests else None)
+    monkeypatch.setattr(docker, "call", lambda _, path: {"RootFS": {"Layers": made_of[path.split("/")[2]]}})
+    one, same, other = (layers(image, [image]) for image in made_of)
+    assert one == same != other
+    assert layers("sha256:1", []) == ""
 
 
 def test_weights_are_what_the_engine_reads(tmp_path: Path) -> None:

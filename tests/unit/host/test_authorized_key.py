@@ -66,6 +66,16 @@ def test_what_others_have_there_stays(file: Path) -> None:
         (LETS_IN.replace("yes", "no"), "PubkeyAuthentication no"),
         (LETS_IN.replace(".ssh/authorized_keys", "/etc/ssh/keys/%u"), "AuthorizedKeysFile /etc/ssh/keys/%u"),
         (LETS_IN.replace(".ssh/", "/etc/ssh/%u %h/.ssh/"), ""),
+        (LETS_IN + "\nauthenticationmethods any", ""),
+        (LETS_IN + "\nauthenticationmethods publickey,password publickey", ""),
+        (LETS_IN + "\nauthenticationmethods publickey,password", "more than a key"),
+        (LETS_IN + "\nallowusers admin\nallowusers roo?", ""),
+        (LETS_IN + "\nallowusers admin\nallowusers root@192.0.2.*", ""),
+        (LETS_IN + "\nallowusers admin\nallowusers deployer", "AllowUsers admin deployer"),
+        (LETS_IN + "\ndenyusers root@192.0.2.9", ""),
+        (LETS_IN + "\ndenyusers root", "DenyUsers root"),
+        (LETS_IN + "\nallowgroups root", ""),
+        (LETS_IN + "\nallowgroups people", "AllowGroups people"),
     ],
 )
 def test_an_sshd_that_would_not_let_root_in_says_so(said: str, why: str) -> None:
