@@ -120,8 +120,9 @@ def test_the_engine_of_a_rank_is_killed(serving: Lab, engine: Engine, host: str)
 
 
 @EMULATED
-@thorough
-@pytest.mark.parametrize("host", ["lab1", "lab2"], ids=["head", "worker"])
+@pytest.mark.parametrize(
+    "host", [pytest.param("lab1", id="head"), pytest.param("lab2", marks=thorough, id="worker")]
+)
 def test_the_front_process_of_a_rank_is_killed(serving: Lab, engine: Engine, host: str) -> None:
     fails_and_returns(serving, engine, lambda: killed(serving, engine, host, "bin/vllm serv[e]"))
 
