@@ -69,6 +69,8 @@ ForceCommand %(enter)s
 CLIENT = """# Written by flagprov: the replica's nodes, and nobody else.
 Host *
   User %(user)s
+  # From where the key opens, which need not be the interface's first address.
+  BindAddress %(address)s
   IdentityFile %(keys)s/key
   IdentitiesOnly yes
   UserKnownHostsFile %(keys)s/known_hosts
@@ -114,7 +116,7 @@ class Runner:
     def client(self) -> None:
         # Of a host's own sshd nothing is known but its key.
         kex = "" if self.by_host else "KexAlgorithms %s" % ",".join(self.kex())
-        text = CLIENT % {"user": self.user, "keys": self.keys, "kex": kex}
+        text = CLIENT % {"user": self.user, "address": self.address, "keys": self.keys, "kex": kex}
         path = self.write("ssh_config", text, 0o600)
         self.write("ssh", '#!/bin/sh\nexec %s -F %s "$@"\n' % (self.tool("ssh"), shlex.quote(path)), 0o755)
 

@@ -214,7 +214,7 @@ def test_its_key_enters_that_container_and_nothing_else(lab: Lab, way: Way) -> N
 @pytest.mark.thorough
 @ways(scripted)
 def test_a_script_knows_its_place(lab: Lab, way: Way) -> None:
-    head, worker = (lab.on(host, f"docker top flagprov-{way.replica} -eo args") for host in lab.hosts)
+    head, worker = (lab.on(host, f"docker top flagprov-{way.replica} -eo pid,args") for host in lab.hosts)
     assert "--node-rank 0" in head and "--headless" not in head
     assert "--node-rank 1" in worker and "--headless" in worker
     on_the_head = f"ls {way.folder}/run/on-the-head 2>/dev/null"

@@ -115,7 +115,7 @@ def replica(tmp_path: Path, ports: list[int], head_address: str = "127.0.0.1") -
                 "peers": {"hosts": ["a", "b"], "address": "127.0.0.1", "port": meeting, "token": "t"},
                 "ray": {"address": nodes[rank].address, "head": "127.0.0.1", "nodes": 2,
                         "resources": ["--num-gpus=8"], "ports": {"port": gcs, "node-manager-port": 7}},
-                "ssh": {"port": ssh, "address": nodes[rank].address, "by_host": True,
+                "ssh": {"port": ssh, "address": f"127.0.0.{rank + 1}", "by_host": True,
                         "keys": str(tmp_path / "0/keys")},
             }  # fmt: skip
             folder = tmp_path / str(rank)

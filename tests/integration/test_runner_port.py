@@ -27,7 +27,8 @@ from flagprov.models.runner import RunnerKeys
 from flagprov.runner_keys import make_runner_keys, runner_files
 
 pytestmark = pytest.mark.skipif(not shutil.which("sshd"), reason="no sshd on this machine")
-NODES = (Node("a", "127.0.0.1", "lo"), Node("b", "127.0.0.2", "lo"))
+# Whoever does not ask for another comes from 127.0.0.1 there.
+NODES = (Node("a", "127.0.0.3", "lo"), Node("b", "127.0.0.2", "lo"))
 # `flagscale serve` as it is: it comes back, its script goes on, and a pid file names the engine.
 FLAGSCALE = """#!/bin/bash
 ray_path=$(realpath $(which ray))
