@@ -17,7 +17,7 @@ from flagprov.models.release import Image, Release
 from flagprov.models.runner import RunnerKeys
 from flagprov.runner.operators import operators_expected
 from flagprov.runner.render import render
-from flagprov.runner.spanning import spanning_ports, ssh_document
+from flagprov.runner.spanning import by_host, spanning_ports, ssh_document
 from flagprov.runner_keys import entry_files, entry_line, mark, runner_files
 from flagprov.serving import (
     STATE,
@@ -207,7 +207,8 @@ def _record(serving: Serving, config: str) -> str:
         launch = serving.variant.launch
         if rdma := rdma_environment(serving):
             record["rdma"] = rdma  # kept while it holds
-        record["launch"] = {"kind": launch.kind, "ssh_port": launch.ssh_port}  # which ports it holds
+        ssh = None if by_host(launch_inputs(serving)) else launch.ssh_port
+        record["launch"] = {"kind": launch.kind, "ssh_port": ssh}  # which ports it holds
     return json.dumps(record, indent=1, sort_keys=True) + "\n"
 
 

@@ -271,6 +271,15 @@ def test_no_part_of_a_key_is_kept_in_a_history(sshd: bool) -> None:
                 assert not [part for part in parts if part in json.dumps(resource.wire())], resource.name
 
 
+@pytest.mark.parametrize(("sshd", "port"), [(True, 22), (False, None)])
+def test_the_port_of_a_hosts_own_sshd_is_held_by_no_replica(sshd: bool, port: int | None) -> None:
+    """Another replica on the same hosts is entered by it, too."""
+    for each in entered(sshd):
+        named = {resource.name: resource.spec for resource in host_desired(each.host.name, [each]).resources}
+        record = named["/var/lib/flagprov/replicas/qwen3-tiny-0/record.json"]["content"]
+        assert json.loads(record)["launch"] == {"kind": "flagscale", "ssh_port": port}
+
+
 def test_the_hosts_own_sshd_lets_the_head_in_and_the_key_is_on_the_head_alone() -> None:
     head, worker = entered(sshd=False)
     folder = "/var/lib/flagprov/replicas/qwen3-tiny-0"
