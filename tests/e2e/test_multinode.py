@@ -207,7 +207,7 @@ def test_its_key_enters_that_container_and_nothing_else(lab: Lab, way: Way) -> N
     said = lab.on("lab1", ssh + within, check=False)
     assert said.startswith("lab2\n")
     assert "cannot access '/usr/sbin/sshd'" in said
-    for other in ("id", "\"docker exec flagprov-other /bin/bash -c 'id'\"", "\"docker run busybox\""):
+    for other in ("id", "\"docker exec flagprov-other /bin/bash -c 'id'\"", '"docker run busybox"'):
         assert "and nothing else" in lab.on("lab1", f"{ssh}{other} 2>&1", check=False)
 
 

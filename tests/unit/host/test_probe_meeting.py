@@ -50,7 +50,9 @@ def test_who_gives_an_engine_up_says_how_it_gets_longer(
     monkeypatch: pytest.MonkeyPatch, seconds: list[float]
 ) -> None:
     starting(monkeypatch, seconds, lambda _: "its engine is starting")
-    with pytest.raises(Blocked, match="^it did not answer within 1800 s: its engine is starting$") as gave_up:
+    with pytest.raises(
+        Blocked, match=r"^it did not answer within 1800 s: its engine is starting$"
+    ) as gave_up:
         probe.apply({**SPEC, "readiness": "chat"}, {"state": "starting"})
     assert "--set deadline_s=N" in gave_up.value.remedy
 
