@@ -119,7 +119,9 @@ def spanning_ports(launch: LaunchInputs) -> list[int]:
     left_out = RAY_HEAD_ONLY if launch.rank else ()
     named = ray["ports"].items() if ray is not None else ()
     ports = [port for name, port in named if "worker" not in name and name not in left_out]
-    return ports + ([ssh["port"]] if ssh and launch.rank and not ssh["by_host"] else [])
+    if ssh and launch.rank and launch.facts is not None and not ssh["by_host"]:
+        ports.append(ssh["port"])  # whose sshd it will be depends on the image
+    return ports
 
 
 def hostfile(launch: LaunchInputs) -> str:

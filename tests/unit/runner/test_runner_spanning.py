@@ -87,6 +87,8 @@ def test_without_sshd_in_the_image_the_hosts_own_is_used_where_the_release_names
     said = document(by_the_hosts(1))["ssh"]
     assert said == {"port": 22, "address": "192.0.2.2", "by_host": True, "keys": "/run/flagprov-ssh"}
     assert 22 not in spanning_ports(by_the_hosts(1))  # another listens there
+    assert 22 not in spanning_ports(by_the_hosts(1, facts=None))  # as long as nobody knows better
+    assert 22 in spanning_ports(by_the_hosts(1, image=IMAGE))
 
 
 @pytest.mark.parametrize(
