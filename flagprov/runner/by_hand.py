@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flagprov.host.launcher_launch import preamble
-from flagprov.host.launcher_ray import Ray
+
+if TYPE_CHECKING:
+    from flagprov.host.launcher_ray import Ray
 
 SCRIPT = "start.sh"
 HEADER = """#!/bin/bash
@@ -30,7 +32,7 @@ done
 
 def start_script(launch: Mapping[str, Any]) -> str:
     """Of the document that launch.json is."""
-    ray, hosts = launch.get("ray"), launch.get("peers", {}).get("hosts")
+    ray, hosts = _ray(launch), launch.get("peers", {}).get("hosts")
     who = str(launch["replica"])
     if hosts:
         who = f"rank {launch['rank']} of {who} on {hosts[launch['rank']]}"
@@ -40,7 +42,15 @@ def start_script(launch: Mapping[str, Any]) -> str:
         parts.append(OPERATORS.format(file=launch["operators"]))
     if ray:
         parts.append(RAY)
-    return "".join([*parts, preamble(launch), *_last(launch, Ray(ray, "") if ray else None)])
+    return "".join([*parts, preamble(launch), *_last(launch, ray)])
+
+
+def _ray(launch: Mapping[str, Any]) -> Ray | None:
+    if not launch.get("ray"):
+        return None
+    from flagprov.host.launcher_ray import Ray
+
+    return Ray(launch["ray"], "")
 
 
 def _last(launch: Mapping[str, Any], ray: Ray | None) -> Iterator[str]:
