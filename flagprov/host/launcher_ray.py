@@ -22,7 +22,8 @@ from flagprov.host.launcher_start import NotStarted, describe, listens
 START_S = 120.0  # what Ray gets to start on a node, and the nodes to join
 ASK_S = 60.0
 LOOK_S = 30.0  # between two counts while the engine serves; each costs a start of Python
-HEAD_ONLY = ("port", "ray-client-server-port", "dashboard-port")
+CLIENT = "ray-client-server-port"
+HEAD_ONLY = ("port", CLIENT, "dashboard-port")
 CONFIG_ROOT = "VLLM_CONFIG_ROOT"
 NOT_COPIED = "ray_non_carry_over_env_vars.json"  # vLLM's name for it
 FIRST = "first"  # below the experiment's directory; before everything else on the PATH
@@ -47,6 +48,9 @@ for word do
     esac
 done
 [ -z "$head" ] || options+=(%(only)s)
+# A minimal Ray has no client, and refuses to be told of its port.
+python=$(sed -n '1s/^#!//p' "$(type -P ray)")
+if [ -n "$head" ] && $python -c 'import grpc' 2>/dev/null; then options+=(%(client)s); fi
 exec ray start "${options[@]}" %(fixed)s
 """
 
@@ -83,11 +87,12 @@ class Ray:
         path = os.path.join(self.folder, "ray")
         named = sorted(self.ports.items())
         fixed = ["--%s=%d" % each for each in named if each[0] not in HEAD_ONLY]
-        only = ["--%s=%d" % each for each in named if each[0] in HEAD_ONLY]
+        only = ["--%s=%d" % each for each in named if each[0] in HEAD_ONLY and each[0] != CLIENT]
         only += ["--include-dashboard=false", "--disable-usage-stats"]
         text = WRAPPER % {
             "joined": shlex.quote("--address=%s" % self.place()),
             "only": " ".join(only),
+            "client": "--%s=%d" % (CLIENT, self.ports[CLIENT]) if CLIENT in self.ports else "",
             "fixed": " ".join(["--node-ip-address=%s" % shlex.quote(self.address), *fixed]),
         }
         with open(path, "w", encoding="utf-8") as file:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -144,3 +145,21 @@ def test_nodes_are_counted_again_without_waiting(tmp_path: Path, monkeypatch: py
     assert answers(STATUS, 0) == 2
     assert answers("cannot connect", 256) == 2  # no news
     assert answers(STATUS.replace(" 1 node_77f0\n", ""), 0) == 1
+
+
+@pytest.mark.parametrize(("imports", "told"), [("true", True), ("false", False)])
+def test_a_ray_without_its_client_is_not_told_of_its_port(tmp_path: Path, imports: str, told: bool) -> None:
+    """Ray refuses that; it asks for grpc, which not every image with Ray has."""
+    python, bin_ray = tmp_path / "python", tmp_path / "bin" / "ray"
+    write(tmp_path, {"python": f'#!/bin/sh\n[ "$1" != -c ] || exec {imports}\nshift; echo "$@"\n'})
+    write(tmp_path, {"bin/ray": f"#!{python}\n"})
+    for path in (python, bin_ray):
+        path.chmod(0o755)
+    said = {"address": "127.0.0.1", "head": "127.0.0.1", "nodes": 2, "resources": [],
+            "ports": {"port": 1, "ray-client-server-port": 7}}  # fmt: skip
+    Ray(said, str(tmp_path)).write({})
+    env = {"PATH": f"{bin_ray.parent}:/usr/bin:/bin"}
+    wrapper = [str(tmp_path / "first" / "ray"), "start", "--head"]
+    done = subprocess.run(wrapper, env=env, capture_output=True, text=True, check=True)
+    assert ("--ray-client-server-port=7" in done.stdout) == told
+    assert "--port=1" in done.stdout
