@@ -28,14 +28,29 @@ def _pairs(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...
     return value
 
 
+def _pattern(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """An empty one is a shell variable that was never set; Ansible would take all hosts for it."""
+    if value is not None and not value.strip():
+        raise click.BadParameter("it is empty; leave it out to mean all hosts")
+    return value
+
+
+def in_a_directory(ctx: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
+    """Found before the hosts are looked at, not when the plan is to be written."""
+    if value is not None and not value.parent.is_dir():
+        raise click.BadParameter(f"there is no directory {value.parent}")
+    return value
+
+
 inventory = click.argument("inventory", callback=_note)
 release = click.argument("release")
 maybe_release = click.argument("release", required=False)
 hosts = click.argument("hosts")
 reason = click.option("--reason", metavar="TEXT", default="", help="For those who wonder later.")
 limit = click.option(
-    "--limit", metavar="PATTERN", help="Only these hosts: names, groups and patterns as Ansible has them."
-)
+    "--limit", metavar="PATTERN", callback=_pattern,
+    help="Only these hosts: names, groups and patterns as Ansible has them.",
+)  # fmt: skip
 
 
 def sets(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -73,7 +88,7 @@ force = click.option(
     help="Go on although CHECK failed (see `flagprov doctor`); may be given several times.",
 )  # fmt: skip
 save = click.option(
-    "--save", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False),
+    "--save", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False), callback=in_a_directory,
     help="Write the plan to FILE and change nothing; `flagprov apply FILE` does it.",
 )  # fmt: skip
 resume = click.option(

@@ -135,3 +135,16 @@ def test_ssh_that_cannot_be(lab: FakeLab, invoke: Any, monkeypatch: pytest.Monke
     monkeypatch.setattr("os.execvp", missing)
     result = invoke("lab", "ssh", "lab1")
     assert (result.exit_code, "openssh-client" in result.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("up", "--chips", "nvidia-h999"), "the lab has no hosts of nvidia-h999"),
+        (("ssh", "nobody"), "the lab has no host nobody"),
+    ],
+)
+def test_what_the_lab_does_not_have_is_wrong_input(invoke: Any, words: tuple[str, ...], said: str) -> None:
+    result = invoke("lab", *words)
+    assert result.exit_code == 2
+    assert said in result.stderr
