@@ -29,7 +29,7 @@ _OURS = (
 _SUFFIXES = (  # all variables flagprov_... that there are, those of playbooks too
     *("chip", "settings", "weights_root", "registries", "images", "fetch_on", "site", "address"),
     *("transfer_mib_s", "cluster_address", "cluster_interface", "cluster_rdma", "serving_address"),
-    *("ascend_access", "cann", "cann_path", "hooks", "webhook"),
+    *("ascend_access", "cann", "cann_path", "hooks", "webhook", "http_proxy", "https_proxy", "no_proxy"),
     *("allow_disruption", "allow_reboot", "batch", "set", "hosts"),
 )
 _CHOICES = {"flagprov_ascend_access": ("mounts", "runtime"), "flagprov_cann": ("image", "host")}
