@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from flagprov.apply.converge import failures
-from flagprov.errors import HostError, InventoryError, UsageError
+from flagprov.errors import FlagprovError, HostError, InventoryError, UsageError
 from flagprov.models.fleet import Fleet, Host
 from flagprov.models.outcome import GatewayStatus, HostOutcome, Outcome
 from flagprov.models.request import Request
@@ -63,10 +63,12 @@ def logs(request: Request, target: str, follow: bool = False, lines: int = 100) 
 def _find(fleet: Fleet, connections: Connections, target: str) -> tuple[Host, str]:
     candidates = [host for host in fleet.hosts if host.name == target] or list(fleet.hosts)
     found: list[tuple[Host, str]] = []
+    silent: list[HostError] = []
     for name, seen in connections.each(candidates, survey, keep=KEPT).items():
         if isinstance(seen, HostError):
             if name == target:
                 raise seen
+            silent.append(seen)
             continue
         host = next(host for host in fleet.hosts if host.name == name)
         # A replica's log is that of its head; those of its other ranks are asked for by host.
@@ -80,4 +82,10 @@ def _find(fleet: Fleet, connections: Connections, target: str) -> tuple[Host, st
     names = ", ".join(sorted(replica for _, replica in found))
     if found:
         raise UsageError(f"{target} has several replicas: {names}", remedy="name one of them")
+    if silent:
+        names = ", ".join(error.host for error in silent)
+        raise FlagprovError(
+            f"{target}: on no host that answered; {names} did not: {silent[0].message}",
+            remedy=silent[0].remedy,
+        )
     raise InventoryError(f"no host or replica {target}", remedy="flagprov status shows what there is")

@@ -26,6 +26,12 @@ _OURS = (
     "flagprov_registries",
     "flagprov_site",
 )
+_SUFFIXES = (  # all variables flagprov_... that there are, those of playbooks too
+    *("chip", "settings", "weights_root", "registries", "images", "fetch_on", "site", "address"),
+    *("transfer_mib_s", "cluster_address", "cluster_interface", "cluster_rdma", "serving_address"),
+    *("ascend_access", "cann", "cann_path", "hooks", "webhook", "http_proxy", "https_proxy", "no_proxy"),
+    *("allow_disruption", "allow_reboot", "batch", "set", "hosts"),
+)
 _CHOICES = {"flagprov_ascend_access": ("mounts", "runtime"), "flagprov_cann": ("image", "host")}
 _CHOICES |= {"flagprov_images": ("registry", "fan-out")}
 
@@ -121,11 +127,14 @@ def fleet_of(inventory: Path, limit: str | None, answer: Mapping[str, Any], *, r
     gateways: Sequence[Mapping[str, Any]] = answer.get("gateways", ())
     for record in records:
         _check_variables(record)
+        _check_spelling(record)
     if reach:
         for record in (*records, *gateways):
             _check_plugins(record)
         resolver.prepare([*records, *gateways])
     hosts = tuple(_host(resolver, record, reach) for record in records)
+    if reach:
+        _check_apart(hosts)
     known = {host.name: host for host in hosts}
     before = tuple(known.get(record["name"]) or _host(resolver, record, reach) for record in gateways)
     return Fleet(inventory, tuple(_behind(before, host) for host in hosts), before)
@@ -258,10 +267,45 @@ def _check_variables(record: Mapping[str, Any]) -> None:
         path = variables.get(variable)
         if path is not None and not path.startswith("/"):
             raise InventoryError(f"{name}: {variable}: {path!r} is not an absolute path")
+    rate = variables.get("flagprov_transfer_mib_s")
+    if rate and not _is_rate(rate):
+        raise InventoryError(
+            f"{name}: flagprov_transfer_mib_s: {rate!r} is not a number of MiB/s",
+            remedy="Write flagprov_transfer_mib_s=100, or leave it out: no limit.",
+        )
     for registry, place in (variables.get("flagprov_registries") or {}).items():
         if not isinstance(place, str):
             raise InventoryError(
                 f"{name}: flagprov_registries: {registry}: a text is expected, not {place!r}"
+            )
+
+
+def _check_spelling(record: Mapping[str, Any]) -> None:
+    """A variable that is nearly one of ours would be ignored in silence; a site's other ones are its own."""
+    import difflib
+
+    for variable in record["variables"]:
+        ours, _, suffix = variable.partition("_")
+        if ours != "flagprov" or suffix in _SUFFIXES:
+            continue
+        near = difflib.get_close_matches(suffix, _SUFFIXES, n=1, cutoff=0.8)
+        if near:
+            raise InventoryError(
+                f"{record['name']}: {variable}: there is no such variable",
+                remedy=f"Did you mean flagprov_{near[0]}?",
+            )
+
+
+def _check_apart(hosts: Sequence[Host]) -> None:
+    """Two names for one machine would each be given its devices."""
+    names: dict[tuple[object, ...], str] = {}
+    for host in hosts:
+        way = host.connection
+        other = names.setdefault((way.address, way.port, way.proxy, way.proxy_command), host.name)
+        if other != host.name:
+            raise InventoryError(
+                f"{other} and {host.name} are one machine: both are at {way.address}, port {way.port}",
+                remedy="Name it once, or correct ansible_host of one of them.",
             )
 
 
@@ -317,6 +361,13 @@ def _missing(inventory: Path) -> InventoryError:
     if not names and not folder.is_dir():
         return InventoryError(f"{inventory}: no such inventory: there is no directory {folder}")
     return InventoryError(f"{inventory}: no such inventory", remedy=_nearest(inventory.name, names))
+
+
+def _is_rate(value: object) -> bool:
+    try:
+        return 0 <= float(str(value)) < float("inf")
+    except ValueError:
+        return False
 
 
 def _nearest(word: str, names: Sequence[str]) -> str:

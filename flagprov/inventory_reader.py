@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -190,14 +191,20 @@ def _plain(error: BaseException | str) -> str:
 
 def _host(loader: Any, host: Any, merged: Mapping[str, Any], prefixes: tuple[str, ...]) -> dict[str, Any]:
     from ansible import constants
+    from ansible.errors import AnsibleError
     from ansible.template import Templar
 
     templar = Templar(loader=loader, variables=merged)
     ours = [name for name in merged if name.startswith(prefixes)]
     needed = [*_CONNECTION_VARIABLES, *_plugin_variables(), *ours]
     known = {name: _template(templar, host.name, name, merged[name]) for name in needed if name in merged}
-    ssh = constants.config.get_plugin_options("connection", "ssh", variables=known)
-    sudo = constants.config.get_plugin_options("become", "sudo", variables=known)
+    try:
+        ssh = constants.config.get_plugin_options("connection", "ssh", variables=known)
+        sudo = constants.config.get_plugin_options("become", "sudo", variables=known)
+    except AnsibleError as error:
+        text = _plain(error)
+        named = re.search(r"'var: (\w+)'", text)
+        raise Refused("variable", f"{host.name}: {text}", variable=named[1] if named else "it") from error
     return {
         "name": host.name,
         "groups": sorted(group.name for group in host.get_groups() if group.name != "all"),

@@ -94,7 +94,7 @@ def load(path: Path) -> SavedPlan:
             batches=tuple(tuple(map(str, batch)) for batch in stored["batches"]),
             hosts=dict(stored["hosts"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{path}: not a whole plan: {error}", remedy="plan again, and save it") from None
 
 

@@ -56,7 +56,8 @@ class Site:
     def deployed(self) -> dict[str, dict[str, Any]]:
         """Replica -> what was deployed last, for hosts that do not answer now."""
         stored = self._read(self.root / "deployed.json") or {}
-        return dict(stored.get("replicas", {}))
+        replicas = stored.get("replicas")
+        return dict(replicas) if isinstance(replicas, dict) else {}
 
     def save_deployed(self, replicas: Mapping[str, Mapping[str, Any]]) -> None:
         if replicas != self.deployed():

@@ -21,6 +21,7 @@ from flagprov.report.text import line
     metavar="FILE",
     help="Ends in .tar.",
     type=click.Path(path_type=Path, dir_okay=False),
+    callback=options.in_a_directory,
 )
 @click.option(
     "--chip", "chips", multiple=True, metavar="CHIP", help="Only for this chip; several times for more."

@@ -40,7 +40,8 @@ def _directories(state: Run) -> list[Path]:
     found = []
     if state.inventory:
         inventory = Path(state.inventory)
-        site = (inventory if inventory.is_dir() else inventory.parent) / ".flagprov"
-        if site.is_dir():
-            found.append(site)
+        with contextlib.suppress(OSError):
+            site = (inventory if inventory.is_dir() else inventory.parent) / ".flagprov"
+            if site.is_dir():
+                found.append(site)
     return [*found, Path(tempfile.gettempdir())]

@@ -50,7 +50,7 @@ def command(
     from flagprov.preparation import prepare
 
     if sum((release is not None, bundle is not None, resume)) != 1:
-        raise click.UsageError("a release is to be named, or a bundle with --bundle FILE, or --resume given")
+        raise click.UsageError("one of the three is wanted: RELEASE, --bundle FILE (it has one) or --resume")
     wanted = request(inventory, bundle or release, limit, sets, force, allow_disruption, allow_reboot)
     how = replace(pipeline.DEFAULT, at_once=all_at_once)
     resumed = taken_up(wanted, "deploy") if resume else None

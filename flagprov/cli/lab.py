@@ -26,12 +26,12 @@ def command() -> None:
 
 @command.command("up")
 @click.option("--hosts", type=click.IntRange(1, 200), help="How many hosts: 2, or with --chips none.")
-@click.option("--chips", metavar="CHIP,...", default="", help="An emulated host of each chip too.")
+@click.option("--chips", metavar="CHIP,...", callback=options.said, help="An emulated host of each chip too.")
 @click.option("--bare", is_flag=True, help="Hosts without a container engine, for provisioning.")
 @options.output()
 @options.quiet
 @click.pass_obj
-def up(run: Run, hosts: int | None, chips: str, bare: bool) -> int:
+def up(run: Run, hosts: int | None, chips: str | None, bare: bool) -> int:
     """Bring the lab up; what is there already is used again.
 
     Writes inventory/lab.ini, which every other command takes like any inventory. Hosts of chips
@@ -40,7 +40,9 @@ def up(run: Run, hosts: int | None, chips: str, bare: bool) -> int:
     """
     from flagprov import lab
 
-    named = [chip.strip() for chip in chips.split(",") if chip.strip()]
+    named = [chip.strip() for chip in (chips or "").split(",") if chip.strip()]
+    if chips and not named:
+        raise click.UsageError("--chips names no chip")
     count = hosts if hosts is not None else (0 if named else 2)
     _show(run, lab.up(count, bare=bare, chips=named, on_progress=_sayer(run.quiet)))
     return 0

@@ -14,7 +14,7 @@ from flagprov.report.text import clean
 
 @click.command("logs")
 @options.inventory
-@click.argument("target", metavar="HOST|REPLICA")
+@click.argument("target", metavar="HOST|REPLICA", callback=options.said)
 @click.option("--follow", "-f", is_flag=True, help="Go on until interrupted.")
 @click.option(
     "--lines",

@@ -39,7 +39,7 @@ VERBS = {
     "facts": "Show what the hosts are, from their own tools.",
     "doctor": "Check whether hosts are fit, for a release or at all.",
     "trust": "Write the hosts' SSH keys into the site's known_hosts.",
-    "releases": "List the catalog, or show a release.",
+    "releases": "List the catalog, show a release, or lock its weights and images.",
     "images": "Copy images to a site's own registry.",
     "bundle": "Pack a release, its images and its weights into one file.",
     "lab": "Build, look at and take down the embedded fleet on this machine.",
@@ -51,8 +51,9 @@ Start here:
 
 \b
 Exit codes: 0 done, 1 some host failed, 2 wrong input or usage;
-plan gives 3 when there are changes."""
+plan and diff give 3 when there are changes."""
 # What the file system of the controller refuses is nobody's bug.
+NO_PATH = (errno.ENAMETOOLONG, errno.ELOOP)  # whatever was given in its place
 REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR)
 
 
@@ -115,6 +116,10 @@ def run(group: click.Group, args: list[str]) -> int:
 
         return shell_complete(group, {}, PROGRAM, "_FLAGPROV_COMPLETE", os.environ["_FLAGPROV_COMPLETE"])
     state = Run()
+    for word in args:
+        if not _is_text(word):
+            complain(f"error: {word!r} is not UTF-8 text")
+            return 2
     try:
         with group.make_context(PROGRAM, args or ["--help"], obj=state) as ctx:
             code = group.invoke(ctx)
@@ -135,15 +140,26 @@ def run(group: click.Group, args: list[str]) -> int:
         _let_go_of_stdout()
         return CLOSED
     except Exception as error:
-        if isinstance(error, OSError) and error.filename and error.errno in REFUSALS:
+        if isinstance(error, OSError) and error.filename and error.errno in (*REFUSALS, *NO_PATH):
             complain(f"error: {error.filename}: {(error.strerror or 'refused').lower()}")
-            return 1
+            return 2 if error.errno in NO_PATH else 1
         return _unexpected(error, state)
+
+
+def _is_text(word: str) -> bool:
+    try:
+        word.encode()
+    except UnicodeEncodeError:  # bytes that are none came in as surrogates
+        return False
+    return True
 
 
 def _usage(error: click.ClickException) -> None:
     ctx = getattr(error, "ctx", None)
     message = error.format_message()
+    if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):  # click 8.2: the whole help
+        assert isinstance(ctx, click.Context) and isinstance(ctx.command, click.Group)
+        message = f"which one: {', '.join(ctx.command.commands)}?"
     more = f"\n{ctx.command_path} --help says more" if isinstance(ctx, click.Context) else ""
     complain(f"error: {message[:1].lower()}{message[1:]}{more}")
 

@@ -28,14 +28,35 @@ def _pairs(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...
     return value
 
 
-inventory = click.argument("inventory", callback=_note)
-release = click.argument("release")
-maybe_release = click.argument("release", required=False)
-hosts = click.argument("hosts")
+def said(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Nothing of it may mean everything: `--limit "$HOST"` or `teardown site.ini "$RELEASE"`, never set."""
+    if value is not None and not value.strip():
+        raise click.BadParameter("it is empty; is it a shell variable that is not set?")
+    return value
+
+
+def _inventory(ctx: click.Context, parameter: click.Parameter, value: str | None) -> Any:
+    return _note(ctx, parameter, said(ctx, parameter, value))
+
+
+def in_a_directory(ctx: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
+    """Found before the hosts are looked at, not when the plan is to be written."""
+    if value is not None and not value.name:
+        raise click.BadParameter("it names no file")
+    if value is not None and not value.parent.is_dir():
+        raise click.BadParameter(f"there is no directory {value.parent}")
+    return value
+
+
+inventory = click.argument("inventory", callback=_inventory)
+release = click.argument("release", callback=said)
+maybe_release = click.argument("release", required=False, callback=said)
+hosts = click.argument("hosts", callback=said)
 reason = click.option("--reason", metavar="TEXT", default="", help="For those who wonder later.")
 limit = click.option(
-    "--limit", metavar="PATTERN", help="Only these hosts: names, groups and patterns as Ansible has them."
-)
+    "--limit", metavar="PATTERN", callback=said,
+    help="Only these hosts: names, groups and patterns as Ansible has them.",
+)  # fmt: skip
 
 
 def sets(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -46,15 +67,15 @@ def sets(function: Callable[..., Any]) -> Callable[..., Any]:
         *args: Any, sets: tuple[str, ...], operators: str | None, image: str | None, **kwargs: Any
     ) -> Any:
         named = {"operators": operators, "image": image}
-        said = (f"{name}={value}" for name, value in named.items() if value)
-        return function(*args, sets=(*sets, *said), **kwargs)
+        more = (f"{name}={value}" for name, value in named.items() if value)
+        return function(*args, sets=(*sets, *more), **kwargs)
 
     choice = click.option(
         "--operators", type=click.Choice(["flaggems", "native"]),
         help="Compute with FlagGems, or with the engine's own operators; the same as --set operators=...",
     )  # fmt: skip
     image = click.option(
-        "--image", metavar="IMAGE",
+        "--image", metavar="IMAGE", callback=said,
         help="Another image, by its digest or its name; the same as --set image=...",
     )  # fmt: skip
     pairs = click.option(
@@ -73,7 +94,7 @@ force = click.option(
     help="Go on although CHECK failed (see `flagprov doctor`); may be given several times.",
 )  # fmt: skip
 save = click.option(
-    "--save", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False),
+    "--save", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False), callback=in_a_directory,
     help="Write the plan to FILE and change nothing; `flagprov apply FILE` does it.",
 )  # fmt: skip
 resume = click.option(

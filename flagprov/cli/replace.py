@@ -13,8 +13,8 @@ from flagprov.cli.screen import Run
 
 @click.command("replace")
 @options.inventory
-@click.argument("old")
-@click.argument("new")
+@click.argument("old", callback=options.said)
+@click.argument("new", callback=options.said)
 @options.maybe_release
 @options.sets
 @options.force

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.types import FloatRange
 
 if TYPE_CHECKING:
     from flagprov.rollout.options import Options
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+
+class Seconds(FloatRange):
+    """`nan` and `inf` are numbers to Python, and no time to wait."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is no number of seconds.", param, ctx)
+        return number
+
 
 all_at_once = click.option("--all-at-once", is_flag=True, help="Everything in one batch, without gates.")
 OPTIONS = (
@@ -19,11 +32,11 @@ OPTIONS = (
     click.option("--max-unavailable", metavar="SIZE",
                  help="How many may be out of service, unreachable ones too; 25%, or as --batch says."),
     click.option("--no-canary", is_flag=True, help="No single replica per chip first."),
-    click.option("--pause", metavar="SECONDS", type=click.FloatRange(0), default=0.0,
-                 help="Between batches."),
-    click.option("--soak", metavar="SECONDS", type=click.FloatRange(0), default=3.0, show_default=True,
+    click.option("--pause", metavar="SECONDS", type=Seconds(0), default=0.0,
+                 help="How long to wait between batches."),
+    click.option("--soak", metavar="SECONDS", type=Seconds(0), default=3.0, show_default=True,
                  help="How long a changed replica must stay ready."),
-    click.option("--latency", metavar="SECONDS", type=click.FloatRange(0, min_open=True),
+    click.option("--latency", metavar="SECONDS", type=Seconds(0, min_open=True),
                  help="Budget of a completion; without it, the replica's own figures from before count."),
     click.option("--completions", metavar="N", type=click.IntRange(1), default=4, show_default=True,
                  help="How many timed completions a gate asks for."),

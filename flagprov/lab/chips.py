@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flagprov.errors import LabError
+from flagprov.errors import UsageError
 
 FILES = Path(__file__).parent / "files"
 HOME = "usr/local/lib/flagprov-lab"
@@ -75,10 +75,10 @@ def chip_hosts(chips: Sequence[str]) -> tuple[ChipHost, ...]:
     found = []
     for chip in chips:
         if chip not in known:
-            raise LabError(f"the lab has no hosts of {chip}", remedy=f"--chips takes {', '.join(known)}")
+            raise UsageError(f"the lab has no hosts of {chip}", remedy=f"--chips takes {', '.join(known)}")
         counts[chip] = counts.get(chip, 0) + 1
         if counts[chip] > MOST:
-            raise LabError(f"{counts[chip]} hosts of {chip} cannot be", remedy=f"a lab has at most {MOST}")
+            raise UsageError(f"{counts[chip]} hosts of {chip} cannot be", remedy=f"a lab has at most {MOST}")
         found.append(ChipHost(known[chip], counts[chip]))
     return tuple(found)
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from flagprov.errors import LabError
+from flagprov.errors import LabError, UsageError
 from flagprov.lab import arm64, emulation, files_written, hosts, machine, network, serving
 from flagprov.lab.cards import card_images, registries
 from flagprov.lab.chips import ChipHost, chip_hosts
@@ -35,7 +35,7 @@ class LabStatus:
 def up(hosts: int = 2, *, bare: bool = False, chips: Sequence[str] = (), on_progress: Progress) -> LabStatus:
     """Bring up exactly this many hosts and one of each chip, with the registry, images and inventories."""
     if hosts < 0 or hosts > 200 or not (hosts or chips):
-        raise LabError(f"a lab of {hosts} hosts cannot be", remedy="--hosts takes 1 to 200")
+        raise UsageError(f"a lab of {hosts} hosts cannot be", remedy="--hosts takes 1 to 200")
     layout, special = find_layout(), chip_hosts(chips)
     started = time.monotonic()
 
@@ -101,7 +101,7 @@ def ssh_command(host: str) -> list[str]:
     known = {found.name: found for found in status().hosts}
     if host not in known:
         names = ", ".join(known) or "none: flagprov lab up starts some"
-        raise LabError(f"the lab has no host {host}", remedy=f"it has {names}")
+        raise UsageError(f"the lab has no host {host}", remedy=f"it has {names}")
     options = {
         "UserKnownHostsFile": str(layout.known_hosts),
         "StrictHostKeyChecking": "yes",

@@ -62,11 +62,12 @@ def dial(host: str, connection: Connection) -> Heard:
     address, port = connection.address, connection.port
     try:
         found = socket.getaddrinfo(address, port, family, socket.SOCK_STREAM)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # a label that is empty or too long is no name at all
+        why = getattr(error, "strerror", None) or "it is not the name of a host"
         raise UnreachableError(
             host,
             "connect",
-            f"the name {address} cannot be resolved: {error.strerror or error}",
+            f"the name {address} cannot be resolved: {why}",
             remedy="Correct ansible_host, or the resolver of this machine.",
         ) from error
     failure: OSError | None = None

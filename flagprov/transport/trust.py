@@ -109,8 +109,9 @@ def read_expected(path: Path) -> tuple[Expected, ...]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
+        why = (error.strerror or "not readable").lower() if isinstance(error, OSError) else "not UTF-8 text"
         raise UsageError(
-            f"{path}: cannot be read: {error}", remedy="Give a file with fingerprints."
+            f"{path}: {why}", remedy="Give a file with lines of HOST SHA256:..., or of a known_hosts file."
         ) from error
     found = []
     for number, raw in enumerate(text.splitlines(), 1):

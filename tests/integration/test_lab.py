@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from flagprov import lab
-from flagprov.errors import LabError
+from flagprov.errors import UsageError
 from flagprov.lab.layout import MODEL, WEIGHTS_ROOT, find_layout
 
 LAYOUT = find_layout()
@@ -85,7 +85,7 @@ def test_status_tells_what_is_there(hosts: tuple[str, ...]) -> None:
 
 
 def test_an_unknown_host_is_refused() -> None:
-    with pytest.raises(LabError, match="no host lab99"):
+    with pytest.raises(UsageError, match="no host lab99"):
         lab.ssh_command("lab99")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import yaml
 
 from flagprov.errors import InventoryError
-from flagprov.fleet import load_fleet
+from flagprov.fleet import _SUFFIXES, load_fleet
 from flagprov.models.fleet import Host, Secret
 
 CASES = Path(__file__).parents[1] / "cases/inventories"
@@ -66,3 +67,12 @@ def test_how_hosts_are_reached_does_not_matter_where_somebody_else_connects(tmp_
         load_fleet(inventory)
     (host,) = load_fleet(inventory, reach=False).hosts
     assert (host.chip, host.connection.address) == ("graviton4", "192.0.2.1")
+
+
+@pytest.mark.parametrize("page", ["cli", "ansible", "distribution"])
+def test_no_documented_variable_is_taken_for_a_misspelt_one(page: str) -> None:
+    text = (Path(__file__).parents[2] / f"docs/{page}.md").read_text()
+    rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `flagprov_")]
+    named = {name for row in rows for name in re.findall(r"`flagprov_([a-z_]+)`", row)}
+    assert named
+    assert named <= set(_SUFFIXES)

@@ -69,7 +69,10 @@ def test_another_reason_is_no_other_plan(file: Path) -> None:
     saved.load(file).check(now)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"kind": "flagprov plan", "schema_version": 1}'])
+NOT_WHOLE = '{"kind": "flagprov plan", "schema_version": 1, "verb": "deploy", "request": 5}'
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"kind": "flagprov plan", "schema_version": 1}', NOT_WHOLE])
 def test_what_is_no_plan_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "x.json"
     path.write_text(text)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from flagprov.cli import main, screen
+from flagprov.cli.crash import write_debug_file
 from flagprov.errors import HostError, InventoryError, LabError
 
 STATUS = ("status", "site/lab.ini")
@@ -81,6 +82,18 @@ def test_what_the_file_system_refuses_is_no_bug(pipeline: Any, invoke: Any, tmp_
     assert not list(tmp_path.glob("debug-*"))
 
 
+def test_what_can_be_no_path_is_wrong_input(pipeline: Any, invoke: Any, tmp_path: Path) -> None:
+    pipeline.error = OSError(36, "File name too long", "x" * 300)
+    result = invoke("status", "x" * 300)
+    assert (result.exit_code, result.stderr) == (2, f"error: {'x' * 300}: file name too long\n")
+    assert write_debug_file(ValueError("x"), screen.Run(inventory="x" * 300)) is not None
+
+
+def test_words_that_are_no_text(invoke: Any) -> None:
+    result = invoke("plan", "lab.ini", "r", "--set", "serve.x=\udcff")
+    assert (result.exit_code, result.stderr) == (2, "error: 'serve.x=\\udcff' is not UTF-8 text\n")
+
+
 def test_a_broken_pipe_to_a_host_is_not_ours(pipeline: Any, invoke: Any) -> None:
     pipeline.error = BrokenPipeError(32, "Broken pipe")
     assert "flagprov itself failed (BrokenPipeError)" in invoke(*STATUS).stderr
@@ -115,7 +128,20 @@ def test_interrupted_amid_changes(pipeline: Any, invoke: Any) -> None:
     [
         (("deplyo",), "there is no verb 'deplyo'; did you mean deploy?"),
         (("xyz",), "there is no verb 'xyz'\n"),
-        (("deploy", "lab.ini"), "a release is to be named"),
+        (("deploy", "lab.ini"), "RELEASE, --bundle FILE"),
+        (("deploy", "lab.ini", "r", "--bundle", "b.tar"), "one of the three"),
+        (("plan", "lab.ini", "r", "--save", "/nowhere/plan.json"), "there is no directory /nowhere"),
+        (("bundle", "r", "--output", "/nowhere/r.tar"), "there is no directory /nowhere"),
+        (("rollout", "lab.ini", "r", "--pause", "nan"), "'nan' is no number of seconds"),
+        (("rollback", "lab.ini", "r", "--soak", "inf"), "'inf' is no number of seconds"),
+        (("plan", "lab.ini", "r", "--save", ""), "'--save': it names no file"),
+        (("stop", "lab.ini", "--limit", ""), "'--limit': it is empty"),
+        (("teardown", "lab.ini", ""), "'[RELEASE]': it is empty"),
+        (("cordon", "lab.ini", " "), "'HOSTS': it is empty"),
+        (("status", ""), "'INVENTORY': it is empty"),
+        (("replace", "lab.ini", "", "h1"), "'OLD': it is empty"),
+        (("logs", "lab.ini", ""), "'HOST|REPLICA': it is empty"),
+        (("lock",), "which one: show, break?"),
         (("deploy", "lab.ini", "r", "--set", "port"), "'port' is not KEY=VALUE"),
         (("deploy", "lab.ini", "r", "--set", "=1"), "'=1' is not KEY=VALUE"),
         (("status", "lab.ini", "--output", "xml"), "'xml' is not one of"),

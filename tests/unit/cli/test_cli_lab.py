@@ -135,3 +135,10 @@ def test_ssh_that_cannot_be(lab: FakeLab, invoke: Any, monkeypatch: pytest.Monke
     monkeypatch.setattr("os.execvp", missing)
     result = invoke("lab", "ssh", "lab1")
     assert (result.exit_code, "openssh-client" in result.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(("chips", "said"), [("", "it is empty"), (" , ", "--chips names no chip")])
+def test_chips_that_are_none_build_no_lab(lab: FakeLab, invoke: Any, chips: str, said: str) -> None:
+    result = invoke("lab", "up", "--chips", chips)
+    assert (result.exit_code, lab.calls) == (2, [])
+    assert said in result.stderr

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from flagprov.catalog.loader import load_release
-from flagprov.errors import LabError
+from flagprov.errors import UsageError
 from flagprov.host.resources.weights import diff, observe
 from flagprov.lab import cards
 from flagprov.lab.chips import CHIPS, chip_hosts, hardware_files
@@ -99,6 +99,6 @@ def test_a_host_of_a_chip_shows_its_hardware() -> None:
     assert [host.name for host in hosts] == ["a3-1", "h100-1", "a3-2"]
     files = hardware_files(hosts[0].kind)
     assert b"CHIP=ascend-a3\nDEVICES=16\n" in files["etc/flagprov-emulated"][0]
-    with pytest.raises(LabError) as refused:
+    with pytest.raises(UsageError) as refused:
         chip_hosts(["nvidia-b200"])
     assert "graviton4" in str(refused.value.remedy)
