@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from flagprov.distribute.content import Content, content_of
 from flagprov.distribute.images import FromRegistry, Parts, check_locked
@@ -26,10 +27,13 @@ class ImageLayout:
     reference: str
     manifest: str  # digest
     blobs: tuple[tuple[str, int], ...]  # digest and size, the manifest's among them
+    layers: tuple[tuple[str, int], ...]  # the blobs that are unpacked, lowest first
 
-    @property
-    def content(self) -> Content:
-        listed = [(f"{BLOBS}/{_hex(digest)}", size, _hex(digest)) for digest, size in self.blobs]
+    def part(self, digests: Collection[str]) -> Content:
+        """These blobs as files."""
+        listed = [
+            (f"{BLOBS}/{_hex(digest)}", size, _hex(digest)) for digest, size in self.blobs if digest in digests
+        ]
         return content_of(listed, {"source": self.reference})
 
 
@@ -61,14 +65,18 @@ def read_layout(root: Path) -> ImageLayout:
         (entry,) = json.loads((root / "index.json").read_text(encoding="utf-8"))["manifests"]
         digest = str(entry["digest"])
         manifest = json.loads((root / BLOBS / _hex(digest)).read_text(encoding="utf-8"))
-        blobs = [
-            (str(part["digest"]), int(part["size"])) for part in (manifest["config"], *manifest["layers"])
-        ]
-        blobs.append((digest, int(entry["size"])))
+        layers = layers_of(manifest)
+        config = (str(manifest["config"]["digest"]), int(manifest["config"]["size"]))
+        blobs = dict.fromkeys((config, *layers, (digest, int(entry["size"]))))
         reference = str(entry.get("annotations", {}).get(NAME, ""))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FlagprovError(f"{root}: not a whole OCI layout ({error})") from None
-    return ImageLayout(root, reference, digest, tuple(dict.fromkeys(blobs)))
+    return ImageLayout(root, reference, digest, tuple(blobs), layers)
+
+
+def layers_of(manifest: Mapping[str, Any]) -> tuple[tuple[str, int], ...]:
+    """Digests and sizes, lowest first; one that an image has twice is there twice."""
+    return tuple((str(layer["digest"]), int(layer["size"])) for layer in manifest["layers"])
 
 
 def _single(parts: Parts, reference: str) -> tuple[bytes, str]:

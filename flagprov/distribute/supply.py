@@ -72,7 +72,9 @@ def answerable(
     return found
 
 
-def _needs(job: Job, looks: Mapping[str, Look], images: Mapping[str, int]) -> dict[str, list[dict[str, Any]]]:
+def _needs(
+    job: Job, looks: Mapping[str, Look], images: Mapping[str, fan_images.Layers]
+) -> dict[str, list[dict[str, Any]]]:
     """What goes where on hosts that lack weights, images, or both."""
     needs: dict[str, list[dict[str, Any]]] = {}
     total = weights.total(job)
@@ -83,9 +85,10 @@ def _needs(job: Job, looks: Mapping[str, Look], images: Mapping[str, int]) -> di
             path, files = weights.weights_path(job.release, host), [list(entry) for entry in job.files]
             found.append({"what": "weights", "path": path, "bytes": total, "files": files})
         if host.name in images and host.name in looks:
-            size = images[host.name]
-            found.append({"what": "the image as it comes", "path": f"{STATE}/oci", "bytes": size})
-            found.append({"what": "the image unpacked", "path": "", "bytes": int(size * UNPACKED)})
+            layers = [list(layer) for layer in images[host.name]]
+            found.append({"what": "the image as it comes", "path": f"{STATE}/oci", "layers": layers})
+            unpacked = {"what": "the image unpacked", "path": "", "layers": layers, "times": UNPACKED}
+            found.append(unpacked)
         if found:
             needs[host.name] = found
     return needs

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,6 +42,52 @@ def test_an_image_comes_to_every_host_without_its_registry(fanned: Lab) -> None:
         assert "127.0.0.1" not in fanned.on(host, "docker images --digests")
         assert fanned.on(host, "ls /var/lib/flagprov/oci") == ""
     assert fanned.deploy(RELEASE)["changes"] == 0
+
+
+@pytest.fixture
+def next_version(tmp_path: Path) -> Iterator[Path]:
+    """The release with an image that has one more layer on those of the old one."""
+    from flagprov.lab.layout import Layout
+    from flagprov.lab.oci import Blob, Storage
+
+    storage, (repository, tag) = Storage(Layout(ROOT).blobs), ("standin", "next")
+    old = read(storage, tag_of(storage, repository, "0.8.0"))
+    (tmp_path / "layer").mkdir()
+    (tmp_path / "layer" / "next").write_text("another version\n")
+    layers = [Blob(layer["digest"], layer["size"]) for layer in old["layers"]]
+    config = read(storage, old["config"]["digest"])["config"]
+    storage.image(repository, tag, [*layers, storage.layer(tmp_path / "layer")], config)
+    release = tmp_path / f"{RELEASE}.yaml"
+    text = (ROOT / "flagprov/catalog/releases" / release.name).read_text()
+    release.write_text(text.replace("standin:0.8.0", f"standin:{tag}"))
+    yield release
+    shutil.rmtree(storage.v2 / "repositories" / repository / "_manifests/tags" / tag)
+
+
+def tag_of(storage: Any, repository: str, tag: str) -> str:
+    path = storage.v2 / "repositories" / repository / "_manifests/tags" / tag / "current/link"
+    return str(path.read_text())
+
+
+def read(storage: Any, digest: str) -> Any:
+    return json.loads(storage._data(digest).read_text())
+
+
+def test_another_version_of_an_image_brings_only_its_own_layers(fanned: Lab, next_version: Path) -> None:
+    fanned.deploy(RELEASE)
+    fanned.on("lab2", "docker ps -aq | xargs -r docker rm -f; docker images -q | xargs -r docker rmi -f")
+    report = fanned.deploy(str(next_version))
+    assert fanned.states(RELEASE) == dict.fromkeys(fanned.hosts, "ready")
+    lines = (Path(report["run_directory"]) / "events.jsonl").read_text().splitlines()
+    steps = [event for event in map(json.loads, lines) if event["step"].startswith("fan out")]
+    bytes_of = {
+        host: sum({step["step"]: step["data"].get("total", 0) for step in steps if step["host"] == host}.values())
+        for host in fanned.hosts
+    }
+    assert bytes_of["lab1"] < 1 << 20 < bytes_of["lab2"]  # lab2 lacks all of it
+    for host in fanned.hosts:
+        assert "standin:next" in fanned.on(host, "docker images --format '{{.Repository}}:{{.Tag}}'")
+        assert fanned.on(host, "ls /var/lib/flagprov/oci") == ""
 
 
 def test_a_bundle_is_all_that_a_deploy_needs(fanned: Lab, tmp_path: Path) -> None:
