@@ -12,7 +12,7 @@ from flagprov.apply.record import RunRecord
 from flagprov.desired import absent, emptied, stopped, unneeded
 from flagprov.errors import HostError, UnreachableError
 from flagprov.gateway.gateways import Gateways
-from flagprov.models.desired import Placement, Resource, Stage
+from flagprov.models.desired import Placement, Resource, Stage, container_name
 from flagprov.models.fleet import Host
 from flagprov.models.observed import Change, Look, Running, Survey
 from flagprov.models.outcome import HostOutcome, Outcome
@@ -67,9 +67,12 @@ def removal(seen: Survey, release: str | None, weights: bool) -> tuple[Resource,
 
 
 def staying(session: Session, resources: Iterable[Resource]) -> list[str]:
-    """Weights that are asked to go and stay, each with the reason: a share's, and those of somebody else."""
-    paths = [resource.name for resource in resources if resource.kind == "weights"]
-    answer = session.ask({"op": "kept", "weights": paths}) if paths else {"kept": ()}
+    """Weights that are asked to go and stay, each with the reason: a share's, somebody else's, mounted ones."""
+    wanted = [resource for resource in resources if resource.kind == "weights"]
+    if not wanted:
+        return []
+    paths, going = [resource.name for resource in wanted], wanted[0].spec["going"]
+    answer = session.ask({"op": "kept", "weights": paths, "going": going})
     return [f"{session.host.name}: {note}" for note in answer["kept"]]
 
 
@@ -94,7 +97,8 @@ def _mine(seen: Survey, release: str | None) -> list[Running]:
 def _weights(seen: Survey, replicas: Sequence[str]) -> list[Resource]:
     paths = {str(seen.records[name]["weights"]) for name in replicas if name in seen.records}
     kept = {str(record["weights"]) for name, record in seen.records.items() if name not in replicas}
-    spec = {"absent": True, "reason": "no replica here needs it"}
+    going = [container_name(name) for name in replicas]
+    spec = {"absent": True, "reason": "no replica here needs it", "going": going}
     return [Resource("weights", path, Stage.VERIFY, {"path": path, **spec}) for path in sorted(paths - kept)]
 
 
