@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,11 +48,11 @@ def fetch_layout(
     digest = sha256(data)
     root = folder / _hex(digest)[:32]
     (root / BLOBS).mkdir(parents=True, exist_ok=True)
-    for blob, size in parts.blobs.items():
-        target = root / BLOBS / _hex(blob)
-        if not target.is_file() or target.stat().st_size != size:
-            say(f"{reference}: {size / 1e6:,.0f} MB")
-            _fetch(target, source, blob)
+    lacking = {blob: size for blob, size in parts.blobs.items() if not _is_there(root / BLOBS / _hex(blob), size)}
+    _fits(root, sum(lacking.values()))
+    for blob, size in lacking.items():
+        say(f"{reference}: {size / 1e6:,.0f} MB")
+        _fetch(root / BLOBS / _hex(blob), source, blob)
     _write(root / BLOBS / _hex(digest), [data])
     entry = {"mediaType": kind, "digest": digest, "size": len(data), "annotations": {NAME: reference}}
     _write(root / "oci-layout", [b'{"imageLayoutVersion": "1.0.0"}\n'])
@@ -77,6 +78,20 @@ def read_layout(root: Path) -> ImageLayout:
 def layers_of(manifest: Mapping[str, Any]) -> tuple[tuple[str, int], ...]:
     """Digests and sizes, lowest first; one that an image has twice is there twice."""
     return tuple((str(layer["digest"]), int(layer["size"])) for layer in manifest["layers"])
+
+
+def _is_there(path: Path, size: int) -> bool:
+    return path.is_file() and path.stat().st_size == size
+
+
+def _fits(root: Path, total: int) -> None:
+    begun = sum(path.stat().st_size for path in root.glob(f"{BLOBS}/*.part"))
+    free = shutil.disk_usage(root).free
+    if total - begun > free:
+        raise FlagprovError(
+            f"{root} has {free >> 20} MiB free, the image needs {(total - begun) >> 20} more",
+            remedy="Let FLAGPROV_IMAGE_CACHE name a directory with room, or make some: flagprov prune",
+        )
 
 
 def _single(parts: Parts, reference: str) -> tuple[bytes, str]:

@@ -173,13 +173,12 @@ def weights_path(release: Release, host: Host) -> str:
     return host_path(release.weights.path.rstrip("/"), release, host)
 
 
-def total(job: Job) -> int:
-    """Bytes of the weights, as far as they are known before a source is asked."""
+def listed(job: Job) -> tuple[tuple[str, int, str], ...]:
+    """The files of the weights, as far as they are known before a source is asked."""
     supply = find_supply(job, [])
-    listed = job.files
-    if not listed and supply and isinstance(supply.source, Here):
-        listed = tuple(listing(str(supply.source.path)))
-    return sum(size for _, size, _ in listed)
+    if not job.files and supply and isinstance(supply.source, Here):
+        return tuple(listing(str(supply.source.path)))
+    return job.files
 
 
 def with_place(source: Here | There, wanting: Sequence[Host], release: Release) -> Here | There:

@@ -25,6 +25,7 @@ def unused(request: dict[str, Any]) -> dict[str, Any]:
     mounted = {str(m.get("Source")) for c in containers for m in c.get("Mounts") or []}
     files, stay = _weights(known - needed, needed)
     return {
+        "needed": sorted(name for kind, name in needed if kind == "image"),
         "images": _images(known, needed, {str(c.get("Image")) for c in containers}),
         "weights": files,
         "directories": _directories(needed, mounted),
