@@ -104,16 +104,19 @@ def _weights(
 
 
 def _directories(needed: set[tuple[str, str]], mounted: set[str]) -> list[dict[str, Any]]:
-    """Configurations, caches and finished jobs."""
+    """Configurations, caches, finished jobs, and what is left of images that came from host to host."""
     in_use = {path for _, path in needed} | mounted
     found = []
     for folder in ("configs", "caches"):
         found += [path for path in _entries(folder) if path not in in_use]
+    bringing = False
     for path in _entries("jobs"):
-        unit = "flagprov-job-%s.service" % os.path.basename(path)
-        ended = any("result" in line or "error" in line for line in _tail(os.path.join(path, "events")))
-        if ended and unit_state(unit).get("ActiveState") not in ("active", "activating"):
+        name = os.path.basename(path)
+        works = unit_state("flagprov-job-%s.service" % name).get("ActiveState") in ("active", "activating")
+        bringing = bringing or works and name.startswith(("transfer-", "load-"))
+        if not works and any("result" in line or "error" in line for line in _tail(os.path.join(path, "events"))):
             found.append(path)
+    found += [] if bringing else _entries("oci")
     return [{"path": path, "bytes": _size(path)} for path in found]
 
 

@@ -128,3 +128,17 @@ def test_a_finished_job_goes_and_one_at_work_stays(host: Path, monkeypatch: pyte
     paths = [directory["path"] for directory in prune.unused({"keep": 2})["directories"]]
     assert str(host / "jobs/pull-1") in paths
     assert str(host / "jobs/pull-2") not in paths
+
+
+def test_what_is_left_of_an_image_goes_unless_it_is_on_its_way(
+    host: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = host / "oci" / "image"
+    left.mkdir(parents=True)
+    for name in ("transfer-1", "fetch-1"):
+        (host / "jobs" / name).mkdir(parents=True)
+    works = "flagprov-job-fetch-1.service"
+    monkeypatch.setattr(prune, "unit_state", lambda unit: {"ActiveState": "active" if unit == works else ""})
+    assert str(left) in [directory["path"] for directory in prune.unused({"keep": 2})["directories"]]
+    works = "flagprov-job-transfer-1.service"
+    assert str(left) not in [directory["path"] for directory in prune.unused({"keep": 2})["directories"]]
