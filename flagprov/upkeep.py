@@ -71,7 +71,7 @@ def removal(seen: Survey, release: str | None, weights: bool) -> tuple[Resource,
 
 
 def staying(session: Session, resources: Iterable[Resource]) -> list[str]:
-    """Weights that are asked to go and stay, each with the reason: a share's, somebody else's, mounted ones."""
+    """Weights that are asked to go and stay, with the reason: on a share, somebody else's, mounted."""
     wanted = [resource for resource in resources if resource.kind == "weights"]
     if not wanted:
         return []

@@ -74,8 +74,8 @@ def lock(run: Run, name: str, inventory: str | None, no_images: bool) -> int:
     from flagprov.distribute.registry import digests_of
     from flagprov.errors import InventoryError
     from flagprov.fleet import load_fleet
-    from flagprov.proxies import keep_direct
     from flagprov.models.fleet import Fleet
+    from flagprov.proxies import keep_direct
     from flagprov.site import Site
 
     release = catalog.load_release(name)

@@ -139,7 +139,7 @@ class Images:
 def parcels(
     blobs: Iterable[tuple[str, int]], held: Mapping[str, Collection[str]]
 ) -> dict[tuple[str, ...], list[str]]:
-    """Hosts -> the blobs that these lack and no others do, so that each crosses a link once and only there."""
+    """Hosts -> the blobs that these lack and no others do: each comes once, and only where it is lacking."""
     found: dict[tuple[str, ...], list[str]] = {}
     for digest, _ in blobs:
         names = tuple(name for name, has in held.items() if digest not in has)

@@ -32,9 +32,8 @@ class ImageLayout:
 
     def part(self, digests: Collection[str]) -> Content:
         """These blobs as files."""
-        listed = [
-            (f"{BLOBS}/{_hex(digest)}", size, _hex(digest)) for digest, size in self.blobs if digest in digests
-        ]
+        wanted = [(_hex(digest), size) for digest, size in self.blobs if digest in digests]
+        listed = [(f"{BLOBS}/{name}", size, name) for name, size in wanted]
         return content_of(listed, {"source": self.reference})
 
 
@@ -48,7 +47,7 @@ def fetch_layout(
     digest = sha256(data)
     root = folder / _hex(digest)[:32]
     (root / BLOBS).mkdir(parents=True, exist_ok=True)
-    lacking = {blob: size for blob, size in parts.blobs.items() if not _is_there(root / BLOBS / _hex(blob), size)}
+    lacking = {b: size for b, size in parts.blobs.items() if not _is_there(root / BLOBS / _hex(b), size)}
     _fits(root, sum(lacking.values()))
     for blob, size in lacking.items():
         say(f"{reference}: {size / 1e6:,.0f} MB")

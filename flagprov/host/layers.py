@@ -38,11 +38,11 @@ def held(layers: list[str]) -> set[str]:
 
 
 def _unpacked(store: str, layers: list[str]) -> int:
-    """How many of the lowest layers lie unpacked one on the other; above a missing one dockerd asks for all."""
-    chain = ""
+    """How many of the lowest lie unpacked one on the other; above a missing one dockerd asks for all."""
+    chain, known = "", os.path.join(store, "distribution/diffid-by-digest/sha256")
     for number, digest in enumerate(layers):
         try:
-            with open(os.path.join(store, "distribution/diffid-by-digest/sha256", _hex(digest)), encoding="ascii") as stream:
+            with open(os.path.join(known, _hex(digest)), encoding="ascii") as stream:
                 unpacked = stream.read().strip()
         except OSError:
             return number

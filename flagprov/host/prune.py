@@ -113,8 +113,9 @@ def _directories(needed: set[tuple[str, str]], mounted: set[str]) -> list[dict[s
     for path in _entries("jobs"):
         name = os.path.basename(path)
         works = unit_state("flagprov-job-%s.service" % name).get("ActiveState") in ("active", "activating")
-        bringing = bringing or works and name.startswith(("transfer-", "load-"))
-        if not works and any("result" in line or "error" in line for line in _tail(os.path.join(path, "events"))):
+        bringing = bringing or (works and name.startswith(("transfer-", "load-")))
+        ended = any("result" in line or "error" in line for line in _tail(os.path.join(path, "events")))
+        if ended and not works:
             found.append(path)
     found += [] if bringing else _entries("oci")
     return [{"path": path, "bytes": _size(path)} for path in found]

@@ -81,7 +81,9 @@ def test_another_version_of_an_image_brings_only_its_own_layers(fanned: Lab, nex
     lines = (Path(report["run_directory"]) / "events.jsonl").read_text().splitlines()
     steps = [event for event in map(json.loads, lines) if event["step"].startswith("fan out")]
     bytes_of = {
-        host: sum({step["step"]: step["data"].get("total", 0) for step in steps if step["host"] == host}.values())
+        host: sum(
+            {step["step"]: step["data"].get("total", 0) for step in steps if step["host"] == host}.values()
+        )
         for host in fanned.hosts
     }
     assert bytes_of["lab1"] < 1 << 20 < bytes_of["lab2"]  # lab2 lacks all of it

@@ -87,13 +87,19 @@ def role(**variables: Any) -> Any:
         ({}, ""),
         ({"flagprov_registries": {"a": "h1:5000/a"}}, ""),
         ({"flagprov_https_proxy": PROXY, "flagprov_no_proxy": ".b"}, ".b"),
-        ({"flagprov_https_proxy": PROXY, "flagprov_registries": {"a": "h1:5000/a", "b": "hub.example/b"}}, "h1"),
+        (
+            {"flagprov_https_proxy": PROXY, "flagprov_registries": {"a": "h1:5000/a", "b": "hub.example/b"}},
+            "h1",
+        ),
         (
             {
                 "container_engine_http_proxy": PROXY,
                 "container_engine_no_proxy": "localhost, 10.0.0.1",
                 "container_engine_insecure_registries": ["10.0.0.1:5000", "172.32.0.1", "172.31.0.1:80"],
-                "container_engine_registry_mirrors": ["https://registry-host:5001", "https://mirror.example/"],
+                "container_engine_registry_mirrors": [
+                    "https://registry-host:5001",
+                    "https://mirror.example/",
+                ],
             },
             "localhost,10.0.0.1,registry-host,172.31.0.1",
         ),

@@ -68,7 +68,7 @@ def reach(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def held(request: dict[str, Any]) -> dict[str, Any]:
-    """How others reach this host, and which blobs of an image need not come; `layers` are its lowest first."""
+    """How others reach this host, and which blobs of an image need not come; its `layers`, lowest first."""
     found = layers.held(list(request["layers"])) | layers.arrived(str(request["path"]))
     return {"addresses": addresses(), "held": sorted(found)}
 

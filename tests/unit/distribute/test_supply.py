@@ -47,7 +47,11 @@ class Asked:
     def _ask(self, name: str) -> Any:
         def ask(payload: dict[str, Any]) -> Any:
             self.needs[name] = {need["what"]: need for need in payload["needs"]}
-            return HostError(name, "x", "silent") if name == "h4" else {"faults": ["full" if name == "h2" else ""]}
+            return (
+                HostError(name, "x", "silent")
+                if name == "h4"
+                else {"faults": ["full" if name == "h2" else ""]}
+            )
 
         return ask
 

@@ -43,7 +43,11 @@ class Store:
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    info = {"DockerRootDir": str(tmp_path), "Driver": "overlay2", "DriverStatus": [["Backing Filesystem", "x"]]}
+    info = {
+        "DockerRootDir": str(tmp_path),
+        "Driver": "overlay2",
+        "DriverStatus": [["Backing Filesystem", "x"]],
+    }
     monkeypatch.setattr(docker, "call", lambda method, path: info)
     store = Store(tmp_path)
     for digest in (A, B, C):
