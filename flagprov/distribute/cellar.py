@@ -9,7 +9,8 @@ from pathlib import Path
 
 from flagprov.apply.record import lives
 from flagprov.catalog import load_release, with_lock
-from flagprov.catalog.loader import read, read_model
+from flagprov.catalog.check import read_model
+from flagprov.catalog.document import read
 from flagprov.distribute.bundle import IMAGES, RELEASE
 from flagprov.distribute.layouts import read_layout
 from flagprov.errors import FlagprovError

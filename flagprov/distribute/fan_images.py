@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flagprov.apply.converge import OnEvent, host_event
 from flagprov.distribute.content import Content, Here
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     Find = Callable[[Host, str], ImageLayout]  # host and processor -> the image that it lacks
 
+T = TypeVar("T")
 Layers = tuple[tuple[str, int], ...]  # digest and size, lowest first
 
 
@@ -68,20 +69,18 @@ class Images:
         path = f"{STATE}/oci/{layout.root.name}"
         layers = [digest for digest, _ in layout.layers] if trusting else []
         asked = {"op": "held", "path": path, "layers": layers}
-        reached = self.connections.each(hosts, lambda session: session.ask(asked))
-        self._note(reached)
-        held = {host.name: reached[host.name]["held"] for host in hosts if host.name not in self.failures}
+        reached = self._well(self.connections.each(hosts, lambda session: session.ask(asked)))
+        held = {name: answer["held"] for name, answer in reached.items()}
         for names, digests in parcels(layout.blobs, held).items():
             receivers = [host for host in hosts if host.name in names and host.name not in self.failures]
             self._transfer(layout.part(digests), layout.root, path, receivers, reached)
         arrived = [host for host in hosts if host.name not in self.failures]
-        loaded = self.connections.each(arrived, lambda session: self._load(session, layout, path))
-        self._note(loaded)
-        short = [host for host in arrived if host.name not in self.failures and loaded[host.name]]
+        loaded = self._well(self.connections.each(arrived, lambda session: self._load(session, layout, path)))
+        short = [host for host in arrived if loaded.get(host.name)]
         if short and trusting:
             self._spread(layout, short, trusting=False)
         else:
-            self._note({host.name: _asks_for(host.name, loaded[host.name]) for host in short})
+            self._well({host.name: _asks_for(host.name, loaded[host.name]) for host in short})
 
     def _transfer(
         self, content: Content, root: Path, path: str, hosts: Sequence[Host], reached: Mapping[str, Any]
@@ -97,17 +96,16 @@ class Images:
             lease=self.lease,
             stage="image",
         )
-        answers = transfer.run()
-        self._note(answers)
-        for name, answer in answers.items():
-            if not isinstance(answer, HostError):
-                self._took(name, float(answer["seconds"]))
+        for name, answer in self._well(transfer.run()).items():
+            self._took(name, float(answer["seconds"]))
 
-    def _note(self, answers: Mapping[str, Any]) -> None:
+    def _well(self, answers: Mapping[str, T | HostError]) -> dict[str, T]:
+        """Without the failures, which are noted."""
         for name, answer in answers.items():
             if isinstance(answer, HostError):
                 self.failures[name] = answer
                 self.outcomes.pop(name, None)
+        return {name: answer for name, answer in answers.items() if not isinstance(answer, HostError)}
 
     def _load(self, session: Session, layout: ImageLayout, path: str) -> list[str]:
         """Give it to dockerd; returns blobs that it asked for and that are not there."""
