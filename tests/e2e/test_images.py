@@ -50,27 +50,25 @@ def next_version(tmp_path: Path) -> Iterator[Path]:
     from flagprov.lab.layout import Layout
     from flagprov.lab.oci import Blob, Storage
 
-    storage, (repository, tag) = Storage(Layout(ROOT).blobs), ("standin", "next")
-    old = read(storage, tag_of(storage, repository, "0.8.0"))
+    storage, name = Storage(Layout(ROOT).blobs), "standin-next"
+    repositories = storage.v2 / "repositories"
+
+    def read(digest: str) -> Any:
+        return json.loads(storage._data(digest).read_text())
+
+    old = read((repositories / "standin/_manifests/tags/0.8.0/current/link").read_text())
     (tmp_path / "layer").mkdir()
     (tmp_path / "layer" / "next").write_text("another version\n")
-    layers = [Blob(layer["digest"], layer["size"]) for layer in old["layers"]]
-    config = read(storage, old["config"]["digest"])["config"]
-    storage.image(repository, tag, [*layers, storage.layer(tmp_path / "layer")], config)
+    added = storage.layer(tmp_path / "layer")
+    layers = [*(Blob(layer["digest"], layer["size"]) for layer in old["layers"]), added]
+    image = storage.image(name, "1", layers, read(old["config"]["digest"])["config"])
     release = tmp_path / f"{RELEASE}.yaml"
     text = (ROOT / "flagprov/catalog/releases" / release.name).read_text()
-    release.write_text(text.replace("standin:0.8.0", f"standin:{tag}"))
+    release.write_text(text.replace("standin:0.8.0", f"{name}:1"))
     yield release
-    shutil.rmtree(storage.v2 / "repositories" / repository / "_manifests/tags" / tag)
-
-
-def tag_of(storage: Any, repository: str, tag: str) -> str:
-    path = storage.v2 / "repositories" / repository / "_manifests/tags" / tag / "current/link"
-    return str(path.read_text())
-
-
-def read(storage: Any, digest: str) -> Any:
-    return json.loads(storage._data(digest).read_text())
+    shutil.rmtree(repositories / name)
+    for digest in (added.digest, image.config, image.manifest):
+        shutil.rmtree(storage._data(digest).parent)
 
 
 def test_another_version_of_an_image_brings_only_its_own_layers(fanned: Lab, next_version: Path) -> None:
@@ -88,7 +86,7 @@ def test_another_version_of_an_image_brings_only_its_own_layers(fanned: Lab, nex
     }
     assert bytes_of["lab1"] < 1 << 20 < bytes_of["lab2"]  # lab2 lacks all of it
     for host in fanned.hosts:
-        assert "standin:next" in fanned.on(host, "docker images --format '{{.Repository}}:{{.Tag}}'")
+        assert "standin-next:1" in fanned.on(host, "docker images --format '{{.Repository}}:{{.Tag}}'")
         assert fanned.on(host, "ls /var/lib/flagprov/oci") == ""
 
 
