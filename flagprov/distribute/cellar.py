@@ -9,10 +9,10 @@ from pathlib import Path
 
 from flagprov.apply.record import lives
 from flagprov.catalog import load_release, with_lock
-from flagprov.catalog.check import read_model
-from flagprov.catalog.document import read
 from flagprov.distribute.bundle import IMAGES, RELEASE
 from flagprov.distribute.layouts import read_layout
+from flagprov.documents.check import read_model
+from flagprov.documents.document import read
 from flagprov.errors import FlagprovError
 from flagprov.models.desired import Stage
 from flagprov.models.observed import Change
