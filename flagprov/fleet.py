@@ -263,6 +263,12 @@ def _check_variables(record: Mapping[str, Any]) -> None:
                 f"{name}: {variable}: {variables[variable]!r} is not one of {', '.join(words)}",
                 remedy=f"Write {variable}={words[0]} or {variable}={words[1]}.",
             )
+    for variable in ("flagprov_http_proxy", "flagprov_https_proxy"):
+        if "@" in str(variables.get(variable) or ""):
+            raise InventoryError(
+                f"{name}: {variable} has credentials: every user of the host would see them",
+                remedy=f"Give them to docker alone, in {variable.replace('flagprov', 'container_engine')}.",
+            )
     for variable in ("flagprov_weights_root", "flagprov_cann_path"):
         path = variables.get(variable)
         if path is not None and not path.startswith("/"):

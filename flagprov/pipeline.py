@@ -222,7 +222,7 @@ def _look_at(
     for host in bare:
         gone.extend(LeftOut(host.name, problem) for problem in examination.problems(host.name, True))
     seen = {name: found for name, found in answers.items() if isinstance(found, Look)}
-    supplied = supply.answerable(job, connections, seen, surveys)
+    supplied = supply.answerable(job, connections, seen, surveys, examination.pulls())
     for name, found in answers.items():
         if isinstance(found, HostError):
             gone.append(left_out(found))

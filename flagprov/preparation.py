@@ -23,6 +23,7 @@ from flagprov.models.release import Release, Variant
 from flagprov.models.request import Handover
 from flagprov.models.request import Request as Request
 from flagprov.placement import Wish
+from flagprov.proxies import keep_direct
 from flagprov.rollout.hooks import NO_HOOKS, Hooks, hooks_of
 from flagprov.serving import Serving, image_key
 from flagprov.site import Site
@@ -140,6 +141,7 @@ def prepare(request: Request) -> Job:
     chips = load_chips()
     sets = parse_sets(request.sets)
     fleet = loading.result()
+    keep_direct(fleet)
     site = Site(fleet.site)
     if bundle:  # nothing else counts, and no host pulls
         files = bundle.files

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from flagprov.apply.converge import OnEvent, converge, failed, failures
@@ -12,7 +14,8 @@ from flagprov.apply.record import RunRecord
 from flagprov.desired import absent, emptied, stopped, unneeded
 from flagprov.errors import HostError, UnreachableError
 from flagprov.gateway.gateways import Gateways
-from flagprov.models.desired import Placement, Resource, Stage
+from flagprov.models.desired import Placement, Resource, Stage, container_name
+from flagprov.models.event import Event
 from flagprov.models.fleet import Host
 from flagprov.models.observed import Change, Look, Running, Survey
 from flagprov.models.outcome import HostOutcome, Outcome
@@ -23,6 +26,7 @@ from flagprov.preparation import Request, hosts_of
 from flagprov.scope import Scope, left_out, scope_of
 from flagprov.transport import KEPT, Connections, Session
 
+HERE = "this controller"
 Resources = Callable[[Session], tuple[Resource, ...]]
 
 
@@ -67,24 +71,38 @@ def removal(seen: Survey, release: str | None, weights: bool) -> tuple[Resource,
 
 
 def staying(session: Session, resources: Iterable[Resource]) -> list[str]:
-    """Weights that are asked to go and stay, each with the reason: a share's, and those of somebody else."""
-    paths = [resource.name for resource in resources if resource.kind == "weights"]
-    answer = session.ask({"op": "kept", "weights": paths}) if paths else {"kept": ()}
+    """Weights that are asked to go and stay, with the reason: on a share, somebody else's, mounted."""
+    wanted = [resource for resource in resources if resource.kind == "weights"]
+    if not wanted:
+        return []
+    paths, going = [resource.name for resource in wanted], wanted[0].spec["going"]
+    answer = session.ask({"op": "kept", "weights": paths, "going": going})
     return [f"{session.host.name}: {note}" for note in answer["kept"]]
 
 
 def prune(
     request: Request, *, keep: int, approve: Callable[[Plan], bool], on_event: OnEvent
 ) -> Outcome | None:
-    """Remove what of ours no container and none of the last `keep` deployments of a replica needs."""
+    """Remove what of ours no container and none of the last `keep` deployments of a replica needs.
+
+    Here, too: what is kept to bring it to hosts.
+    """
+    scope = scope_of(request)
     notes: dict[str, None] = {}
+    needed: dict[str, Sequence[str]] = {}
 
     def resources(session: Session) -> tuple[Resource, ...]:
         answer = session.ask({"op": "unused", "keep": keep})
         notes.update((f"{session.host.name}: {note}", None) for note in answer["kept"])
+        needed[session.host.name] = answer["needed"]
         return unneeded(answer)
 
-    return change("prune", scope_of(request), resources, approve, on_event, notes)
+    def here() -> tuple[Change, ...]:
+        from flagprov.distribute import cellar
+
+        return cellar.unneeded(scope.site, {*chain.from_iterable(needed.values())}, set(needed), keep)
+
+    return change("prune", scope, resources, approve, on_event, notes, here)
 
 
 def _mine(seen: Survey, release: str | None) -> list[Running]:
@@ -94,7 +112,8 @@ def _mine(seen: Survey, release: str | None) -> list[Running]:
 def _weights(seen: Survey, replicas: Sequence[str]) -> list[Resource]:
     paths = {str(seen.records[name]["weights"]) for name in replicas if name in seen.records}
     kept = {str(record["weights"]) for name, record in seen.records.items() if name not in replicas}
-    spec = {"absent": True, "reason": "no replica here needs it"}
+    going = [container_name(name) for name in replicas]
+    spec = {"absent": True, "reason": "no replica here needs it", "going": going}
     return [Resource("weights", path, Stage.VERIFY, {"path": path, **spec}) for path in sorted(paths - kept)]
 
 
@@ -110,8 +129,9 @@ def change(
     approve: Callable[[Plan], bool],
     on_event: OnEvent,
     notes: Iterable[str] = (),
+    here: Callable[[], tuple[Change, ...]] = tuple,
 ) -> Outcome | None:
-    """Survey, look, ask, converge: one batch, all hosts side by side."""
+    """Survey, look, ask, converge: one batch, all hosts side by side; `here` are directories to remove."""
     begun = time.monotonic()
     wanted: dict[str, tuple[Resource, ...]] = {}
 
@@ -123,6 +143,9 @@ def change(
         looks = connections.each(scope.fleet.hosts, look_at, keep=KEPT)
         gone = [left_out(error) for error in looks.values() if isinstance(error, HostError)]
         plans = {n: host_plan(n, seen, None, "") for n, seen in looks.items() if isinstance(seen, Look)}
+        mine = here()
+        if mine:
+            plans[HERE] = HostPlan(HERE, mine, "")
         plan = build(verb, scope.release or "", Placement(()), plans, gone, tuple(notes))
         outcomes = failures(looks)
         run = ""
@@ -139,12 +162,29 @@ def change(
                 gateways.on_event = record
                 gateways.leave(leaving)
                 outcomes |= _apply(changing, connections, plans, wanted, lease, record)
+                if mine:
+                    outcomes[HERE] = _removed(mine, record)
                 if verb == "teardown":
                     gateways.forget(leaving, uninstall=scope.release is None)
                 run = str(record.directory)
-    hosts = tuple(outcomes.get(h.name, HostOutcome(h.name, "unchanged")) for h in scope.fleet.hosts)
+    names = (*(host.name for host in scope.fleet.hosts), *([HERE] if mine else []))
+    hosts = tuple(outcomes.get(name, HostOutcome(name, "unchanged")) for name in names)
     seconds = round(time.monotonic() - begun, 3)
     return Outcome(verb, scope.release or "", hosts, notes=tuple(notes), seconds=seconds, run_directory=run)
+
+
+def _removed(steps: Iterable[Change], on_event: OnEvent) -> HostOutcome:
+    """Directories of this controller."""
+    done = 0
+    for step in steps:
+        try:
+            shutil.rmtree(step.name)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            return HostOutcome(HERE, "failed", done, step.name, reason, "remove it by hand")
+        on_event(Event(time.time(), HERE, "done", step.stage, f"remove {step.name}"))
+        done += 1
+    return HostOutcome(HERE, "changed", done)
 
 
 def _leaving(plans: Mapping[str, HostPlan], deployed: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

@@ -33,6 +33,9 @@ _LARGEST_FILE = 1 << 20  # of those that a role's variable may name
 _SHARED = (
     "flagprov_ascend_access",
     "flagprov_cann",
+    "flagprov_http_proxy",
+    "flagprov_https_proxy",
+    "flagprov_no_proxy",
 )  # beginnings of variables of no role alone
 
 
@@ -231,7 +234,7 @@ def _forget_environment(data: Path, status: str) -> None:
 @cache
 def _tree_digest(root: Path, roles: tuple[str, ...]) -> str:
     digest = hashlib.sha256()
-    files = [root / "playbooks" / "provision.yml"]
+    files = [root / "playbooks" / name for name in ("provision.yml", "group_vars/all.yml")]
     files += [path for role in roles for path in (root / "roles" / role).rglob("*")]
     for path in sorted(path for path in files if path.is_file() and path.suffix != ".md"):
         digest.update(f"{path.relative_to(root)}\0{_digest(path)}\0".encode())

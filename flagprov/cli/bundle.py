@@ -51,6 +51,7 @@ def command(
     from flagprov.distribute.pack import pack
     from flagprov.errors import UsageError
     from flagprov.fleet import load_fleet
+    from flagprov.proxies import keep_direct
     from flagprov.site import Site
 
     if file.suffix != ".tar":
@@ -59,6 +60,7 @@ def command(
     found = load_release(release)
     locked: tuple[tuple[str, int, str], ...] = ()
     if fleet:
+        keep_direct(fleet)
         lock = Site(fleet.site).lock_file(found.name)
         found, locked = with_lock(found, lock), locked_files(found, lock)
     cache = fleet.site if fleet else Path.cwd() / ".flagprov"

@@ -75,6 +75,7 @@ def lock(run: Run, name: str, inventory: str | None, no_images: bool) -> int:
     from flagprov.errors import InventoryError
     from flagprov.fleet import load_fleet
     from flagprov.models.fleet import Fleet
+    from flagprov.proxies import keep_direct
     from flagprov.site import Site
 
     release = catalog.load_release(name)
@@ -82,11 +83,13 @@ def lock(run: Run, name: str, inventory: str | None, no_images: bool) -> int:
     if not path.exists():
         raise InventoryError(f"{path}: no such inventory", remedy="Name the site's: --inventory INVENTORY")
     file = Site(Fleet(path, ()).site).lock_file(release.name)
-    weights = lock_weights(release, lambda text: complain(text, style=""))
     images: dict[str, tuple[str, ...]] = {}
     chips = load_chips()
     wanting = not no_images and any(not variant.image.digests for variant in release.variants.values())
-    hosts = {host.chip: host for host in load_fleet(path).hosts} if wanting else {}
+    fleet = load_fleet(path) if wanting else Fleet(path, ())
+    keep_direct(fleet)
+    hosts = {host.chip: host for host in fleet.hosts}
+    weights = lock_weights(release, lambda text: complain(text, style=""))
     for chip, variant in ({} if no_images else release.variants).items():
         if variant.image.digests:
             images[chip] = variant.image.digests

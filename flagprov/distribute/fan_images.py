@@ -5,16 +5,17 @@ What speaks to registries and spreads files is imported by who needs it: most ru
 
 from __future__ import annotations
 
+import json
 import os
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flagprov.apply.converge import OnEvent, host_event
-from flagprov.distribute.content import Here
+from flagprov.distribute.content import Content, Here
 from flagprov.errors import FlagprovError, HostError
 from flagprov.models.event import Event
 from flagprov.models.fleet import Host
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from flagprov.distribute.layouts import ImageLayout
 
     Find = Callable[[Host, str], ImageLayout]  # host and processor -> the image that it lacks
+
+T = TypeVar("T")
+Layers = tuple[tuple[str, int], ...]  # digest and size, lowest first
 
 
 @dataclass(slots=True)
@@ -60,37 +64,51 @@ class Images:
         for layout, members in groups.values():
             self._spread(layout, members)
 
-    def _spread(self, layout: ImageLayout, hosts: Sequence[Host]) -> None:
+    def _spread(self, layout: ImageLayout, hosts: Sequence[Host], trusting: bool = True) -> None:
+        """Each host gets the blobs that it lacks, and all where dockerd lacks what it seemed to have."""
+        path = f"{STATE}/oci/{layout.root.name}"
+        layers = [digest for digest, _ in layout.layers] if trusting else []
+        asked = {"op": "held", "path": path, "layers": layers}
+        reached = self._well(self.connections.each(hosts, lambda session: session.ask(asked)))
+        held = {name: answer["held"] for name, answer in reached.items()}
+        for names, digests in parcels(layout.blobs, held).items():
+            receivers = [host for host in hosts if host.name in names and host.name not in self.failures]
+            self._transfer(layout.part(digests), layout.root, path, receivers, reached)
+        arrived = [host for host in hosts if host.name not in self.failures]
+        loaded = self._well(self.connections.each(arrived, lambda session: self._load(session, layout, path)))
+        short = [host for host in arrived if loaded.get(host.name)]
+        if short and trusting:
+            self._spread(layout, short, trusting=False)
+        else:
+            self._well({host.name: _asks_for(host.name, loaded[host.name]) for host in short})
+
+    def _transfer(
+        self, content: Content, root: Path, path: str, hosts: Sequence[Host], reached: Mapping[str, Any]
+    ) -> None:
         from flagprov.distribute.fan_out import Target, Transfer
 
-        path = f"{STATE}/oci/{layout.root.name}"
-        reached = self.connections.each(hosts, lambda session: session.ask({"op": "reach", "path": path}))
-        targets = [
-            Target(host, path, tuple(found["addresses"]))
-            for host in hosts
-            if not isinstance(found := reached[host.name], HostError)
-        ]
-        self.failures.update({name: e for name, e in reached.items() if isinstance(e, HostError)})
+        place = f"{path}/{content.id}"
+        targets = [Target(host, place, tuple(reached[host.name]["addresses"])) for host in hosts]
         if not targets:
             return
         transfer = Transfer(
-            *(self.connections, self.job.site, layout.content, Here(layout.root), targets, self.on_event),
+            *(self.connections, self.job.site, content, Here(root), targets, self.on_event),
             lease=self.lease,
             stage="image",
         )
-        answers = transfer.run()
-        self.failures.update({name: e for name, e in answers.items() if isinstance(e, HostError)})
-        arrived = [target.host for target in targets if target.host.name not in self.failures]
-        loaded = self.connections.each(arrived, lambda session: self._load(session, layout, path))
-        for name, took in loaded.items():
-            answer = answers[name]
-            if isinstance(took, HostError):
-                self.failures[name] = took
-            elif not isinstance(answer, HostError):
-                seconds = {"image": round(float(answer["seconds"]) + took, 3)}
-                self.outcomes[name] = HostOutcome(name, "changed", 1, seconds=seconds)
+        for name, answer in self._well(transfer.run()).items():
+            self._took(name, float(answer["seconds"]))
 
-    def _load(self, session: Session, layout: ImageLayout, path: str) -> float:
+    def _well(self, answers: Mapping[str, T | HostError]) -> dict[str, T]:
+        """Without the failures, which are noted."""
+        for name, answer in answers.items():
+            if isinstance(answer, HostError):
+                self.failures[name] = answer
+                self.outcomes.pop(name, None)
+        return {name: answer for name, answer in answers.items() if not isinstance(answer, HostError)}
+
+    def _load(self, session: Session, layout: ImageLayout, path: str) -> list[str]:
+        """Give it to dockerd; returns blobs that it asked for and that are not there."""
         host = session.host
         begun = time.monotonic()
         image = self.job.variants[host.name].image
@@ -106,8 +124,31 @@ class Images:
             step = {**message, "stage": "image", "step": f"load {reference}"}
             self.on_event(host_event(host.name, step))
 
-        session.ask({"op": "load", "spec": spec, "lease": self.lease}, said)
-        return time.monotonic() - begun
+        answer = session.ask({"op": "load", "spec": spec, "lease": self.lease}, said)
+        self._took(host.name, time.monotonic() - begun)
+        return list(answer["missing"])
+
+    def _took(self, name: str, seconds: float) -> None:
+        before = self.outcomes[name].seconds["image"] if name in self.outcomes else 0.0
+        took = {"image": round(before + seconds, 3)}
+        self.outcomes[name] = HostOutcome(name, "changed", 1, seconds=took)
+
+
+def parcels(
+    blobs: Iterable[tuple[str, int]], held: Mapping[str, Collection[str]]
+) -> dict[tuple[str, ...], list[str]]:
+    """Hosts -> the blobs that these lack and no others do: each comes once, and only where it is lacking."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for digest, _ in blobs:
+        names = tuple(name for name, has in held.items() if digest not in has)
+        if names:
+            found.setdefault(names, []).append(digest)
+    return found
+
+
+def _asks_for(host: str, digests: Sequence[str]) -> HostError:
+    message = f"dockerd asks for {', '.join(digests)}, which the image has not"
+    return HostError(host, "image", message, remedy="journalctl -u docker")
 
 
 def lacking(looks: Mapping[str, Look]) -> list[str]:
@@ -144,14 +185,15 @@ def bring(
 
 def answerable(
     job: Job, looks: Mapping[str, Look], surveys: Mapping[str, Survey]
-) -> tuple[dict[str, Look], dict[str, int]]:
-    """The looks, where an image that nobody can give is a problem; the image's bytes for other hosts."""
+) -> tuple[dict[str, Look], dict[str, Layers]]:
+    """The looks, where an image that nobody can give is a problem; the image's layers for other hosts."""
     names = lacking(looks)
     found: dict[str, Look] = dict(looks)
-    sizes: dict[str, int] = {}
+    layers: dict[str, Layers] = {}
     if not names:
-        return found, sizes
+        return found, layers
     from flagprov.distribute.images import ARCHITECTURES
+    from flagprov.distribute.layouts import layers_of
 
     hosts = [host for host in job.fleet.hosts if host.name in names]
     with ExitStack() as stack:
@@ -160,14 +202,14 @@ def answerable(
             arch = surveys[host.name].arch
             try:
                 if job.bundle is not None:
-                    content = job.bundle.image(str(host.chip), ARCHITECTURES.get(arch, arch)).content
-                    sizes[host.name] = content.total
+                    layout = job.bundle.image(str(host.chip), ARCHITECTURES.get(arch, arch))
+                    layers[host.name] = layout.layers
                 else:
                     parts = upstream.ask(host, ARCHITECTURES.get(arch, arch))
-                    sizes[host.name] = sum(parts.blobs.values())
+                    layers[host.name] = layers_of(json.loads(parts.manifests[0][0]))
             except FlagprovError as error:
                 found[host.name] = _refused(job, host, found[host.name], error)
-    return found, sizes
+    return found, layers
 
 
 def _refused(job: Job, host: Host, seen: Look, error: FlagprovError) -> Look:

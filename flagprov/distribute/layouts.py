@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import shutil
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from flagprov.distribute.content import Content, content_of
 from flagprov.distribute.images import FromRegistry, Parts, check_locked
@@ -26,10 +28,12 @@ class ImageLayout:
     reference: str
     manifest: str  # digest
     blobs: tuple[tuple[str, int], ...]  # digest and size, the manifest's among them
+    layers: tuple[tuple[str, int], ...]  # the blobs that are unpacked, lowest first
 
-    @property
-    def content(self) -> Content:
-        listed = [(f"{BLOBS}/{_hex(digest)}", size, _hex(digest)) for digest, size in self.blobs]
+    def part(self, digests: Collection[str]) -> Content:
+        """These blobs as files."""
+        wanted = [(_hex(digest), size) for digest, size in self.blobs if digest in digests]
+        listed = [(f"{BLOBS}/{name}", size, name) for name, size in wanted]
         return content_of(listed, {"source": self.reference})
 
 
@@ -43,11 +47,11 @@ def fetch_layout(
     digest = sha256(data)
     root = folder / _hex(digest)[:32]
     (root / BLOBS).mkdir(parents=True, exist_ok=True)
-    for blob, size in parts.blobs.items():
-        target = root / BLOBS / _hex(blob)
-        if not target.is_file() or target.stat().st_size != size:
-            say(f"{reference}: {size / 1e6:,.0f} MB")
-            _fetch(target, source, blob)
+    lacking = {b: size for b, size in parts.blobs.items() if not _is_there(root / BLOBS / _hex(b), size)}
+    _fits(root, sum(lacking.values()))
+    for blob, size in lacking.items():
+        say(f"{reference}: {size / 1e6:,.0f} MB")
+        _fetch(root / BLOBS / _hex(blob), source, blob)
     _write(root / BLOBS / _hex(digest), [data])
     entry = {"mediaType": kind, "digest": digest, "size": len(data), "annotations": {NAME: reference}}
     _write(root / "oci-layout", [b'{"imageLayoutVersion": "1.0.0"}\n'])
@@ -61,14 +65,32 @@ def read_layout(root: Path) -> ImageLayout:
         (entry,) = json.loads((root / "index.json").read_text(encoding="utf-8"))["manifests"]
         digest = str(entry["digest"])
         manifest = json.loads((root / BLOBS / _hex(digest)).read_text(encoding="utf-8"))
-        blobs = [
-            (str(part["digest"]), int(part["size"])) for part in (manifest["config"], *manifest["layers"])
-        ]
-        blobs.append((digest, int(entry["size"])))
+        layers = layers_of(manifest)
+        config = (str(manifest["config"]["digest"]), int(manifest["config"]["size"]))
+        blobs = dict.fromkeys((config, *layers, (digest, int(entry["size"]))))
         reference = str(entry.get("annotations", {}).get(NAME, ""))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FlagprovError(f"{root}: not a whole OCI layout ({error})") from None
-    return ImageLayout(root, reference, digest, tuple(dict.fromkeys(blobs)))
+    return ImageLayout(root, reference, digest, tuple(blobs), layers)
+
+
+def layers_of(manifest: Mapping[str, Any]) -> tuple[tuple[str, int], ...]:
+    """Digests and sizes, lowest first; one that an image has twice is there twice."""
+    return tuple((str(layer["digest"]), int(layer["size"])) for layer in manifest["layers"])
+
+
+def _is_there(path: Path, size: int) -> bool:
+    return path.is_file() and path.stat().st_size == size
+
+
+def _fits(root: Path, total: int) -> None:
+    begun = sum(path.stat().st_size for path in root.glob(f"{BLOBS}/*.part"))
+    free = shutil.disk_usage(root).free
+    if total - begun > free:
+        raise FlagprovError(
+            f"{root} has {free >> 20} MiB free, the image needs {(total - begun) >> 20} more",
+            remedy="Let FLAGPROV_IMAGE_CACHE name a directory with room, or make some: flagprov prune",
+        )
 
 
 def _single(parts: Parts, reference: str) -> tuple[bytes, str]:

@@ -6,9 +6,8 @@ import base64
 import hashlib
 import json
 import re
-import ssl
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -52,15 +51,19 @@ def sha256(data: bytes) -> str:
 
 
 class Registry:
-    """One repository of a registry, with the user's `docker login`; `authority` is a private CA's file.
+    """One repository of a registry, with the user's `docker login`; `authorities` are files of private CAs.
 
     An insecure one speaks HTTP: what comes is held against digests all the same.
     """
 
-    def __init__(self, host: str, name: str, authority: Path | None = None, insecure: bool = False) -> None:
+    def __init__(
+        self, host: str, name: str, authorities: Sequence[Path] = (), insecure: bool = False
+    ) -> None:
         self.host, self.name = host, name
         scheme = "http" if insecure or host.startswith(("localhost", "127.")) else "https"
-        verify = ssl.create_default_context(cafile=str(authority)) if authority else True
+        verify = httpx.create_ssl_context()
+        for authority in authorities:
+            verify.load_verify_locations(authority)
         timeout = httpx.Timeout(60, pool=None)
         self._client = httpx.Client(timeout=timeout, follow_redirects=True, verify=verify)
         self._base = f"{scheme}://{host}/v2/{name}"
@@ -207,9 +210,14 @@ def registry_of(reference: str, host: Host | None = None) -> Registry:
     """The repository of an image, as the inventory says of a host how its registries are reached."""
     variables: Mapping[str, Any] = host.variables if host else {}
     name, repository, _ = split(reference)
-    authority = (variables.get("container_engine_registry_cas") or {}).get(name)
+    named = [(variables.get("container_engine_registry_cas") or {}).get(name)]
+    named += variables.get("host_baseline_ca_certificates") or ()
+    authorities = [Path(str(file)) for file in named if file]
+    for file in authorities:
+        if not file.is_file():
+            raise FlagprovError(f"{file}: no such file; it is to hold a CA that {name} may be signed by")
     insecure = name in (variables.get("container_engine_insecure_registries") or ())
-    return Registry(name, repository, Path(str(authority)) if authority else None, insecure)
+    return Registry(name, repository, authorities, insecure)
 
 
 def of_architecture(index: Mapping[str, Any], architecture: str) -> list[Mapping[str, Any]]:

@@ -8,17 +8,13 @@ from typing import Any
 
 from flagprov.apply.converge import OnEvent
 from flagprov.desired import FAN_OUT, image_resource
-from flagprov.distribute import fan_images, weights
+from flagprov.distribute import fan_images, room, weights
 from flagprov.errors import HostError
-from flagprov.models.observed import Look, Problem, Survey
+from flagprov.models.observed import Look, Survey
 from flagprov.models.outcome import HostOutcome
 from flagprov.observe import look
 from flagprov.preparation import Job
-from flagprov.serving import STATE
 from flagprov.transport import Connections, Session
-
-UNPACKED = 2.5  # times the size of an image's compressed layers, as most are
-_ROOM = "free space there (flagprov prune), or set flagprov_weights_root to a larger file system"
 
 
 @dataclass
@@ -57,35 +53,42 @@ def bring(
 
 
 def answerable(
-    job: Job, connections: Connections, looks: Mapping[str, Look], surveys: Mapping[str, Survey]
+    job: Job,
+    connections: Connections,
+    looks: Mapping[str, Look],
+    surveys: Mapping[str, Survey],
+    pulls: Mapping[str, int],
 ) -> dict[str, Look]:
-    """The looks, where what is to be brought and has no source, or no room, is a problem."""
+    """The looks, where what is to be brought and has no source, or no room, is a problem.
+
+    `pulls`: MiB that the images need which hosts pull themselves.
+    """
     found, images = fan_images.answerable(job, looks, surveys)
     found = weights.answerable(job, found)
-    needs = _needs(job, {name: seen for name, seen in found.items() if not seen.problems}, images)
-    hosts = [host for host in job.fleet.hosts if host.name in needs]
-    answers = connections.each(hosts, lambda s: s.ask({"op": "room", "needs": needs[s.host.name]}))
-    for name, answer in answers.items():
-        faults = [] if isinstance(answer, HostError) else [fault for fault in answer["faults"] if fault]
-        problems = [Problem("space", fault, _ROOM) for fault in faults]
+    needs = _needs(job, {name: seen for name, seen in found.items() if not seen.problems}, images, pulls)
+    for name, problems in room.lacking(connections, job.fleet.hosts, needs).items():
         found[name] = replace(found[name], problems=(*found[name].problems, *problems))
     return found
 
 
-def _needs(job: Job, looks: Mapping[str, Look], images: Mapping[str, int]) -> dict[str, list[dict[str, Any]]]:
+def _needs(
+    job: Job,
+    looks: Mapping[str, Look],
+    images: Mapping[str, fan_images.Layers],
+    pulls: Mapping[str, int],
+) -> dict[str, list[room.Need]]:
     """What goes where on hosts that lack weights, images, or both."""
-    needs: dict[str, list[dict[str, Any]]] = {}
-    total = weights.total(job)
-    without = set(weights.lacking(looks)) if total else set()
+    needs: dict[str, list[room.Need]] = {}
+    without = set(weights.lacking(looks))
+    files = weights.listed(job) if without else ()
     for host in job.fleet.hosts:
-        found: list[dict[str, Any]] = []
-        if host.name in without:
-            path, files = weights.weights_path(job.release, host), [list(entry) for entry in job.files]
-            found.append({"what": "weights", "path": path, "bytes": total, "files": files})
-        if host.name in images and host.name in looks:
-            size = images[host.name]
-            found.append({"what": "the image as it comes", "path": f"{STATE}/oci", "bytes": size})
-            found.append({"what": "the image unpacked", "path": "", "bytes": int(size * UNPACKED)})
+        if host.name not in looks:
+            continue
+        found: list[room.Need] = []
+        if host.name in without and files:
+            found.append(room.of_weights(weights.weights_path(job.release, host), files))
+            found += [room.of_pull(pulls[host.name])] if host.name in pulls else []
+        found += room.of_layers(images[host.name]) if host.name in images else []
         if found:
             needs[host.name] = found
     return needs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from flagprov.models.outcome import HostOutcome
 from flagprov.models.release import Release
 from flagprov.observe import look
 from flagprov.preparation import Job
+from flagprov.proxies import addresses, no_proxy
 from flagprov.serving import host_path
 from flagprov.transport import Connections, Session
 
@@ -104,7 +105,8 @@ class Weights:
         weights = self.job.release.weights
         path = weights_path(self.job.release, host)
         spec = {"source": weights.source, "revision": weights.revision, "path": path, "files": self.job.files}
-        request = {"op": "fetch", "spec": {**spec, "environment": hub_environment()}, "lease": self.lease}
+        environment = hub_environment(host.variables, addresses(self.job.fleet))
+        request = {"op": "fetch", "spec": {**spec, "environment": environment}, "lease": self.lease}
 
         def said(message: Mapping[str, Any]) -> None:
             event = {**message, "stage": "weights", "step": f"fetch {weights.source}"}
@@ -151,11 +153,19 @@ class Weights:
         return Here(supply.cache), content_of(locked or fetched, origin)
 
 
-def hub_environment() -> dict[str, str]:
-    """What a hub's client needs to know of this controller's environment."""
+def hub_environment(variables: Mapping[str, Any], direct: Iterable[str]) -> dict[str, str]:
+    """What a hub's client on a host needs to know of this controller's environment.
+
+    A host's own proxies come before the controller's; `direct` are the names that go through none.
+    """
     hubs = ("MODELSCOPE_ENDPOINT", "MODELSCOPE_API_TOKEN", "HF_ENDPOINT", "HF_TOKEN")
-    proxies = ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "https_proxy", "http_proxy", "no_proxy")
-    return {name: os.environ[name] for name in (*hubs, *proxies) if name in os.environ}
+    proxies = ("http_proxy", "https_proxy", "no_proxy")
+    names = (*hubs, *proxies, *(name.upper() for name in proxies))
+    found = {name: os.environ[name] for name in names if name in os.environ}
+    for name in proxies:
+        if own := str(variables.get(f"flagprov_{name}") or ""):
+            found |= {name: own, name.upper(): own}
+    return found | no_proxy(found, direct)
 
 
 def weights_path(release: Release, host: Host) -> str:
@@ -163,13 +173,12 @@ def weights_path(release: Release, host: Host) -> str:
     return host_path(release.weights.path.rstrip("/"), release, host)
 
 
-def total(job: Job) -> int:
-    """Bytes of the weights, as far as they are known before a source is asked."""
+def listed(job: Job) -> tuple[tuple[str, int, str], ...]:
+    """The files of the weights, as far as they are known before a source is asked."""
     supply = find_supply(job, [])
-    listed = job.files
-    if not listed and supply and isinstance(supply.source, Here):
-        listed = tuple(listing(str(supply.source.path)))
-    return sum(size for _, size, _ in listed)
+    if not job.files and supply and isinstance(supply.source, Here):
+        return tuple(listing(str(supply.source.path)))
+    return job.files
 
 
 def with_place(source: Here | There, wanting: Sequence[Host], release: Release) -> Here | There:

@@ -104,6 +104,11 @@ class Examination:
         standing = (each for each in findings if each.state == "failed" and not each.forced)
         return [Problem(each.check, each.message, _way_out(each)) for each in standing]
 
+    def pulls(self) -> dict[str, int]:
+        """MiB that the images need which hosts are yet to pull; nothing where that does not count."""
+        known = {} if "space" in self.job.force else self.facts
+        return {name: found.image.need_mib for name, found in known.items() if found.image}
+
     def notes(self) -> list[str]:
         """What did not stop anything, in one line."""
         hosts: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""An image in an OCI layout here, given to dockerd by a registry on loopback that lives for the pull."""
+"""An image in files here, given to dockerd by a registry on loopback that lives for the pull."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from flagprov.host import docker
+from flagprov.host import docker, layers
 from flagprov.host.pull import pull_by_name
 from flagprov.host.wire import Blocked
 
@@ -23,12 +23,17 @@ DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 
 
 def load(spec: dict[str, Any]) -> dict[str, Any]:
-    """Pull `manifest` from the layout in `path`, and give it the name `reference`."""
+    """Pull `manifest` from the parts in `path`, and give it the name `reference`.
+
+    `missing` where dockerd asked for blobs that were thought to be here already.
+    """
     with Registry(spec["path"]) as registry:
         name = "127.0.0.1:%d/%s@%s" % (registry.port, REPOSITORY, spec["manifest"])
         try:
             pull_by_name(name, {})
         except docker.DockerError as error:
+            if registry.missing:
+                return {"id": "", "missing": sorted(registry.missing)}
             raise Blocked(
                 "image",
                 "dockerd cannot take %s from %s: %s" % (spec["reference"], spec["path"], error),
@@ -46,23 +51,25 @@ def load(spec: dict[str, Any]) -> dict[str, Any]:
         docker.call("POST", path)
         if not spec["digests"] or image in spec["digests"]:  # else only this name says which manifest it is
             docker.call("DELETE", "/images/%s" % docker.quote(name))
-    return {"id": image}
+    return {"id": image, "missing": []}
 
 
 class Registry:
     """As much of a registry as dockerd asks of one; reads only, on loopback only."""
 
     def __init__(self, path: str) -> None:
-        folder = os.path.join(path, "blobs", "sha256")
+        folders = [os.path.join(part, "blobs", "sha256") for part in layers.parts(path)]
+        self.missing: set[str] = set()
+        missing = self.missing
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                _answer(self, folder, True)
+                _answer(self, folders, missing, True)
 
             def do_HEAD(self) -> None:
-                _answer(self, folder, False)
+                _answer(self, folders, missing, False)
 
             def log_message(self, format: str, *args: object) -> None:
                 return
@@ -80,15 +87,18 @@ class Registry:
         self._server.server_close()
 
 
-def _answer(request: BaseHTTPRequestHandler, folder: str, body: bool) -> None:
+def _answer(request: BaseHTTPRequestHandler, folders: list[str], missing: set[str], body: bool) -> None:
     asked = ASKED.match(request.path)
-    file = os.path.join(folder, asked.group(2)) if asked else ""
+    files = [os.path.join(folder, asked.group(2)) for folder in folders] if asked else []
+    file = next(filter(os.path.isfile, files), "")
     if request.path == "/v2/":
         size, kind = 2, "application/json"
-    elif asked and os.path.isfile(file):
+    elif asked and file:
         size = os.path.getsize(file)
         kind = _media_type(file) if asked.group(1) == "manifests" else "application/octet-stream"
     else:
+        if asked:
+            missing.add("sha256:%s" % asked.group(2))
         request.send_response(404)
         request.send_header("Content-Length", "0")
         request.end_headers()

@@ -23,8 +23,9 @@ def unused(request: dict[str, Any]) -> dict[str, Any]:
         docker.container(found["Id"]) or {} for found in docker.call("GET", "/containers/json?all=1") or []
     ]
     mounted = {str(m.get("Source")) for c in containers for m in c.get("Mounts") or []}
-    files, stay = _weights(known - needed, needed, mounted)
+    files, stay = _weights(known - needed, needed)
     return {
+        "needed": sorted(name for kind, name in needed if kind == "image"),
         "images": _images(known, needed, {str(c.get("Image")) for c in containers}),
         "weights": files,
         "directories": _directories(needed, mounted),
@@ -33,9 +34,10 @@ def unused(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def kept(request: dict[str, Any]) -> dict[str, Any]:
-    """Why some of these weights stay where a teardown is to take them."""
+    """Why some of these weights stay where a teardown is to take them, and the containers `going`."""
     there = [path for path in request["weights"] if os.path.isdir(path)]
-    return {"kept": [why for why in map(weights.kept, there) if why]}
+    reasons = [weights.kept(path, request.get("going", ())) for path in there]
+    return {"kept": [why for why in reasons if why]}
 
 
 def _deployed(keep: int) -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
@@ -84,36 +86,38 @@ def _images(
 
 
 def _weights(
-    candidates: set[tuple[str, str]], needed: set[tuple[str, str]], mounted: set[str]
+    candidates: set[tuple[str, str]], needed: set[tuple[str, str]]
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Only what a manifest of ours lists goes, and nothing that others may read over the network."""
     found, stay = [], []
-    in_use = {path for kind, path in needed if kind == "weights"} | mounted
+    wanted = {path for kind, path in needed if kind == "weights"}
     for kind, path in sorted(candidates):
         if kind != "weights" or not os.path.isdir(path):
             continue
         why = weights.kept(path)
         if why:
             stay.append(why)
-        elif any(_inside(path, used) or _inside(used, path) for used in in_use if used != "/"):
-            stay.append("%s is mounted into a container" % path)
-        else:
+        elif not any(weights.overlap(path, other) for other in wanted):
             size = sum(entry["size"] for entry in manifest.read(path).values())
             found.append({"path": path, "bytes": size})
     return found, stay
 
 
 def _directories(needed: set[tuple[str, str]], mounted: set[str]) -> list[dict[str, Any]]:
-    """Configurations, caches and finished jobs."""
+    """Configurations, caches, finished jobs, and what is left of images that came from host to host."""
     in_use = {path for _, path in needed} | mounted
     found = []
     for folder in ("configs", "caches"):
         found += [path for path in _entries(folder) if path not in in_use]
+    bringing = False
     for path in _entries("jobs"):
-        unit = "flagprov-job-%s.service" % os.path.basename(path)
+        name = os.path.basename(path)
+        works = unit_state("flagprov-job-%s.service" % name).get("ActiveState") in ("active", "activating")
+        bringing = bringing or (works and name.startswith(("transfer-", "load-")))
         ended = any("result" in line or "error" in line for line in _tail(os.path.join(path, "events")))
-        if ended and unit_state(unit).get("ActiveState") not in ("active", "activating"):
+        if ended and not works:
             found.append(path)
+    found += [] if bringing else _entries("oci")
     return [{"path": path, "bytes": _size(path)} for path in found]
 
 
@@ -134,7 +138,3 @@ def _size(path: str) -> int:
     return sum(
         os.lstat(os.path.join(folder, name)).st_size for folder, _, names in os.walk(path) for name in names
     )
-
-
-def _inside(path: str, parent: str) -> bool:
-    return path == parent or path.startswith(parent.rstrip("/") + "/")

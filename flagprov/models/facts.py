@@ -253,6 +253,11 @@ class ImageSaid:
     download_mib: int | None
     why: str = ""
 
+    @property
+    def need_mib(self) -> int:
+        """Where docker keeps images: layers are compressed, and the archive lies beside what it becomes."""
+        return (self.download_mib or 0) * 3 if self.where == "registry" else 0
+
 
 @dataclass(frozen=True, slots=True)
 class Trial:

@@ -31,4 +31,5 @@ class ActionModule(ProgramAction):
         from flagprov.distribute.weights import hub_environment
 
         with in_turn("fetch", share or f"host {host}"):  # who comes later finds them there
-            return super()._answer(variables, environment=hub_environment())
+            environment = hub_environment(variables, variables["groups"]["all"])
+            return super()._answer(variables, environment=environment)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,6 +42,47 @@ def test_an_image_comes_to_every_host_without_its_registry(fanned: Lab) -> None:
         assert "127.0.0.1" not in fanned.on(host, "docker images --digests")
         assert fanned.on(host, "ls /var/lib/flagprov/oci") == ""
     assert fanned.deploy(RELEASE)["changes"] == 0
+
+
+@pytest.fixture
+def next_version(tmp_path: Path) -> Iterator[Path]:
+    """The release with an image that has one more layer on those of the old one."""
+    from flagprov.lab.layout import Layout
+    from flagprov.lab.oci import Blob, Storage
+
+    storage, name = Storage(Layout(ROOT).blobs), "standin-next"
+    repositories = storage.v2 / "repositories"
+
+    def read(digest: str) -> Any:
+        return json.loads(storage._data(digest).read_text())
+
+    old = read((repositories / "standin/_manifests/tags/0.8.0/current/link").read_text())
+    (tmp_path / "layer").mkdir()
+    (tmp_path / "layer" / "next").write_text("another version\n")
+    added = storage.layer(tmp_path / "layer")
+    layers = [*(Blob(layer["digest"], layer["size"]) for layer in old["layers"]), added]
+    image = storage.image(name, "1", layers, read(old["config"]["digest"])["config"])
+    release = tmp_path / f"{RELEASE}.yaml"
+    text = (ROOT / "flagprov/catalog/releases" / release.name).read_text()
+    release.write_text(text.replace("standin:0.8.0", f"{name}:1"))
+    yield release
+    shutil.rmtree(repositories / name)
+    for digest in (added.digest, image.config, image.manifest):
+        shutil.rmtree(storage._data(digest).parent)
+
+
+def test_another_version_of_an_image_brings_only_its_own_layers(fanned: Lab, next_version: Path) -> None:
+    fanned.deploy(RELEASE, "--limit", "lab1")
+    report = fanned.deploy(str(next_version))
+    assert fanned.states(RELEASE) == dict.fromkeys(fanned.hosts, "ready")
+    lines = (Path(report["run_directory"]) / "events.jsonl").read_text().splitlines()
+    steps = [event for event in map(json.loads, lines) if event["step"].startswith("fan out")]
+    totals = {(s["host"], s["step"]): s["data"]["total"] for s in steps if "total" in s["data"]}
+    came = {host: sum(total for (on, _), total in totals.items() if on == host) for host in fanned.hosts}
+    assert came["lab1"] < 1 << 20 < came["lab2"]  # lab2 lacks all of it
+    for host in fanned.hosts:
+        assert "standin-next:1" in fanned.on(host, "docker images --format '{{.Repository}}:{{.Tag}}'")
+        assert fanned.on(host, "ls /var/lib/flagprov/oci") == ""
 
 
 def test_a_bundle_is_all_that_a_deploy_needs(fanned: Lab, tmp_path: Path) -> None:

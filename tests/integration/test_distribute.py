@@ -14,6 +14,9 @@ from pathlib import Path
 import pytest
 
 from flagprov.distribute.certificates import new_authority, tls_name
+from flagprov.distribute.fan_images import parcels
+from flagprov.distribute.layouts import BLOBS, ImageLayout
+from flagprov.host.layers import arrived
 from flagprov.host.transfer import frames, manifest
 from flagprov.host.transfer.frames import Link
 from flagprov.host.transfer.layout import Layout
@@ -175,6 +178,35 @@ def test_only_what_differs_is_brought_anew(hosts: Hosts) -> None:
     again = hosts.start("h1", "origin", files=files)
     assert again.result()["changed"] == 1
     assert hosts.same(again)
+
+
+def test_each_host_gets_what_it_lacks_of_an_image_and_the_source_sends_it_once(hosts: Hosts) -> None:
+    folder = hosts.source / BLOBS
+    folder.mkdir(parents=True)
+    blobs = []
+    for size in (1, 3 << 20, 2 << 20, 2):  # as configuration, two layers and manifest
+        data = os.urandom(size)
+        blobs.append((f"sha256:{hashlib.sha256(data).hexdigest()}", size))
+        (folder / blobs[-1][0].removeprefix("sha256:")).write_bytes(data)
+    config, base, top, itself = (digest for digest, _ in blobs)
+    layout = ImageLayout(hosts.source, "r/m:1", itself, tuple(blobs), tuple(blobs[1:3]))
+    held = {"h1": {base}, "h2": set[str](), "h3": {base}}
+    for names, digests in parcels(layout.blobs, held).items():
+        content = layout.part(digests)
+        part = {"content": content.id, "files": content.files, "chunk": content.chunk}
+        hosts.start_source(**part)
+        before = "origin"
+        nodes = []
+        for name in names:
+            place = str(hosts.folder / name / "oci" / content.id)
+            nodes.append(hosts.start(name, before, path=place, **part))
+            before = name
+        assert {node.result()["bytes"] for node in nodes} == {content.total}
+        for node in (*nodes, hosts.nodes["origin"]):
+            node.kill()
+    for name, lacked in (("h1", {config, top, itself}), ("h2", {config, base, top, itself})):
+        assert arrived(str(hosts.folder / name / "oci")) == lacked
+    assert arrived(str(hosts.folder / "h3/oci")) == arrived(str(hosts.folder / "h1/oci"))
 
 
 def test_a_source_that_differs_from_the_lock_is_refused_everywhere(hosts: Hosts) -> None:

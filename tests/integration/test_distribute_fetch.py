@@ -199,3 +199,11 @@ def test_a_host_takes_no_other_file_than_the_locked_one(hub: Hub, tmp_path: Path
     with pytest.raises(Blocked, match=r"model-1\.safetensors: its sha256 is not the locked one"):
         on_host.fetch(spec)
     assert not (tmp_path / "model").exists()
+
+
+def test_a_hosts_clients_trust_whom_the_host_trusts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = tmp_path / "bundle.crt"
+    monkeypatch.setattr(on_host, "AUTHORITIES", (str(tmp_path / "no"), str(bundle)))
+    assert on_host._trusted() == {}
+    bundle.touch()
+    assert on_host._trusted() == {"SSL_CERT_FILE": str(bundle), "REQUESTS_CA_BUNDLE": str(bundle)}

@@ -21,7 +21,7 @@ from flagprov.distribute.images import FromArchive, FromRegistry, push
 from flagprov.distribute.layouts import ImageLayout, fetch_layout, read_layout
 from flagprov.distribute.registry import MANIFESTS, Registry, digests_of, sha256
 from flagprov.errors import FlagprovError, UsageError
-from flagprov.host import docker, oci
+from flagprov.host import docker, layers, oci
 from flagprov.host.wire import Blocked
 from flagprov.lab import machine, network
 from flagprov.lab.layout import find_layout
@@ -95,25 +95,24 @@ def layer(text: str) -> bytes:
     return buffer.getvalue()
 
 
-def publish(server: Server, text: str, architecture: str = "amd64") -> tuple[str, str]:
-    """Manifest and config digest of a tiny image; its tag is its processor."""
-    data = layer(text)
+def publish(server: Server, text: str, architecture: str = "amd64", *above: str) -> tuple[str, str]:
+    """Manifest and config digest of a tiny image, a layer for each text; its tag is its processor."""
+    layers = [layer(each) for each in (text, *above)]
     config = json.dumps(
         {
             "architecture": architecture,
             "os": "linux",
-            "rootfs": {"type": "layers", "diff_ids": [sha256(data)]},
+            "rootfs": {"type": "layers", "diff_ids": [sha256(data) for data in layers]},
         }
     ).encode()
-    kinds = ("application/vnd.oci.image.config.v1+json", "application/vnd.oci.image.layer.v1.tar")
     parts = [
-        {"mediaType": kind, "digest": sha256(blob), "size": len(blob)}
-        for kind, blob in zip(kinds, (config, data), strict=True)
+        {"mediaType": images.LAYER if number else images.CONFIG, "digest": sha256(blob), "size": len(blob)}
+        for number, blob in enumerate((config, *layers))
     ]
     manifest = {"schemaVersion": 2, "mediaType": MANIFESTS[0], "config": parts[0], "layers": parts[1:]}
     written = json.dumps(manifest).encode()
     with server.open() as target:
-        for blob in (config, data):
+        for blob in (config, *layers):
             target.put_blob(sha256(blob), len(blob), [blob])
         target.put_manifest(architecture, written, MANIFESTS[0])
     return sha256(written), sha256(config)
@@ -248,7 +247,7 @@ def test_progress_is_said(upstream: Server, site: Server, monkeypatch: pytest.Mo
 
 
 def spec_of(layout: ImageLayout, name: str) -> dict[str, Any]:
-    return {"path": str(layout.root), "reference": name, "manifest": layout.manifest, "digests": []}
+    return {"path": str(layout.root.parent), "reference": name, "manifest": layout.manifest, "digests": []}
 
 
 def test_dockerd_takes_an_image_from_files(upstream: Server, tmp_path: Path) -> None:
@@ -260,11 +259,13 @@ def test_dockerd_takes_an_image_from_files(upstream: Server, tmp_path: Path) -> 
         )
         again = fetch_layout(FromRegistry(origin, reference), reference, "amd64", [], tmp_path / "oci", print)
     assert layout == again == read_layout(layout.root)
-    assert sorted(path for path, _, _ in layout.content.files) == sorted(
+    whole = layout.part([digest for digest, _ in layout.blobs])
+    assert sorted(path for path, _, _ in whole.files) == sorted(
         str(path.relative_to(layout.root)) for path in (layout.root / "blobs").rglob("*") if path.is_file()
     )
     try:
         found = oci.load(spec_of(layout, name))
+        assert not found["missing"]
         assert found["id"] in digests_of(reference)
         assert docker.image_id(name, []) == found["id"]
         held = docker.call("GET", f"/images/{docker.quote(name)}/json")
@@ -286,3 +287,25 @@ def test_a_changed_file_is_not_taken(upstream: Server, tmp_path: Path) -> None:
             (layout.root / "blobs/sha256" / digest.removeprefix("sha256:")).write_bytes(b"x" * size)
     with pytest.raises(Blocked, match="dockerd cannot take"):
         oci.load(spec_of(layout, "flagprov-test:never"))
+
+
+def test_dockerd_asks_only_for_the_layers_that_it_lacks(upstream: Server, tmp_path: Path) -> None:
+    base, mark = uuid.uuid4().hex, f"flagprov-test-{uuid.uuid4().hex[:8]}"
+    reference = f"{upstream.host}/{NAME}:amd64"
+    with upstream.open() as origin:
+        publish(upstream, base, "amd64", "old")
+        old = fetch_layout(FromRegistry(origin, reference), reference, "amd64", [], tmp_path / "old", print)
+        publish(upstream, base, "amd64", "new")
+        new = fetch_layout(FromRegistry(origin, reference), reference, "amd64", [], tmp_path / "new", print)
+    lowest, highest = (digest for digest, _ in new.layers)
+    try:
+        assert layers.held([lowest, highest]) == set()
+        oci.load(spec_of(old, f"{mark}:old"))
+        assert layers.held([lowest, highest]) == {lowest}
+        (new.root / "blobs/sha256" / lowest.removeprefix("sha256:")).unlink()
+        assert oci.load(spec_of(new, f"{mark}:new"))["missing"] == []
+    finally:
+        names = [f"{mark}:{tag}" for tag in ("old", "new")]
+        subprocess.run(["docker", "rmi", "--force", *names], check=False, capture_output=True)
+    assert layers.held([lowest, highest]) == set()
+    assert oci.load(spec_of(new, f"{mark}:never"))["missing"] == [lowest]

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from test_placement_groups import CHIP, wish
 
+from flagprov import upkeep
+from flagprov.models.fleet import Connection, Fleet, Host
 from flagprov.models.observed import Running, Survey
+from flagprov.models.outcome import Outcome
+from flagprov.models.plan import Plan
+from flagprov.models.request import Request
+from flagprov.scope import Scope
+from flagprov.site import Site
 from flagprov.upkeep import removal, staying
 
 ONE = Running("m-0", "m", CHIP.name, ("h0",), (0,), 9010, "running")
@@ -49,6 +58,61 @@ def test_what_stays_is_said() -> None:
     session: Any = SimpleNamespace(ask=ask, host=SimpleNamespace(name="h0"))
     resources = removal(survey(m="/srv/m", n="/srv/n"), "m", True)
     assert staying(session, resources) == ["h0: /srv/m is on a share"]
-    assert asked == [{"op": "kept", "weights": ["/srv/m"]}]
+    assert asked == [{"op": "kept", "weights": ["/srv/m"], "going": ["flagprov-m-0"]}]
     assert staying(session, removal(survey(m="/srv/m"), "m", False)) == []
     assert len(asked) == 1
+
+
+class Empty:
+    """Connections to hosts that have nothing to lose."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        pass
+
+    def __enter__(self) -> Empty:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def each(self, hosts: Any, work: Any, **_: Any) -> dict[str, Any]:
+        answers = {
+            "unused": {"needed": ["r/m:1"], "images": [], "weights": [], "directories": [], "kept": []},
+            "look": {"digest": "d", "changes": [], "problems": [], "notes": {}},
+        }
+        return {
+            host.name: work(SimpleNamespace(host=host, ask=lambda asked: answers[asked["op"]]))
+            for host in hosts
+        }
+
+
+def test_a_prune_takes_from_the_controller_what_its_plan_has_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet = Fleet(tmp_path / "lab.ini", (Host("h0", Connection("192.0.2.1")),))
+    site = Site(tmp_path / ".flagprov")
+    for letter in "ab":
+        (site.root / "oci" / letter).mkdir(parents=True)
+        os.utime(site.root / "oci" / letter, (0, ord(letter)))
+    monkeypatch.setattr(upkeep, "Connections", Empty)
+    monkeypatch.setattr(upkeep, "scope_of", lambda request: Scope(fleet, site, None))
+    request = Request(tmp_path / "lab.ini")
+    shown: list[Plan] = []
+
+    def approve(plan: Plan) -> bool:
+        shown.append(plan)
+        return len(shown) > 1
+
+    def pruned() -> Outcome | None:
+        return upkeep.prune(request, keep=1, approve=approve, on_event=lambda event: None)
+
+    assert pruned() is None
+    assert (site.root / "oci/a").is_dir()
+    outcome = pruned()
+    (step,) = [step for host in shown[-1].hosts() for step in host.steps]
+    assert (step.action, step.name) == ("remove", str(site.root / "oci/a"))
+    assert outcome
+    assert {host.host: host.state for host in outcome.hosts} == {"h0": "unchanged", upkeep.HERE: "changed"}
+    assert [path.name for path in (site.root / "oci").iterdir()] == ["b"]
+    last = pruned()
+    assert last and last.changes == 0 and len(shown) == 2

@@ -97,12 +97,11 @@ def space(subject: Subject) -> Verdict | None:
         return None
     remedy = "docker system df; docker image prune; or move docker's data root"
     image = subject.facts.image
-    if subject.serving and image and image.where == "registry" and image.download_mib:
-        need = image.download_mib * 3  # layers are compressed, and the archive lies beside what it unpacks to
-        if engine.free_mib < need:
-            return failed(
-                f"{gib(engine.free_mib)} free in {engine.root}, the image needs about {gib(need)}", remedy
-            )
+    need = image.need_mib if subject.serving and image else 0
+    if engine.free_mib < need:
+        return failed(
+            f"{gib(engine.free_mib)} free in {engine.root}, the image needs about {gib(need)}", remedy
+        )
     if engine.free_mib * LOW_SHARE < engine.total_mib:
         return warning(f"{gib(engine.free_mib)} of {gib(engine.total_mib)} free in {engine.root}", remedy)
     return ok(f"{gib(engine.free_mib)} free in {engine.root}")

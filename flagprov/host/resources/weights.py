@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 
+from flagprov.host import docker
 from flagprov.host.shell import unit_state
 from flagprov.host.transfer import manifest
 from flagprov.host.transfer.mounts import storage, unmounted
@@ -17,6 +18,7 @@ from flagprov.host.wire import Blocked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
 RUNS = ("active", "activating", "reloading", "deactivating")
@@ -26,7 +28,7 @@ UNFINISHED = (".incomplete", ".part", ".tmp")
 def observe(spec: dict[str, Any]) -> dict[str, Any]:
     path = spec["path"]
     if spec.get("absent"):
-        return {"exists": os.path.isdir(path) and not kept(path)}
+        return {"exists": os.path.isdir(path) and not kept(path, spec.get("going", ()))}
     if not os.path.isdir(path):
         return _missing(path)
     names = sorted(os.listdir(path))
@@ -55,14 +57,32 @@ def observe(spec: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def kept(path: str) -> str:
-    """Why nobody takes them away: others may read them over the network, or somebody else brought them."""
+def kept(path: str, going: Iterable[str] = ()) -> str:
+    """Why nobody takes them away: others may read them, or somebody else brought them.
+
+    `going`: containers that end before.
+    """
     share = storage(path)
     if share:
         return "%s is on a share (%s): other hosts may use it" % (path, share)
     if manifest.found(path) or not manifest.read(path):
         return "%s was not brought by flagprov: it was there before" % path
+    try:
+        containers = docker.call("GET", "/containers/json?all=1") or []
+    except (Blocked, docker.DockerError):
+        return "docker does not answer: %s may be mounted into a container" % path
+    for container in containers:
+        name = str(container["Names"][0]).lstrip("/")
+        sources = [str(mount.get("Source") or "/") for mount in container.get("Mounts") or []]
+        if name not in going and any(overlap(path, source) for source in sources if source != "/"):
+            return "%s is mounted into the container %s" % (path, name)
     return ""
+
+
+def overlap(path: str, other: str) -> bool:
+    """Whether one lies in the other."""
+    first, second = (os.path.realpath(each).rstrip("/") + "/" for each in (path, other))
+    return first.startswith(second) or second.startswith(first)
 
 
 def _use(path: str, surely: bool) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import os
 import shutil
 import socket
 
-from flagprov.host import jobs
+from flagprov.host import jobs, layers
 from flagprov.host.files import replace
 from flagprov.host.lease import Beating, current
 from flagprov.host.shell import run
@@ -25,6 +25,8 @@ INNER = ("lo", "docker", "br-", "veth", "virbr", "cni", "flannel", "cali")
 def answer(op: str, request: dict[str, Any]) -> dict[str, Any]:
     if op == "reach":
         return reach(request)
+    if op == "held":
+        return held(request)
     if op == "room":
         from flagprov.host.transfer.room import room
 
@@ -65,6 +67,12 @@ def reach(request: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def held(request: dict[str, Any]) -> dict[str, Any]:
+    """How others reach this host, and which blobs of an image need not come; its `layers`, lowest first."""
+    found = layers.held(list(request["layers"])) | layers.arrived(str(request["path"]))
+    return {"addresses": addresses(), "held": sorted(found)}
+
+
 def _vouched(path: str, entry: dict[str, Any] | None) -> bool:
     return entry is not None and manifest.unchanged(path, entry)
 
@@ -89,7 +97,8 @@ def addresses() -> list[str]:
 def load(spec: dict[str, Any]) -> dict[str, Any]:
     """Give dockerd an image that has arrived as files; then the files have done their work."""
     answer = jobs.run_job("load", spec)
-    shutil.rmtree(spec["path"], ignore_errors=True)
+    if not answer.get("missing"):
+        shutil.rmtree(spec["path"], ignore_errors=True)
     return answer
 
 

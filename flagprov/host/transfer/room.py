@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from flagprov.host import docker
+from flagprov.host.layers import data_root, held
 from flagprov.host.transfer import manifest
 from flagprov.host.transfer.store import SPARE
 
@@ -14,15 +14,16 @@ if TYPE_CHECKING:
 
 
 def room(request: dict[str, Any]) -> dict[str, Any]:
-    """`needs`: what, its bytes, and the path that it goes to (empty: docker's data root)."""
+    """`needs`: what, its bytes or its image's layers, and where it goes to (empty: docker's data root)."""
     needed: dict[int, list[tuple[str, int]]] = {}
     folders: dict[int, str] = {}
     for need in request["needs"]:
-        path = str(need["path"]) or str(docker.call("GET", "/info")["DockerRootDir"])
+        path = str(need["path"]) or data_root()
         folder = _existing(path)
         device = os.stat(folder).st_dev
         folders.setdefault(device, folder)
-        lacking = max(0, int(need["bytes"]) - _there(path, need.get("files") or []))
+        total = int(need["bytes"]) if "bytes" in need else _unheld(need["layers"], need.get("times", 1))
+        lacking = max(0, total - _there(path, need.get("files") or []))
         needed.setdefault(device, []).append((str(need["what"]), lacking))
     return {"faults": [_fault(folders[device], parts) for device, parts in needed.items()]}
 
@@ -35,6 +36,11 @@ def _fault(folder: str, parts: list[tuple[str, int]]) -> str:
         return ""
     words = ", ".join("%s %d MiB" % (what, size >> 20) for what, size in parts)
     return "the file system of %s has %d MiB free; on their way are %s" % (folder, free >> 20, words)
+
+
+def _unheld(layers: list[list[Any]], times: float) -> int:
+    has = held([str(digest) for digest, _ in layers])
+    return int(times * sum({str(digest): int(size) for digest, size in layers if digest not in has}.values()))
 
 
 def _existing(path: str) -> str:

@@ -87,7 +87,8 @@ pid=$(cat /run/docker.pid /var/run/docker.pid 2>/dev/null | head -n 1)
 list flags $([ -z "$pid" ] || tr '\0' '\n' 2>/dev/null <"/proc/$pid/cmdline" | sed -n 's/^--\([a-z-]*\).*/\1/p')
 # Written, but not yet read by the daemon.
 stale=false
-for file in /etc/docker/daemon.json /etc/docker/flagprov-proxy.env; do
+for file in /etc/docker/daemon.json /etc/docker/flagprov-proxy.env \
+    /usr/local/share/ca-certificates/flagprov-*.crt /etc/pki/ca-trust/source/anchors/flagprov-*.crt; do
     [ ! -e /run/docker.pid ] || [ ! "$file" -nt /run/docker.pid ] || stale=true
 done
 echo "stale: $stale"

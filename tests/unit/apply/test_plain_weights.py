@@ -138,7 +138,8 @@ def test_each_host_fetches_unless_another_one_downloads_for_the_site(
     monkeypatch.setattr(constants, "DEFAULT_LOCAL_TMP", str(tmp_path))
     plugin = action.ActionModule.__new__(action.ActionModule)
     plugin._task = SimpleNamespace(check_mode=check)
-    variables = {"inventory_hostname": "one"} | ({"flagprov_fetch_on": fetch_on} if fetch_on else {})
+    variables: dict[str, Any] = {"inventory_hostname": "one", "groups": {"all": ["one", "two"]}}
+    variables |= {"flagprov_fetch_on": fetch_on} if fetch_on else {}
     found = plugin._answer(variables)
     assert "lacking" not in found
     if found.get("failed"):

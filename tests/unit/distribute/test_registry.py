@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -110,3 +111,18 @@ def test_a_run_takes_up_what_the_one_before_left(
     assert upstream.asked == asked
     assert not list(tmp_path.rglob("*.part"))
     assert json.loads((layout.root / "index.json").read_text())["manifests"][0]["digest"] == sha256(data)
+
+
+def test_an_image_that_does_not_fit_here_is_not_begun(
+    upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    free = len(DATA) + len(CONFIG) - 1
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=free))
+    source = FromRegistry(upstream.registry, "registry.example/tiny:1")
+    with pytest.raises(FlagprovError, match="MiB free, the image needs") as caught:
+        fetch_layout(source, source.reference, "amd64", (), tmp_path, lambda text: None)
+    assert "FLAGPROV_IMAGE_CACHE" in caught.value.remedy
+    assert upstream.asked == []
+    free += 1
+    fetch_layout(source, source.reference, "amd64", (), tmp_path, lambda text: None)

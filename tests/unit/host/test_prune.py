@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from flagprov.host import docker, history, prune
+from flagprov.host.resources import weights
 from flagprov.host.transfer import manifest
+from flagprov.host.wire import Blocked
 
 IMAGES = [
     {
@@ -28,20 +30,22 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for module in (history, prune):
         monkeypatch.setattr(module, "STATE", str(tmp_path))
     monkeypatch.setattr(prune, "unit_state", lambda unit: {})
-    running = {"Image": "sha256:c", "Mounts": [{"Source": str(tmp_path / "configs/c")}]}
-    answers: dict[str, Any] = {"/containers/json?all=1": [{"Id": "1"}], "/images/json": IMAGES}
+    mounts = [{"Source": str(tmp_path / "configs/c")}, {"Source": "/"}, {"Name": "a volume"}]
+    running = {"Image": "sha256:c", "Mounts": mounts}
+    listed = {"Id": "1", "Names": ["/flagprov-m-0"], "Mounts": mounts}
+    answers: dict[str, Any] = {"/containers/json?all=1": [listed], "/images/json": IMAGES}
     monkeypatch.setattr(docker, "call", lambda method, path: answers[path])
     monkeypatch.setattr(docker, "container", lambda name: running)
     for number, letter in enumerate("abc", 1):
-        weights = tmp_path / f"w{number}"
-        weights.mkdir()
-        (weights / "model.bin").write_bytes(b"12345")
-        manifest.write(str(weights), {"model.bin": "00"}, {})
+        folder = tmp_path / f"w{number}"
+        folder.mkdir()
+        (folder / "model.bin").write_bytes(b"12345")
+        manifest.write(str(folder), {"model.bin": "00"}, {})
         (tmp_path / "configs" / letter).mkdir(parents=True)
         history.remember(
             [
                 resource("image", {"reference": f"r/m:{letter}", "digests": [f"sha256:d{letter}"]}),
-                resource("weights", {"path": str(weights)}),
+                resource("weights", {"path": str(folder)}),
                 resource("tree", {"path": str(tmp_path / "configs" / letter)}),
                 resource("container", {}),
             ],
@@ -58,7 +62,7 @@ def resource(kind: str, spec: dict[str, Any]) -> dict[str, Any]:
 def test_the_last_two_stay_and_foreign_images_too(host: Path) -> None:
     found = prune.unused({"keep": 2})
     assert [image["name"] for image in found["images"]] == ["r/m:a"]
-    assert [weights["path"] for weights in found["weights"]] == [str(host / "w1")]
+    assert [each["path"] for each in found["weights"]] == [str(host / "w1")]
     assert [directory["path"] for directory in found["directories"]] == [str(host / "configs/a")]
 
 
@@ -71,6 +75,37 @@ def test_weights_that_were_there_before_stay(host: Path) -> None:
     found = prune.unused({"keep": 2})
     assert found["weights"] == []
     assert "not brought by flagprov" in found["kept"][0]
+
+
+@pytest.mark.parametrize("source", ["w1", "w1/model.bin", "."])
+def test_weights_that_a_container_has_mounted_stay(
+    source: str, host: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    foreign = {"Id": "2", "Names": ["/foreign"], "Mounts": [{"Source": str(host / source)}]}
+    before = docker.call
+    added = {"/containers/json?all=1": [*before("GET", "/containers/json?all=1"), foreign]}
+    monkeypatch.setattr(docker, "call", lambda method, path: added.get(path) or before(method, path))
+    found = prune.unused({"keep": 2})
+    assert found["weights"] == []
+    assert found["kept"] == [f"{host / 'w1'} is mounted into the container foreign"]
+    # A teardown ends its own containers first; what others have stays.
+    asked = {"weights": [str(host / "w1")], "going": ["flagprov-m-0"]}
+    assert prune.kept(asked)["kept"] == found["kept"]
+    assert prune.kept({**asked, "going": ["flagprov-m-0", "foreign"]})["kept"] == []
+    gone = {"path": str(host / "w1"), "absent": True, "reason": "", "going": ["flagprov-m-0"]}
+    assert weights.observe(gone) == {"exists": False}
+    assert weights.observe({**gone, "going": ["foreign"]}) == {"exists": True}
+
+
+def test_weights_stay_where_docker_cannot_say_who_has_them(
+    host: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def silent(method: str, path: str) -> Any:
+        raise Blocked("docker", "no answer")
+
+    monkeypatch.setattr(docker, "call", silent)
+    (why,) = prune.kept({"weights": [str(host / "w1")]})["kept"]
+    assert "docker does not answer" in why
 
 
 def test_only_what_the_manifest_lists_is_removed(tmp_path: Path) -> None:
@@ -93,3 +128,17 @@ def test_a_finished_job_goes_and_one_at_work_stays(host: Path, monkeypatch: pyte
     paths = [directory["path"] for directory in prune.unused({"keep": 2})["directories"]]
     assert str(host / "jobs/pull-1") in paths
     assert str(host / "jobs/pull-2") not in paths
+
+
+def test_what_is_left_of_an_image_goes_unless_it_is_on_its_way(
+    host: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = host / "oci" / "image"
+    left.mkdir(parents=True)
+    for name in ("transfer-1", "fetch-1"):
+        (host / "jobs" / name).mkdir(parents=True)
+    works = "flagprov-job-fetch-1.service"
+    monkeypatch.setattr(prune, "unit_state", lambda unit: {"ActiveState": "active" if unit == works else ""})
+    assert str(left) in [directory["path"] for directory in prune.unused({"keep": 2})["directories"]]
+    works = "flagprov-job-transfer-1.service"
+    assert str(left) not in [directory["path"] for directory in prune.unused({"keep": 2})["directories"]]

@@ -10,6 +10,7 @@ import pytest
 
 from flagprov.host import docker
 from flagprov.host.transfer import manifest
+from flagprov.host.transfer import room as module
 from flagprov.host.transfer.room import room
 
 
@@ -45,3 +46,14 @@ def test_what_is_there_counts_once(free: int, tmp_path: Path) -> None:
     assert asked(tmp_path, free, 0)
     assert asked(tmp_path, free, 0, [["a.bin", free, "0" * 64]]) == ""
     assert asked(tmp_path, free, 0, [["a.bin", free, "1" * 64]])
+
+
+def test_an_image_counts_by_the_layers_that_the_host_lacks(
+    free: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "held", lambda layers: {"sha256:base"} & set(layers))
+    layers = [["sha256:base", free * 2], ["sha256:top", free // 2], ["sha256:top", free // 2]]
+    need = {"what": "image", "path": "", "layers": layers}
+    assert room({"needs": [need]})["faults"] == [""]
+    (fault,) = room({"needs": [{**need, "times": 2.5}]})["faults"]
+    assert f"image {int(free // 2 * 2.5) >> 20} MiB" in fault

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flagprov.host import prune, survey
+from flagprov.host import docker, prune, survey
 from flagprov.host.resources import weights
 from flagprov.host.transfer import manifest
 
@@ -120,6 +120,7 @@ def test_only_what_we_brought_to_this_hosts_own_disk_is_taken_away(
     if origin is not None:
         manifest.write(str(model), {"model.bin": "0" * 64}, origin)
     monkeypatch.setattr(weights, "storage", lambda path: share)
+    monkeypatch.setattr(docker, "call", lambda method, path: [])
     spec = {"path": str(model), "absent": True, "reason": "--weights"}
     assert prune.kept({"weights": [str(model), str(tmp_path / "no")]}) == {
         "kept": [why.format(model)] if why else []

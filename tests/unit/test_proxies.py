@@ -1,0 +1,130 @@
+"""Proxies lead outside: never to the fleet's own hosts."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
+
+from flagprov.apply.assets import ansible_root
+from flagprov.distribute.registry import registry_of
+from flagprov.distribute.weights import hub_environment
+from flagprov.errors import FlagprovError
+from flagprov.models.fleet import Connection, Fleet, Host
+from flagprov.proxies import addresses, keep_direct, no_proxy
+
+PROXY = "http://proxy.example:3128"
+HOSTS = (
+    Host("h1", Connection("192.0.2.1"), variables={"flagprov_address": "198.51.100.1"}),
+    Host("h2", Connection("2001:db8::2")),
+)
+FLEET = Fleet(Path("lab.ini"), HOSTS, (Host("gw", Connection("192.0.2.9")),))
+
+
+@pytest.fixture(autouse=True)
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        for each in (name, name.upper()):
+            monkeypatch.setenv(each, "")  # so that it is put back, whatever is done to it
+            monkeypatch.delenv(each)
+
+
+def test_all_names_of_the_fleet_are_known() -> None:
+    found = [name for name in addresses(FLEET) if name]
+    assert found == ["h1", "192.0.2.1", "198.51.100.1", "h2", "2001:db8::2", "gw", "192.0.2.9"]
+
+
+def test_nothing_is_said_where_there_is_no_proxy() -> None:
+    keep_direct(FLEET)
+    assert "NO_PROXY" not in os.environ
+    assert no_proxy({"no_proxy": "a"}, ["b"]) == {}
+
+
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy"])
+def test_this_process_asks_the_fleet_directly(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, PROXY)
+    monkeypatch.setenv("NO_PROXY", "localhost, .site.example")
+    keep_direct(FLEET)
+    assert os.environ["NO_PROXY"].startswith("localhost,.site.example,h1,192.0.2.1,")
+    with httpx.Client() as client:
+        for url in ("https://192.0.2.1:5000/v2/", "https://h1/v2/", "https://gw/", "https://[2001:db8::2]/"):
+            assert client._transport_for_url(httpx.URL(url)) is client._transport, url
+        outside = client._transport_for_url(httpx.URL("https://hub.example/"))
+        assert outside is not client._transport
+
+
+def test_a_host_downloads_by_its_own_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://other.example:1")
+    monkeypatch.setenv("HF_TOKEN", "hf_1")
+    assert hub_environment({}, ["h1"]) == {
+        "HTTPS_PROXY": "http://other.example:1", "HF_TOKEN": "hf_1", "no_proxy": "h1", "NO_PROXY": "h1"
+    }  # fmt: skip
+    found = hub_environment({"flagprov_https_proxy": PROXY, "flagprov_no_proxy": ".site.example"}, ["h1"])
+    assert found["HTTPS_PROXY"] == found["https_proxy"] == PROXY
+    assert found["NO_PROXY"] == found["no_proxy"] == ".site.example,h1"
+
+
+def role(**variables: Any) -> Any:
+    """dockerd's NO_PROXY as the role has it."""
+    loader = DataLoader()
+    known: dict[str, Any] = {"groups": {"all": ["h1", "registry-host"]}}
+    for file in ("defaults", "vars"):
+        known |= loader.load_from_file(
+            str(ansible_root() / f"roles/container_engine/{file}/main.yml"), trusted_as_template=True
+        )
+    templar = Templar(loader, variables=known | variables)
+    return templar.template(trust_as_template("{{ _container_engine_no_proxy }}"))
+
+
+@pytest.mark.parametrize(
+    ("variables", "wanted"),
+    [
+        ({}, ""),
+        ({"flagprov_registries": {"a": "h1:5000/a"}}, ""),
+        ({"flagprov_https_proxy": PROXY, "flagprov_no_proxy": ".b"}, ".b"),
+        (
+            {"flagprov_https_proxy": PROXY, "flagprov_registries": {"a": "h1:5000/a", "b": "hub.example/b"}},
+            "h1",
+        ),
+        (
+            {
+                "container_engine_http_proxy": PROXY,
+                "container_engine_no_proxy": "localhost, 10.0.0.1",
+                "container_engine_insecure_registries": ["10.0.0.1:5000", "172.32.0.1", "172.31.0.1:80"],
+                "container_engine_registry_mirrors": [
+                    "https://registry-host:5001",
+                    "https://mirror.example/",
+                ],
+            },
+            "localhost,10.0.0.1,registry-host,172.31.0.1",
+        ),
+    ],
+)
+def test_dockerd_asks_the_sites_own_registries_directly(variables: dict[str, Any], wanted: str) -> None:
+    assert role(**variables) == wanted
+
+
+def test_the_authorities_of_a_host_are_trusted_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[str] = []
+
+    class Context:
+        def load_verify_locations(self, file: Path) -> None:
+            loaded.append(file.name)
+
+    monkeypatch.setattr(httpx, "create_ssl_context", Context)
+    monkeypatch.setattr(httpx, "Client", lambda **_: None)
+    variables: dict[str, Any] = {"host_baseline_ca_certificates": [str(tmp_path / "site.pem")]}
+    variables["container_engine_registry_cas"] = {"r.example:443": str(tmp_path / "registry.pem")}
+    host = Host("h1", Connection("192.0.2.1"), variables=variables)
+    with pytest.raises(FlagprovError, match="no such file"):
+        registry_of("r.example:443/a:1", host)
+    for name in ("site.pem", "registry.pem"):
+        (tmp_path / name).touch()
+    registry_of("r.example:443/a:1", host)
+    registry_of("other.example/a:1", host)
+    assert loaded == ["registry.pem", "site.pem", "site.pem"]
