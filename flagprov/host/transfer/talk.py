@@ -96,8 +96,8 @@ class Receiver:
                 else:
                     self.damaged += 1
                     if self.damaged > WRONG:
-                        words = "%d chunks arrived damaged, the last one of %s"
-                        raise Broken(words % (self.damaged, store.layout.file_of(index)))
+                        text = "%d chunks arrived damaged, the last one of %s"
+                        raise Broken(text % (self.damaged, store.layout.file_of(index)))
                     link.say_again(index)
                 continue
             words = link.words(length)
@@ -117,8 +117,8 @@ class Receiver:
         chunks = frames.data(words["chunks"])
         wrong = self.store.differing(chunks)
         if wrong and self._mended:
-            words = "%d chunks are not those of the source, the first one of %s"
-            raise Broken(words % (len(wrong), self.store.layout.file_of(wrong[0])))
+            text = "%d chunks are not those of the source, the first one of %s"
+            raise Broken(text % (len(wrong), self.store.layout.file_of(wrong[0])))
         self._mended = True
         for index in wrong:
             self.store.forget(index)
