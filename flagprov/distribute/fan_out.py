@@ -80,11 +80,9 @@ class Transfer:
                 if offering:
                     offering.stop()
             self._release(run, [*source, *rest], found)
-            failed = [error for error in found.values() if isinstance(error, HostError)]
-            run.finish(keep=bool(failed))
-        for host in source:
             if isinstance(self.source, There) and not self.source.place:
-                del found[host.name]
+                del found[self.source.host.name]  # it only gives
+            run.finish(keep=any(isinstance(answer, HostError) for answer in found.values()))
         return found
 
     def _members(self) -> list[Member]:

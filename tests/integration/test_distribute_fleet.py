@@ -193,7 +193,7 @@ def test_a_killed_job_of_the_source_is_started_again(trial: Trial) -> None:
     controller.arrived(trial.names[2])
     os.kill(trial.job(0), signal.SIGKILL)
     assert controller.answer()["failed"] == {}
-    assert trial.whole(1, 2)
+    assert trial.whole(1, 2) and trial.keys() == []
 
 
 @pytest.mark.parametrize("site", ["site", "another"])
