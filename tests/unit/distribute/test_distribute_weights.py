@@ -110,6 +110,7 @@ class Fleetwide:
     ("error", "asked"),
     [
         (UnreachableError("h1", "transfer", "the connection was lost"), [["h1"], ["h2"]]),
+        (HostError("h1", "transfer-c0ffee-1", "the job was killed"), [["h1"], ["h2"]]),
         (HostError("h1", "weights", "the share is full"), [["h1"]]),
         (None, [["h1"]]),
     ],
