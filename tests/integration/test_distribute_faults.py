@@ -202,6 +202,7 @@ def test_a_kill_before_the_first_byte(hosts: Hosts) -> None:
     assert same(hosts, again)
 
 
+@pytest.mark.thorough
 def test_a_killed_source_comes_back_and_nobody_begins_anew(hosts: Hosts) -> None:
     hosts.start_source(cap=CAP)
     first = hosts.start("h1", "origin", first=QUICK)
@@ -318,6 +319,7 @@ def test_a_byte_that_changes_on_its_way_arrives_as_it_was(hosts: Hosts, wire: Wi
     assert same(hosts, node)
 
 
+@pytest.mark.thorough
 def test_a_network_that_is_away_for_a_moment(hosts: Hosts, wire: Wire) -> None:
     node = behind(wire, hosts)
     node.arrived(MODEL // 4)
@@ -362,6 +364,7 @@ def test_a_host_that_never_starts_is_stepped_over(hosts: Hosts) -> None:
     assert same(hosts, last)
 
 
+@pytest.mark.thorough
 def test_a_host_that_sends_slowly_does_not_hold_up_the_ones_behind_it(hosts: Hosts) -> None:
     (hosts.source / "model.bin").write_bytes(os.urandom(4 * MODEL))
     hosts.start_source(cap=8 << 20)

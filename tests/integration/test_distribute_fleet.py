@@ -156,6 +156,7 @@ def test_a_cable_that_is_out_for_a_moment(trial: Trial) -> None:
     assert trial.whole(0, 1, 2)
 
 
+@pytest.mark.thorough
 def test_a_cable_that_stays_out_leaves_its_host_behind(trial: Trial) -> None:
     controller = trial.deploy(0, 1, 2, first=IMPATIENT)
     controller.arrived(trial.names[1])
@@ -172,6 +173,7 @@ def test_a_cable_that_stays_out_leaves_its_host_behind(trial: Trial) -> None:
     assert trial.whole(0, 1, 2) and trial.keys() == []
 
 
+@pytest.mark.thorough
 def test_a_killed_job_is_said_and_taken_up(trial: Trial) -> None:
     controller = trial.deploy(0, 1, 2)
     controller.arrived(trial.names[1])
@@ -184,6 +186,7 @@ def test_a_killed_job_is_said_and_taken_up(trial: Trial) -> None:
     assert trial.whole(1)
 
 
+@pytest.mark.thorough
 def test_a_killed_job_of_the_source_is_started_again(trial: Trial) -> None:
     trial.links.clean()
     origin = trial.links.data(0) / "origin"
