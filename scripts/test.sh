@@ -10,7 +10,7 @@ GROUPS_TABLE="
 static       |  3 | yes | no  | scripts/check.sh
 unit         |  5 | yes | no  | python -m pytest tests/unit
 lab          |  8 | yes | no  | python -m flagprov lab up --hosts 2 --chips $CHIPS
-integration  |  6 | yes | yes | python -m pytest tests/integration
+integration  |  6 | yes | yes | python -m pytest tests/integration -m "$quick"
 main         | 12 | yes | yes | e2e main_job bad_hosts comes_back installed
 releases     |  8 | yes | yes | e2e chips
 ansible      |  8 | yes | yes | e2e plain_ansible reprovision least
@@ -34,8 +34,8 @@ export -f e2e
 export PATH=$PWD/.venv/bin:$PATH PYTHONUNBUFFERED=1
 
 all=no patience=2
-export marked="not thorough"
-[ "${1:-}" != all ] || { all=yes patience=6 marked=lab; shift; }
+export marked="not thorough" quick="not thorough"
+[ "${1:-}" != all ] || { all=yes patience=6 marked=lab quick=; shift; }
 wanted=" $* "
 
 # A lab that was up before stays up.

@@ -15,9 +15,6 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-NET = "10.231.7"
-BRIDGE = "fpbench0"
-FORWARDED = ("FORWARD", "-i", BRIDGE, "-o", BRIDGE, "-j", "ACCEPT")
 STATE, DATA = Path("/var/lib/flagprov"), Path("/srv/flagprov-bench")
 
 SYSTEMD_RUN = """#!/bin/sh
@@ -59,6 +56,8 @@ class Fleet:
     count: int
     folder: Path  # in memory
     mbit: int = 200
+    prefix: str = "fpb"  # of the names of namespaces and links
+    net: str = "10.231.7"
     sshd: list[subprocess.Popen[bytes]] = field(default_factory=list)
     made: list[Path] = field(default_factory=list)
 
@@ -75,10 +74,21 @@ class Fleet:
         self.down()
 
     def name(self, index: int) -> str:
-        return f"fpb{index}"
+        return f"{self.prefix}{index}"
+
+    def device(self, index: int) -> str:
+        return f"{self.prefix}v{index}"
 
     def address(self, index: int) -> str:
-        return f"{NET}.{10 + index}"
+        return f"{self.net}.{10 + index}"
+
+    @property
+    def bridge(self) -> str:
+        return f"{self.prefix}ench0"
+
+    @property
+    def forwarded(self) -> tuple[str, ...]:
+        return "FORWARD", "-i", self.bridge, "-o", self.bridge, "-j", "ACCEPT"
 
     def data(self, index: int) -> Path:
         return self.folder / self.name(index) / "data"
@@ -115,12 +125,12 @@ class Fleet:
         for name, text in (("systemd-run", SYSTEMD_RUN), ("systemctl", SYSTEMCTL)):
             (tools / name).write_text(text)
             (tools / name).chmod(0o755)
-        run("ip", "link", "add", BRIDGE, "type", "bridge")
-        run("ip", "addr", "add", f"{NET}.1/24", "dev", BRIDGE)
-        run("ip", "link", "set", BRIDGE, "up")
+        run("ip", "link", "add", self.bridge, "type", "bridge")
+        run("ip", "addr", "add", f"{self.net}.1/24", "dev", self.bridge)
+        run("ip", "link", "set", self.bridge, "up")
         if shutil.which("iptables"):  # docker's own rules drop what is forwarded by other bridges
-            run("iptables", "-I", *FORWARDED, check=False)
-        self._limit(BRIDGE)
+            run("iptables", "-I", *self.forwarded, check=False)
+        self._limit(self.bridge)
         for index in range(self.count):
             self._host(index)
         for index in range(self.count):
@@ -132,10 +142,10 @@ class Fleet:
         run(*inside, "tc", *words.split())
 
     def _host(self, index: int) -> None:
-        name, device = self.name(index), f"fpbv{index}"
+        name, device = self.name(index), self.device(index)
         run("ip", "netns", "add", name)
         run("ip", "link", "add", device, "type", "veth", "peer", "name", "eth0", "netns", name)
-        run("ip", "link", "set", device, "master", BRIDGE, "up")
+        run("ip", "link", "set", device, "master", self.bridge, "up")
         for words in (f"addr add {self.address(index)}/24 dev eth0", "link set eth0 up", "link set lo up"):
             run("ip", "-n", name, *words.split())
         self._limit(device)
@@ -177,14 +187,18 @@ class Fleet:
             time.sleep(0.05)
         raise SystemExit(f"{self.name(index)}: sshd does not answer")
 
+    def link(self, index: int, state: str) -> None:
+        """Its cable: `up` or `down`."""
+        run("ip", "link", "set", self.device(index), state)
+
     def kill(self, index: int) -> None:
         """The host is gone without a word."""
-        run("ip", "link", "set", f"fpbv{index}", "down")
+        self.link(index, "down")
         for pid in run("ip", "netns", "pids", self.name(index), check=False).split():
             with_signal(int(pid), signal.SIGKILL)
 
     def revive(self, index: int) -> None:
-        run("ip", "link", "set", f"fpbv{index}", "up")
+        self.link(index, "up")
         self.start(index)
         self._wait(index)
 
@@ -198,7 +212,7 @@ class Fleet:
 
     def uplink_bytes(self) -> int:
         """What the source has sent to the hosts."""
-        return int(Path(f"/sys/class/net/{BRIDGE}/statistics/tx_bytes").read_text())
+        return int(Path(f"/sys/class/net/{self.bridge}/statistics/tx_bytes").read_text())
 
     def clean(self) -> None:
         for index in range(self.count):
@@ -212,11 +226,11 @@ class Fleet:
                 for pid in run("ip", "netns", "pids", name, check=False).split():
                     with_signal(int(pid), signal.SIGKILL)
                 run("ip", "netns", "del", name, check=False)
-            if Path(f"/sys/class/net/fpbv{index}").exists():  # namespaces go when they like
-                run("ip", "link", "del", f"fpbv{index}", check=False)
-        run("ip", "link", "del", BRIDGE, check=False)
+            if Path(f"/sys/class/net/{self.device(index)}").exists():  # namespaces go when they like
+                run("ip", "link", "del", self.device(index), check=False)
+        run("ip", "link", "del", self.bridge, check=False)
         if shutil.which("iptables"):
-            run("iptables", "-D", *FORWARDED, check=False)
+            run("iptables", "-D", *self.forwarded, check=False)
         for process in self.sshd:
             process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 BEGUN = time.time()
 
 from flagprov.distribute.content import content_of  # noqa: E402
-from flagprov.distribute.fan_out import Here, Target, Transfer  # noqa: E402
+from flagprov.distribute.fan_out import Here, Target, There, Transfer  # noqa: E402
 from flagprov.errors import HostError  # noqa: E402
 from flagprov.host.transfer.layout import listing, written  # noqa: E402
 from flagprov.models.event import Event  # noqa: E402
@@ -36,15 +36,15 @@ def main() -> None:
     parser.add_argument("--known-hosts", required=True)
     parser.add_argument("--events", type=Path)
     parser.add_argument("--survey", action="store_true", help="only what a deploy has done before")
+    parser.add_argument("--there", help="HOST:PATH, where the hosts get the source's files from")
     parser.add_argument("hosts", nargs="+")
     given = parser.parse_args()
-    hosts = tuple(
-        Host(
-            address,
-            Connection(address, identity_files=(given.key,), known_hosts=(given.known_hosts,), agent=False),
-        )
-        for address in given.hosts
-    )
+
+    def host_at(address: str) -> Host:
+        known = {"identity_files": (given.key,), "known_hosts": (given.known_hosts,)}
+        return Host(address, Connection(address, **known, agent=False))
+
+    hosts = tuple(host_at(address) for address in given.hosts)
     events = given.events.open("a") if given.events else None
     done: dict[str, float] = {}
 
@@ -64,7 +64,11 @@ def main() -> None:
     fleet = Fleet(given.site / "inventory", hosts)
     with Connections(fleet) as connections:
         targets = [Target(host, given.target) for host in hosts]
-        transfer = Transfer(connections, Site(given.site), content, Here(given.source), targets, on_event)
+        source: Here | There = Here(given.source)
+        if given.there:
+            address, _, path = given.there.partition(":")
+            source = There(host_at(address), path)
+        transfer = Transfer(connections, Site(given.site), content, source, targets, on_event)
         found = transfer.run()
     used = resource.getrusage(resource.RUSAGE_SELF)
     failed = {name: error.message for name, error in found.items() if isinstance(error, HostError)}

@@ -14,8 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 CONTROLLER = "controller.flagprov"
-_BEFORE = datetime.timedelta(days=2)  # hosts' clocks may be behind
-_AFTER = datetime.timedelta(days=14)
+# Hosts' clocks may say anything, and an authority ends with its transfer: no date decides.
+_FROM = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_UNTIL = datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=datetime.UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +72,14 @@ def new_authority() -> Authority:
 
 
 def _builder(subject: str, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)]))
         .issuer_name(issuer)
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _BEFORE)
-        .not_valid_after(now + _AFTER)
+        .not_valid_before(_FROM)
+        .not_valid_after(_UNTIL)
     )
 
 

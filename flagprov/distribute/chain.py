@@ -18,9 +18,9 @@ class Member:
     site: str = ""
 
 
-def port_of(content: str) -> int:
+def port_of(authority: str) -> int:
     """All nodes of one transfer listen at the same port, transfers beside each other at different ones."""
-    return FIRST_PORT + int(hashlib.sha256(content.encode()).hexdigest()[:8], 16) % PORTS
+    return FIRST_PORT + int(hashlib.sha256(authority.encode()).hexdigest()[:8], 16) % PORTS
 
 
 def ordered(members: Sequence[Member], first_site: str = "") -> tuple[Member, ...]:

@@ -24,6 +24,7 @@ from flagprov.site import Site
 from flagprov.transport import Connections, Session
 
 OnEvent = Callable[[Event], None]
+WAKES = 3  # times that a source on a host is started again
 AHEAD = 64  # chunks that the controller hashes before they are sent
 
 __all__ = ["Here", "Target", "There", "Transfer"]
@@ -53,6 +54,9 @@ class Transfer:
     stage: str = "weights"  # of the events
     patience: float = 0.0  # seconds to wait for another one that writes to the same place
     _far: dict[str, tuple[int, float]] = field(default_factory=dict)  # host -> bytes, rate
+    _lost: set[str] = field(default_factory=set)
+    _waking: threading.Semaphore = field(default_factory=threading.Semaphore)
+    _wakes: int = WAKES
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def run(self) -> dict[str, dict[str, Any] | HostError]:
@@ -76,12 +80,9 @@ class Transfer:
                 if offering:
                     offering.stop()
             self._release(run, [*source, *rest], found)
-            failed = [error for error in found.values() if isinstance(error, HostError)]
-            run.finish(keep=bool(failed))
-        for host in source:
-            self._from_source(found[host.name])
             if isinstance(self.source, There) and not self.source.place:
-                del found[host.name]
+                del found[self.source.host.name]  # it only gives
+            run.finish(keep=any(isinstance(answer, HostError) for answer in found.values()))
         return found
 
     def _members(self) -> list[Member]:
@@ -90,15 +91,11 @@ class Transfer:
         members = [Member(target.host.name, _addresses(target), target.host.site or "") for target in listed]
         return list(ordered(members, (first.site or "") if first else members[0].site))
 
-    def _from_source(self, answer: dict[str, Any] | HostError) -> None:
-        """A source that fails is said once; the hosts behind it say what they lack."""
-        if isinstance(answer, HostError):
-            self.on_event(self._event(answer.host, "note", f"source: {answer.message}"))
-
     def _offering(self, run: Run) -> Offering | None:
         if not isinstance(self.source, Here):
             return None
-        store = Source(str(self.source.path), Layout(list(self.content.files), self.content.chunk), AHEAD)
+        layout = Layout(list(self.content.files), self.content.chunk)
+        store = Source(str(self.source.path), layout, AHEAD, host="the controller")
         tls = run.authority.issue(CONTROLLER, [])
         caps = [self.cap or _cap(target.host) for target in self.targets]
         return Offering(store, tls, self.content.id, max(caps) if all(caps) else 0.0)
@@ -118,8 +115,11 @@ class Transfer:
 
         def on_event(message: Mapping[str, Any]) -> None:
             data = message.get("data") or {}
-            if data.get("orphan") and offering:
-                self._offer(offering, run, name)
+            if data.get("orphan"):
+                if offering:
+                    self._offer(offering, run, name)
+                else:
+                    self._wake_source(run)
             if not spec["source"]:
                 self._heard(name, data)
             if "total" in data:
@@ -127,13 +127,38 @@ class Transfer:
             event = host_event(name, {**message, "stage": self.stage, "step": _step(self.content.id)})
             self.on_event(event)
 
-        with watch.host(session):
-            answer = session.ask({"op": "transfer", "spec": spec, "lease": self.lease}, on_event)
+        try:
+            with watch.host(session):
+                answer = session.ask({"op": "transfer", "spec": spec, "lease": self.lease}, on_event)
+        except HostError as error:
+            error = watch.explained(error)
+            if not spec["source"]:
+                self._missed(name)
+            self.on_event(self._event(name, "failed", error.message))
+            raise error from None
         if not spec["source"]:
             self._heard(name, {"bytes": self.content.total, "rate": 0})
         seconds = {"seconds": round(time.monotonic() - begun, 3)}
         self.on_event(self._event(name, "done", "", seconds))
         return {**answer, **seconds}
+
+    def _wake_source(self, run: Run) -> None:
+        """Its node was killed, or has ended while somebody was slow: the others go on from where they are."""
+        assert isinstance(self.source, There)
+        host = self.source.host
+
+        def wake() -> None:
+            spec = self._spec(host.name, run)
+            try:
+                self.connections.session(host).ask({"op": "transfer", "spec": spec, "lease": self.lease})
+            except HostError:
+                pass  # the ones that lack something say so
+            finally:
+                self._waking.release()
+
+        if self._wakes and self._waking.acquire(blocking=False):
+            self._wakes -= 1
+            threading.Thread(target=wake, daemon=True).start()
 
     def _spec(self, name: str, run: Run) -> dict[str, Any]:
         source = isinstance(self.source, There) and self.source.host.name == name
@@ -141,6 +166,7 @@ class Transfer:
         member = next(member for member in run.chain if member.name == name)
         return {
             "job": run.job,
+            "host": name,
             "content": self.content.id,
             "path": path or next(target.path for target in self.targets if target.host.name == name),
             "source": source,
@@ -169,18 +195,31 @@ class Transfer:
 
     def _heard(self, name: str, data: Mapping[str, Any]) -> None:
         """The whole in bytes, rate and time left, beside what each host says of itself."""
-        if "bytes" not in data:
-            return
+        if "bytes" in data:
+            with self._lock:
+                self._far[name] = (int(data["bytes"]), float(data.get("rate") or 0))
+            self._say_whole()
+
+    def _missed(self, name: str) -> None:
+        """Nobody waits for what this host has not got."""
         with self._lock:
-            self._far[name] = (int(data["bytes"]), float(data.get("rate") or 0))
-            total = self.content.total * len(self.targets)
+            self._far.pop(name, None)
+            self._lost.add(name)
+        self._say_whole()
+
+    def _say_whole(self) -> None:
+        with self._lock:
+            hosts = len(self.targets) - len(self._lost)
+            total = self.content.total * hosts
             have = sum(far[0] for far in self._far.values())
             rate = sum(far[1] for far in self._far.values())
         left = round((total - have) / rate, 1) if rate else None
-        text = f"{have >> 20} of {total >> 20} MiB on {len(self.targets)} hosts, {rate / (1 << 20):.0f} MiB/s"
+        where = f"{hosts} host{'s' if hosts != 1 else ''}"
+        text = f"{have >> 20} of {total >> 20} MiB on {where}, {rate / (1 << 20):.0f} MiB/s"
+        if left:
+            text += f", {left:.0f} s left"
         whole = {"bytes": have, "total": total, "rate": round(rate), "eta": left}
-        kind = "progress" if have < total else "done"
-        self.on_event(self._event("", kind, text, whole))
+        self.on_event(self._event("", "progress" if have < total else "done", text, whole))
 
     def _event(self, host: str, kind: Any, text: str, data: Mapping[str, Any] | None = None) -> Event:
         step = _step(self.content.id)

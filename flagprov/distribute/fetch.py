@@ -42,7 +42,7 @@ def ask_source(
     try:
         return client.ask(python_for(source), request, dict(environment or os.environ), report)
     except client.FetchError as error:
-        raise FlagprovError(f"{source}: {error}", remedy=_remedy(source, str(error))) from None
+        raise FlagprovError(f"{source}: {error}", remedy=_remedy(source, str(error), folder)) from None
 
 
 def fetch_here(
@@ -107,7 +107,9 @@ def checked(folder: Path, answer: Mapping[str, Any]) -> list[tuple[str, int, str
     return files
 
 
-def _remedy(source: str, error: str) -> str:
+def _remedy(source: str, error: str, folder: Path | None) -> str:
+    if client.is_full(error):
+        return f"free space in {folder}, then run again; FLAGPROV_WEIGHTS_CACHE may name another directory"
     package = _PACKAGES.get(client.scheme_of(source), "")
     if package and f"No module named '{package}" in error:
         return "pip install 'flagprov[fetch]', or let FLAGPROV_FETCH_PYTHON name a Python that has it"

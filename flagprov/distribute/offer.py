@@ -47,7 +47,7 @@ class Offering:
 
     def start(self) -> None:
         sys.setswitchinterval(SWITCH_S)
-        threading.Thread(target=self._hash, name="source", daemon=True).start()
+        threading.Thread(target=self._store.hash, name="source", daemon=True).start()
 
     def stop(self) -> None:
         self._stopped.set()
@@ -60,12 +60,6 @@ class Offering:
                 return
             self._busy.add(name)
         threading.Thread(target=self._go, args=(name, tls_name, dials), daemon=True).start()
-
-    def _hash(self) -> None:
-        try:
-            self._store.hash()
-        except (OSError, Blocked) as error:
-            self._store.fail(f"the controller's copy cannot be read: {error}")
 
     def _go(self, name: str, tls_name: str, dials: Sequence[Dial]) -> None:
         last = time.monotonic()
@@ -80,7 +74,10 @@ class Offering:
                     try:
                         self._send(link)
                         return
-                    except (Broken, OSError, KeyError) as error:
+                    except (OSError, Blocked) as error:  # of a file: what a link meets is Broken
+                        self._store.useless(error)
+                        last = time.monotonic()
+                    except (Broken, KeyError) as error:
                         self.note = f"{name}: {error}"
                         last = time.monotonic()
                     finally:

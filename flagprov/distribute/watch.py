@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from flagprov.errors import HostError, UnreachableError
 from flagprov.transport import Session
 
 SILENT_S = 15.0
@@ -19,6 +20,7 @@ class Watch:
         self._left = set(names)
         self._last: dict[str, float] = {}
         self._sessions: dict[str, Session] = {}
+        self._given_up: set[str] = set()
         self._lock = threading.Lock()
 
     @contextmanager
@@ -47,14 +49,25 @@ class Watch:
             silent = [name for name in self._left if now - self._last.get(name, now) > SILENT_S]
             return sorted(silent) if len(silent) == len(self._left) else []
 
+    def give_up(self) -> None:
+        for name in self.dead():
+            self._given_up.add(name)
+            self._sessions[name].close()  # whoever waits for its answer hears that it is lost
+
+    def explained(self, error: HostError) -> HostError:
+        """Why we hung up."""
+        if error.host not in self._given_up:
+            return error
+        message = f"it lacks files and has said nothing for {SILENT_S:.0f} s"
+        return UnreachableError(error.host, error.step, message, remedy="run again: what has arrived is kept")
+
     @contextmanager
     def running(self) -> Iterator[None]:
         over = threading.Event()
 
         def watch() -> None:
             while not over.wait(1.0):
-                for name in self.dead():
-                    self._sessions[name].close()  # whoever waits for its answer hears that it is lost
+                self.give_up()
 
         threading.Thread(target=watch, daemon=True).start()
         try:

@@ -11,7 +11,7 @@ from typing import Any
 from flagprov.apply.converge import OnEvent, host_event
 from flagprov.desired import weights_resource
 from flagprov.distribute.content import Content, Here, There, content_of
-from flagprov.errors import FlagprovError, HostError, UnreachableError
+from flagprov.errors import FlagprovError, HostError
 from flagprov.host.transfer.layout import listing, written
 from flagprov.models.fleet import Host
 from flagprov.models.observed import Look, Problem
@@ -66,8 +66,8 @@ class Weights:
         shares, patience = _shares(wanting, reached), 0.0
         while shares:
             found = self._transfer(source, content, [share[0] for share in shares], reached, patience)
-            # Where the one that writes is lost, the next one goes on with what it left.
-            lost = [share for share in shares if isinstance(found.get(share[0].name), UnreachableError)]
+            # Where the one that writes is lost or killed, the next one goes on with what it left.
+            lost = [share for share in shares if _may_be_done_by_another(found.get(share[0].name))]
             shares, patience = [share[1:] for share in lost if share[1:]], LOCK_S
 
     def _transfer(
@@ -265,6 +265,11 @@ def _known(reached: Mapping[str, Any], host: Host) -> dict[str, Any]:
 
 def _has(reached: Mapping[str, Any], host: Host) -> bool:
     return bool(_known(reached, host).get("files"))
+
+
+def _may_be_done_by_another(answer: dict[str, Any] | HostError | None) -> bool:
+    """What is wrong with files or the share itself would be so for the next host, too."""
+    return isinstance(answer, HostError) and answer.step != "weights"
 
 
 def _shares(hosts: Sequence[Host], reached: Mapping[str, Any]) -> list[list[Host]]:

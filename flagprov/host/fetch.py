@@ -6,6 +6,7 @@ Tokens, mirrors and proxies come from the environment that it is given, and are 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -221,6 +222,11 @@ def hidden(text: str, environment: dict[str, str]) -> str:
     return text
 
 
+def is_full(words: str) -> bool:
+    """Whether a client's last words are of a full disk."""
+    return any(os.strerror(code) in words for code in (errno.ENOSPC, errno.EDQUOT))
+
+
 def _bytes_in(folder: str) -> int:
     total = 0
     for base, _, names in os.walk(folder):
@@ -255,6 +261,7 @@ def python_with(scheme: str, environment: dict[str, str]) -> str:
 
 def fetch(spec: dict[str, Any]) -> dict[str, Any]:
     """As a job on a host: a source's files to their place, whole and hashed, or not at all."""
+    from flagprov.host.transfer.mounts import refuse_unmounted
     from flagprov.host.wire import Blocked, progress
 
     forget = os.path.join("/var/lib/flagprov/jobs", str(spec.get("job")), "spec.json")
@@ -262,6 +269,7 @@ def fetch(spec: dict[str, Any]) -> dict[str, Any]:
         os.unlink(forget)  # the environment has tokens
     environment = dict(os.environ, **_trusted(), **spec.get("environment", {}))
     target = spec["path"].rstrip("/")
+    refuse_unmounted(target)
     folder = target + ".flagprov-fetch"
     os.makedirs(folder, exist_ok=True)
     request = {"source": spec["source"], "revision": spec.get("revision"), "folder": folder}
@@ -280,6 +288,8 @@ def fetch(spec: dict[str, Any]) -> dict[str, Any]:
         answer = ask(python, dict(request, op="get"), environment, report)
         return {"revision": answer["revision"], "files": _put(spec, folder, target, answer["files"])}
     except FetchError as error:
+        if is_full(str(error)):
+            remedy = "free space in %s, then run again: what has arrived is kept" % folder
         raise Blocked("weights", "%s: %s" % (spec["source"], error), remedy) from None
 
 
@@ -307,10 +317,12 @@ def _put(spec: dict[str, Any], folder: str, target: str, files: list[list[Any]])
             if wanted and wanted != sums[path]:
                 os.unlink(place)
                 raise FetchError("%s: its sha256 is not %s; it was removed" % (path, whose))
+    origin = {"source": spec["source"], "revision": spec.get("revision")}
+    manifest.promise(target, sums, origin, folder)
     for path, _, _ in files:
         os.makedirs(os.path.dirname(os.path.join(target, path)), exist_ok=True)
         os.rename(os.path.join(folder, path), os.path.join(target, path))
-    manifest.settle(target, sums, {"source": spec["source"], "revision": spec.get("revision")})
+    manifest.settle(target, sums, origin)
     shutil.rmtree(folder, ignore_errors=True)
     return [[path, size, sums[path]] for path, size, _ in files]
 

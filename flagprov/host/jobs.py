@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 ROOT = "/var/lib/flagprov/jobs"
 RUNS = ("active", "activating")
+LITTLE = 1 << 20  # free bytes with which nothing can be said any more
 
 # Kind of job -> module and function. A function that yields gives its result and then works on.
 KINDS = {
@@ -95,9 +96,17 @@ def attach(name: str) -> dict[str, Any]:
             idle += 1
             if idle % 20 == 0 and state_of(name) not in RUNS:
                 if idle >= 40:
-                    remedy = "journalctl -u %s" % unit_of(name)
-                    raise Blocked(name, "the job ended without a result", remedy)
+                    raise _ended(name)
             time.sleep(0.1)
+
+
+def _ended(name: str) -> Blocked:
+    status = os.statvfs(ROOT)
+    if status.f_bfree * status.f_frsize < LITTLE:
+        message = "%s: the file system is full, the job could not say how it ended" % ROOT
+        return Blocked(name, message, "free space there, then run again: what has arrived is kept")
+    remedy = "run again: what has arrived is kept; journalctl -u %s may say why" % unit_of(name)
+    return Blocked(name, "the job was killed: it ended without a result", remedy)
 
 
 def main(name: str) -> None:

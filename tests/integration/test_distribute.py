@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import socket
 import threading
@@ -124,22 +123,6 @@ def test_wrong_chunks_of_an_earlier_run_are_brought_anew(hosts: Hosts) -> None:
     last = hosts.start("h2", "h1", "origin", content="same")
     assert middle.result()["damaged"] == last.result()["damaged"] == 0
     assert hosts.same(middle) and hosts.same(last)
-
-
-def test_after_a_reboot_every_kept_chunk_is_looked_at(hosts: Hosts) -> None:
-    hosts.start_source(cap=CAP)
-    node = hosts.start("h1", "origin")
-    node.arrived(SIZE // 3)
-    node.kill()
-    folder = next(path for path in node.path.parent.iterdir() if ".flagprov-" in path.name)
-    map_ = folder / ".flagprov-map"
-    head, _, rest = map_.read_bytes().partition(b"\n")
-    map_.write_bytes(json.dumps({**json.loads(head), "boot": "another"}).encode() + b"\n" + rest)
-    with (folder / "model.bin").open("r+b") as stream:
-        stream.write(b"lost in a power cut")
-    again = hosts.start("h1", "origin")
-    again.result()
-    assert hosts.same(again)
 
 
 def test_a_late_host_needs_no_source(hosts: Hosts) -> None:

@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 CODE = """
 import json, sys
 sys.path.insert(0, {root!r})
+{first}
 from flagprov.host.transfer.job import transfer
 from flagprov.host.wire import Blocked, send
 try:
@@ -92,7 +93,7 @@ class Hosts:
     def content(self) -> Content:
         return content_of(listing(str(self.source)), written=written(str(self.source)))
 
-    def spec(self, name: str, peers: list[str], **changes: Any) -> dict[str, Any]:
+    def spec(self, name: str, peers: list[str], /, **changes: Any) -> dict[str, Any]:
         content = self.content()
         if name not in self.names:
             self.names.append(name)
@@ -120,11 +121,12 @@ class Hosts:
             **changes,
         }
 
-    def start(self, name: str, *peers: str, **changes: Any) -> Node:
+    def start(self, name: str, *peers: str, first: str = "", **changes: Any) -> Node:
+        """`first` is code that the node runs before anything else: shorter patience, or where it dies."""
         (self.folder / name).mkdir(exist_ok=True)
         spec = self.spec(name, list(peers), **changes)
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", CODE.format(root=str(ROOT))],
+            [sys.executable, "-I", "-S", "-c", CODE.format(root=str(ROOT), first=first)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -139,6 +141,9 @@ class Hosts:
 
     def start_source(self, **changes: Any) -> Node:
         return self.start("origin", path=str(self.source), source=True, **changes)
+
+    def port_of(self, name: str) -> int:
+        return self.port + self.names.index(name)
 
     def close(self) -> None:
         for node in self.all:

@@ -13,7 +13,7 @@ import os
 from flagprov.host import docker
 from flagprov.host.shell import unit_state
 from flagprov.host.transfer import manifest
-from flagprov.host.transfer.mounts import storage, unmounted
+from flagprov.host.transfer.mounts import not_mounted, storage, unmounted
 from flagprov.host.wire import Blocked
 
 TYPE_CHECKING = False
@@ -30,7 +30,7 @@ def observe(spec: dict[str, Any]) -> dict[str, Any]:
     if spec.get("absent"):
         return {"exists": os.path.isdir(path) and not kept(path, spec.get("going", ()))}
     if not os.path.isdir(path):
-        return _missing(path)
+        return dict(_lost_mount(path), exists=False)
     names = sorted(os.listdir(path))
     shards = [name for name in names if name.endswith(".safetensors")]
     faults = [fault for name in shards for fault in [shard_fault(os.path.join(path, name))] if fault]
@@ -50,6 +50,8 @@ def observe(spec: dict[str, Any]) -> dict[str, Any]:
     differ = manifest.differences(path, listed)
     faults.extend(fault for fault in differ["faults"] if fault.split(":")[0] not in _named(faults))
     found = {"exists": True, "faults": faults}
+    if faults:
+        found.update(_lost_mount(path))
     if differ["others"] or differ["unknown"]:
         found.update(_use(path, surely=bool(differ["others"])))
     if differ["written"]:
@@ -109,10 +111,10 @@ def _named(faults: list[str]) -> set[str]:
     return {fault.split(":")[0] for fault in faults}
 
 
-def _missing(path: str) -> dict[str, Any]:
-    """A share that is not mounted is no empty directory to be filled."""
+def _lost_mount(path: str) -> dict[str, Any]:
+    """A share that is not mounted is no directory to be filled."""
     share = unmounted(path)
-    return {"exists": False, "unmounted": share} if share else {"exists": False}
+    return {"unmounted": share} if share else {}
 
 
 def _indexed(path: str) -> list[str]:
@@ -148,8 +150,7 @@ def diff(spec: dict[str, Any], observed: dict[str, Any], changed: set[str]) -> l
     if spec.get("absent"):
         return [("remove", spec["reason"], "nothing")] if observed["exists"] else []
     if observed.get("unmounted"):
-        point = observed["unmounted"]
-        return [("block", "%s is in /etc/fstab and not mounted" % point, "mount %s on this host" % point)]
+        return [("block", *not_mounted(observed["unmounted"]))]
     if not observed["exists"]:
         return [_fetch_or_block(spec, "weights are missing: %s" % spec["path"])]
     faults = observed["faults"]

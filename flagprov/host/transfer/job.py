@@ -5,14 +5,16 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import socket
 import sys
 import threading
 import time
 
 from flagprov.host.transfer import manifest
 from flagprov.host.transfer.layout import Layout
+from flagprov.host.transfer.mounts import refuse_unmounted
 from flagprov.host.transfer.node import Node
-from flagprov.host.transfer.store import STEP, SWITCH_S, Incoming, Source
+from flagprov.host.transfer.store import STEP, SWITCH_S, Incoming, Source, disk_trouble
 from flagprov.host.wire import Blocked, progress
 
 TYPE_CHECKING = False
@@ -24,27 +26,38 @@ LINGER_S = 30.0  # serves on for so long after the last one behind it was seen
 GIVE_UP_S = 120.0
 REPORT_S = 1.0
 LAST_WORDS_S = 5.0
+AT_SOURCE = "bring the right file there, or remove it so that it is fetched again, or lock the release anew"
 
 
 def transfer(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yields the result once, and ends when nobody needs this node any more."""
     _forget_key(spec)
     sys.setswitchinterval(SWITCH_S)
+    try:
+        yield from _node(spec)
+    except OSError as error:
+        raise disk_trouble(error, spec["path"]) from None
+
+
+def _node(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
     layout = Layout([(path, size, digest or "") for path, size, digest in spec["files"]], spec["chunk"])
     if spec.get("source"):
         yield from _source(spec, layout)
         return
+    refuse_unmounted(spec["path"])
     os.makedirs(os.path.dirname(spec["path"].rstrip("/")), exist_ok=True)
     if _is_there(spec, layout):
+        _forget_others(spec["path"].rstrip("/"), "")
         yield {"changed": 0, "bytes": 0}
         return
     _forget_others(spec["path"].rstrip("/"), spec["content"])
     store = Incoming(spec["path"], layout, spec["content"])
     os.makedirs(store.folder, exist_ok=True)
-    with open(os.path.join(store.folder, ".flagprov-lock"), "a") as lock:
+    with open(os.path.join(store.folder, ".flagprov-lock"), "a+") as lock:
         if _waited(lock, spec) and _is_there(spec, layout):
             yield {"changed": 0, "bytes": 0}
             return
+        progress("looking at what is there already")
         store.open()
         begun_with = store.bytes
         node = Node(spec, store)
@@ -52,6 +65,7 @@ def transfer(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
         try:
             _arrive(node, store)
             moved = store.finish(spec.get("origin") or {})
+            fcntl.flock(lock, fcntl.LOCK_UN)  # whoever waits for it finds everything there
             yield {"changed": moved, "bytes": store.bytes - begun_with, "damaged": node.damaged}
             _linger(spec, node)
         finally:
@@ -66,10 +80,16 @@ def _waited(lock: TextIO, spec: dict[str, Any]) -> bool:
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock.truncate(0)
+            lock.write(socket.gethostname())
+            lock.flush()
             return waited
-        except OSError:
+        except (BlockingIOError, PermissionError):  # others: the file system knows no locks
             if time.monotonic() - begun >= float(spec.get("patience_s") or 0):
-                raise Blocked(STEP, "%s: another transfer brings it" % spec["path"], "wait for it") from None
+                lock.seek(0)
+                who = lock.read() or "another host"
+                words = "%s: another transfer brings it, on %s" % (spec["path"], who)
+                raise Blocked(STEP, words, "wait for it, then run again") from None
         waited = True
         threading.Event().wait(0.2)
 
@@ -106,14 +126,16 @@ def _forget_others(target: str, content: str) -> None:
 
 
 def _source(spec: dict[str, Any], layout: Layout) -> Iterator[dict[str, Any]]:
-    store = Source(spec["path"], layout)
+    store = Source(spec["path"], layout, host=spec.get("host") or "the source")
     node = Node(spec, store)
     node.start()
     try:
+        if node.note:
+            raise Blocked(STEP, node.note, "end what has that TCP port: the others come to it for the files")
         store.hash()
         if store.fault:
             _last_words()
-            raise Blocked(STEP, store.fault, "bring the right files there, or lock the release anew")
+            raise Blocked(STEP, store.fault, AT_SOURCE)
         assert store.sums is not None
         if not manifest.read(spec["path"]) and os.access(spec["path"], os.W_OK):
             manifest.write(spec["path"], store.sums, dict(spec.get("origin") or {}, found=True))
@@ -127,6 +149,7 @@ def _source(spec: dict[str, Any], layout: Layout) -> Iterator[dict[str, Any]]:
 def bring_here(spec: dict[str, Any], source: Source) -> int:
     """The source's own host wants the files at another place: linked there, or copied."""
     here = dict(spec, path=spec["place"])
+    refuse_unmounted(here["path"])
     if _is_there(here, source.layout):
         return 0
     os.makedirs(os.path.dirname(here["path"].rstrip("/")), exist_ok=True)
@@ -155,7 +178,7 @@ def _arrive(node: Node, store: Incoming) -> None:
             raise node.broken
         if store.fault:
             _last_words()
-            raise Blocked(STEP, store.fault, "bring the right files to the source, or lock the release anew")
+            raise Blocked(STEP, store.fault, AT_SOURCE)
         with store.changed:
             store.changed.wait(0.05)
         now = time.monotonic()

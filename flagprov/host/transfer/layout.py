@@ -64,6 +64,10 @@ class Layout:
             number += 1
         return found
 
+    def file_of(self, index: int) -> str:
+        """A chunk's first file, for people."""
+        return self.files[self.spans(index)[0][0]][0]
+
 
 def listing(folder: str) -> list[tuple[str, int, str]]:
     """The files below a directory, large ones last; what downloads and manifests left is no part of it."""

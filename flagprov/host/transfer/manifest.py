@@ -52,16 +52,22 @@ def _elsewhere(folder: str) -> str:
     return os.path.join(ELSEWHERE, name + ".json")
 
 
-def write(folder: str, sums: dict[str, str], origin: dict[str, Any]) -> None:
+def write(folder: str, sums: dict[str, str], origin: dict[str, Any], beside: str = "") -> None:
     """After every file is whole and on the disk. A directory that somebody else brought stays his."""
     if found(folder):
         origin = dict(origin, found=True)
     files = []
     for path in sorted(sums):
-        size, mtime, inode = stamp(os.path.join(folder, path))
+        size, mtime, inode = stamp(os.path.join(beside or folder, path))
         files.append({"path": path, "size": size, "sha256": sums[path], "mtime_ns": mtime, "inode": inode})
     text = json.dumps(dict(origin, schema_version=1, files=files), indent=1) + "\n"
     replace(os.path.join(folder, NAME), text.encode(), 0o644)
+
+
+def promise(folder: str, sums: dict[str, str], origin: dict[str, Any], beside: str) -> None:
+    """Before files move from `beside` to where none of ours are: after a kill a look sees what is missing."""
+    if not _stored(folder):
+        write(folder, sums, origin, beside)
 
 
 def remove(folder: str) -> None:

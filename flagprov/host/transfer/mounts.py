@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from flagprov.host.wire import Blocked
+
 SHARED = ("lustre", "ceph", "glusterfs", "fuse.glusterfs", "gpfs", "beegfs", "cifs", "smb3", "fuse.juicefs")
 
 
@@ -44,3 +46,15 @@ def unmounted(path: str, fstab: str = "/etc/fstab", mounts: str = "/proc/self/mo
         if point != "/" and point.startswith("/") and _inside(path, point) and point not in there:
             return point
     return ""
+
+
+def not_mounted(point: str) -> tuple[str, str]:
+    """What is wrong, and the way out."""
+    return "%s is in /etc/fstab and not mounted" % point, "mount %s on this host" % point
+
+
+def refuse_unmounted(path: str) -> None:
+    """Nothing is written below a mount point that has lost its mount: it would fill the root disk."""
+    point = unmounted(path)
+    if point:
+        raise Blocked("weights", *not_mounted(point))

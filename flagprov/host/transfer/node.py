@@ -10,7 +10,7 @@ from flagprov.host.transfer import frames, talk
 from flagprov.host.transfer.frames import Broken, Link
 from flagprov.host.transfer.pace import Pace
 from flagprov.host.transfer.secure import CONTROLLER, Secure
-from flagprov.host.transfer.store import Incoming
+from flagprov.host.transfer.store import Incoming, Source, disk_trouble
 from flagprov.host.wire import Blocked
 
 TYPE_CHECKING = False
@@ -101,7 +101,9 @@ class Node:
                 self._serve(link, frames.unpacked(hello["have"], self.store.layout.count))
         except Blocked as problem:
             self._break(problem)
-        except (Broken, talk.Behind, OSError, KeyError, TypeError, ValueError):
+        except OSError as error:  # of a file: what a link meets is Broken
+            self._break(disk_trouble(error, self.store.folder))
+        except (Broken, talk.Behind, KeyError, TypeError, ValueError):
             pass
         finally:
             link.close()
@@ -212,5 +214,7 @@ class Node:
         raise Broken(problem)
 
     def _break(self, problem: Blocked) -> None:
+        """A source's fault is everybody's; what is wrong with our own disk is not: others go around us."""
         self.broken = self.broken or problem
-        self.store.fail(problem.message)
+        if isinstance(self.store, Source):
+            self.store.useless(problem)

@@ -106,8 +106,8 @@ def transfer(spec: dict[str, Any]) -> dict[str, Any]:
     """Start this host's node of a transfer, or attach to it."""
     name = str(spec["job"])
     state = jobs.state_of(name)
-    if state not in jobs.RUNS:
-        # a node of the same files that belongs to a controller which is gone
+    if state not in jobs.RUNS and (spec.get("place") or not spec.get("source")):
+        # It would write to the same place. It belongs to a controller which is gone: we have the lease.
         family = name.rsplit("-", 1)[0] + "-"
         known = os.listdir(jobs.ROOT) if os.path.isdir(jobs.ROOT) else []
         if any(other.startswith(family) and other != name for other in known):

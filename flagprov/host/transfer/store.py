@@ -58,14 +58,17 @@ class Store:
         data = bytearray(self.layout.length(index))
         view = memoryview(data)
         for number, offset, start, length in self.layout.spans(index):
-            with open(self.place(number), "rb", buffering=0) as stream:
-                stream.seek(offset)
-                got = 0
-                while got < length:
-                    count = stream.readinto(view[start + got : start + length])
-                    if not count:
-                        raise Blocked(STEP, "%s became shorter while it was sent" % self.place(number))
-                    got += count
+            try:
+                with open(self.place(number), "rb", buffering=0) as stream:
+                    stream.seek(offset)
+                    got = 0
+                    while got < length:
+                        count = stream.readinto(view[start + got : start + length])
+                        if not count:
+                            raise Blocked(STEP, "%s became shorter while it was sent" % self.place(number))
+                        got += count
+            except OSError as error:  # of a read it does not say the file
+                raise OSError(error.errno, error.strerror, self.place(number)) from None
         return view
 
     def place(self, number: int) -> str:
@@ -99,12 +102,14 @@ class Store:
 class Source(Store):
     """Files that are here; a chunk can be served as soon as it is hashed.
 
-    `ahead` chunks are hashed before somebody asks, where others need the processor more.
+    `ahead` chunks are hashed before somebody asks, where others need the processor more. `host` is where they
+    are, for the ones that hear of a fault.
     """
 
-    def __init__(self, folder: str, layout: Layout, ahead: int = 0) -> None:
+    def __init__(self, folder: str, layout: Layout, ahead: int = 0, host: str = "the source") -> None:
         super().__init__(folder, layout)
         self.ahead = ahead or layout.count
+        self.host = host
         self._over = False
 
     def stop(self) -> None:
@@ -120,8 +125,19 @@ class Source(Store):
                 self.changed.wait()
         return not self._over
 
+    def useless(self, why: Blocked | OSError) -> None:
+        """A file cannot be read any more: nobody can have it from here."""
+        problem = why if isinstance(why, Blocked) else disk_trouble(why, self.folder)
+        self.fail("%s: %s" % (self.host, problem.message))
+
     def hash(self) -> None:
         """One pass over every byte that is sent; a file that differs from the lock ends it."""
+        try:
+            self._hash()
+        except (OSError, Blocked) as error:
+            self.useless(error)
+
+    def _hash(self) -> None:
         files = self.layout.files
         before = [manifest.stamp(self.place(number)) for number in range(len(files))]
         shas = [hashlib.sha256() for _ in files]
@@ -136,10 +152,11 @@ class Source(Store):
         for number, (path, _, digest) in enumerate(files):
             found = sums[path] = shas[number].hexdigest()
             if digest and digest != found:
-                self.fail("%s at the source has sha256 %s, lock or manifest say %s" % (path, found, digest))
+                words = "%s: %s has sha256 %s, lock or manifest say %s"
+                self.fail(words % (self.host, self.place(number), found, digest))
                 return
             if manifest.stamp(self.place(number)) != before[number]:
-                self.fail("%s changed at the source while it was read" % path)
+                self.fail("%s: %s changed while it was read" % (self.host, self.place(number)))
                 return
         self.vouch(sums, b"".join(self.digests[index] for index in range(self.layout.count)))
 
@@ -205,9 +222,7 @@ class Incoming(Store):
 
     def _take_up(self) -> None:
         path = os.path.join(self.folder, ".flagprov-map")
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
-            boot = stream.read().strip()
-        head = json.dumps({"content": self.content, "boot": boot, "chunk": self.layout.chunk})
+        head = json.dumps({"content": self.content, "chunk": self.layout.chunk})
         records = b""
         try:
             with open(path, "rb") as stream:
@@ -216,22 +231,18 @@ class Incoming(Store):
             stored = {}
         same = stored.get("content") == self.content and stored.get("chunk") == self.layout.chunk
         claimed = _records(records, self.layout.count) if same else {}
-        rebooted = stored.get("boot") != boot  # the disk may lack what memory had: look at every byte
         beside = path + ".new"
         self._map = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
         os.write(self._map, head.encode() + b"\n")
         for index, digest in sorted(claimed.items()):
-            if not self.have[index] and self._holds(index, digest if rebooted else None):
+            if not self.have[index] and self._holds(index, digest):  # a disk may lose what it was given
                 os.write(self._map, index.to_bytes(4, "big") + digest)
                 self.got(index, digest)
         os.rename(beside, path)
 
-    def _holds(self, index: int, digest: bytes | None) -> bool:
+    def _holds(self, index: int, digest: bytes) -> bool:
         try:
-            for number, offset, _, length in self.layout.spans(index):
-                if os.path.getsize(self.place(number)) < offset + length:
-                    return False
-            return digest is None or hashlib.sha256(self.data(index)).digest() == digest
+            return hashlib.sha256(self.data(index)).digest() == digest
         except (OSError, Blocked):
             return False
 
@@ -264,10 +275,7 @@ class Incoming(Store):
                     os.close(descriptor)
             os.write(self._map, index.to_bytes(4, "big") + digest)
         except OSError as error:
-            remedy = "free space there, then run again: what has arrived is kept"
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                remedy = "mend the file system, then run again: what has arrived is kept"
-            raise Blocked(STEP, "%s: %s" % (self.place(number), error.strerror or error), remedy) from None
+            raise disk_trouble(error, self.place(number)) from None
         self._recent[index] = data
         for old in list(self._recent)[:-RECENT]:
             self._recent.pop(old, None)
@@ -291,12 +299,19 @@ class Incoming(Store):
     def finish(self, origin: dict[str, Any]) -> int:
         """Everything to the disk, then to its place, the manifest last; returns the files that changed."""
         assert self.sums is not None
-        for number, (path, _, digest) in enumerate(self.layout.files):
+        for number, (path, size, digest) in enumerate(self.layout.files):
+            place = self.place(number)
             if digest and self.sums.get(path) != digest:
                 raise Blocked(STEP, "%s: the source vouches for another content than the lock" % path)
             if number not in self.kept:
-                _sync(self.place(number))
+                if os.path.getsize(place) != size:
+                    words = "%s: %d bytes instead of %d; something else writes to it"
+                    raise Blocked(STEP, words % (place, os.path.getsize(place), size), "run again")
+                _sync(place)
+        sums = {path: self.sums[path] for path, _, _ in self.layout.files}
+        origin = dict(origin, content=self.content)
         os.makedirs(self.target, exist_ok=True)
+        manifest.promise(self.target, sums, origin, self.folder)
         moved = 0  # the old manifest vouches for no file that takes another's place: its stamp differs
         for number, (path, _, _) in enumerate(self.layout.files):
             if number not in self.kept:
@@ -308,8 +323,7 @@ class Incoming(Store):
                 moved += 1
                 self.kept.add(number)
         _sync(self.target)
-        sums = {path: self.sums[path] for path, _, _ in self.layout.files}
-        manifest.settle(self.target, sums, dict(origin, content=self.content))
+        manifest.settle(self.target, sums, origin)
         self.close()
         shutil.rmtree(self.folder, ignore_errors=True)
         return moved
@@ -318,6 +332,13 @@ class Incoming(Store):
         if self._map >= 0:
             os.close(self._map)
             self._map = -1
+
+
+def disk_trouble(error: OSError, path: str) -> Blocked:
+    """An error of the file system, with its file and the way out."""
+    what = "free space there" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "mend the file system"
+    message = "%s: %s" % (error.filename or path, error.strerror or error)
+    return Blocked(STEP, message, "%s, then run again: what has arrived is kept" % what)
 
 
 def _records(data: bytes, count: int) -> dict[int, bytes]:

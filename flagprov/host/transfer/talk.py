@@ -41,6 +41,9 @@ def send(link: Link, store: Store, sent: bytearray, before: Callable[[], int]) -
             if index < count:
                 sent[index] = 0
                 low, vouched = min(low, index), False
+        if store.fault:
+            link.say(frames.FAULT, {"fault": store.fault})
+            return
         while low < count and sent[low]:
             low += 1
         store.ask(low)
@@ -52,9 +55,6 @@ def send(link: Link, store: Store, sent: bytearray, before: Callable[[], int]) -
         elif low == count and store.sums is not None and not vouched:
             link.say(frames.SUMS, {"sums": store.sums, "chunks": frames.text(store.chunks)})
             vouched = True
-        elif store.fault:
-            link.say(frames.FAULT, {"fault": store.fault})
-            return
         else:
             with store.changed:
                 if not _news(store, sent, low, vouched):
@@ -81,7 +81,7 @@ class Receiver:
         self.heard = heard  # how many bytes the sender has
         self.damaged = 0
         self._mended = False
-        self._window: tuple[float, int, int] | None = None
+        self._window: tuple[float, int, int, int] | None = None
 
     def run(self, link: Link, may_go_around: bool) -> None:
         store = self.store
@@ -96,7 +96,8 @@ class Receiver:
                 else:
                     self.damaged += 1
                     if self.damaged > WRONG:
-                        raise Broken("%d chunks arrived damaged" % self.damaged)
+                        text = "%d chunks arrived damaged, the last one of %s"
+                        raise Broken(text % (self.damaged, store.layout.file_of(index)))
                     link.say_again(index)
                 continue
             words = link.words(length)
@@ -116,7 +117,8 @@ class Receiver:
         chunks = frames.data(words["chunks"])
         wrong = self.store.differing(chunks)
         if wrong and self._mended:
-            raise Broken("%d chunks are not those of the source" % len(wrong))
+            text = "%d chunks are not those of the source, the first one of %s"
+            raise Broken(text % (len(wrong), self.store.layout.file_of(wrong[0])))
         self._mended = True
         for index in wrong:
             self.store.forget(index)
@@ -125,18 +127,23 @@ class Receiver:
             self.store.vouch({str(path): str(digest) for path, digest in words["sums"].items()}, chunks)
 
     def _alive(self, words: dict[str, object], may_go_around: bool) -> None:
-        """Who gets less than half of what the one before it gets, while we have all of it, holds us up."""
-        theirs, before = int(str(words["bytes"])), int(str(words["before"]))
+        """Who gets less than half of what the one before it gets, while we have all of it, holds us up.
+
+        So does who gives us less than a third of what it gets: its link, or ours; another one may do better.
+        """
+        theirs, before, ours = int(str(words["bytes"])), int(str(words["before"])), self.store.bytes
         self.heard(theirs)
         now = time.monotonic()
         if not self._window:
-            self._window = (now, theirs, before)
-        since, theirs_then, before_then = self._window
+            self._window = (now, theirs, before, ours)
+        since, theirs_then, before_then, ours_then = self._window
         if now - since < LAG_S:
             return
-        self._window = (now, theirs, before)
-        moved = theirs - theirs_then
-        behind = before - theirs > max(8 * self.store.layout.chunk, LAG_PART * self.store.layout.total)
-        waiting = theirs - self.store.bytes <= 2 * self.store.layout.chunk
-        if may_go_around and behind and waiting and before - before_then > 2 * moved:
+        self._window = (now, theirs, before, ours)
+        moved, mine = theirs - theirs_then, ours - ours_then
+        much = max(8 * self.store.layout.chunk, LAG_PART * self.store.layout.total)
+        waiting = theirs - ours <= 2 * self.store.layout.chunk
+        starved = waiting and before - theirs > much and before - before_then > 2 * moved
+        throttled = theirs - ours > much and moved > 3 * mine
+        if may_go_around and (starved or throttled):
             raise Behind

@@ -9,10 +9,8 @@ from pathlib import Path
 import pytest
 
 from flagprov.catalog import load_release
-from flagprov.distribute.chain import Member
 from flagprov.distribute.content import Here, There, content_of
 from flagprov.distribute.fan_out import Transfer
-from flagprov.distribute.run import open_run
 from flagprov.distribute.watch import Watch
 from flagprov.distribute.weights import (
     Weights,
@@ -112,6 +110,7 @@ class Fleetwide:
     ("error", "asked"),
     [
         (UnreachableError("h1", "transfer", "the connection was lost"), [["h1"], ["h2"]]),
+        (HostError("h1", "transfer-c0ffee-1", "the job was killed"), [["h1"], ["h2"]]),
         (HostError("h1", "weights", "the share is full"), [["h1"]]),
         (None, [["h1"]]),
     ],
@@ -176,32 +175,6 @@ def test_small_files_come_first_and_paths_stay_inside() -> None:
         except ValueError:
             continue
         raise AssertionError(path)
-
-
-def test_a_killed_controller_takes_its_transfer_up_and_others_join(tmp_path: Path) -> None:
-    site = Site(tmp_path / ".flagprov")
-    first, late = Member("h1", ("192.0.2.1",)), Member("h2", ("192.0.2.2",))
-    with open_run(site, "c0ffee", [first]) as run:
-        name, identity = run.job, run.identity(first)
-        with open_run(site, "c0ffee", [late]) as other:
-            assert other.joined
-            assert [member.name for member in other.chain] == ["h1", "h2"]
-            other.finish(keep=False)
-    with open_run(site, "c0ffee", [first, late]) as again:
-        assert again.job == name and again.identity(first) == identity
-        again.joined = False
-        again.finish(keep=False)
-    assert not list((tmp_path / ".flagprov" / "transfers").iterdir())
-
-
-def test_a_run_keeps_its_key_to_itself(tmp_path: Path) -> None:
-    with open_run(Site(tmp_path / ".flagprov"), "c0ffee", [Member("h1", ())]) as run:
-        assert run.path.stat().st_mode & 0o077 == 0
-        assert run.authority.key not in repr(run.authority)
-        moved = replace(Member("h1", ()), addresses=("192.0.2.7",))
-        before = run.identity(Member("h1", ()))
-    with open_run(Site(tmp_path / ".flagprov"), "c0ffee", [moved]) as again:
-        assert again.identity(moved) != before
 
 
 def test_a_host_of_the_site_fetches_where_the_inventory_says_so(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from flagprov.distribute import watch as module
 from flagprov.distribute.watch import Watch
+from flagprov.errors import UnreachableError
 
 
 @pytest.fixture
@@ -34,6 +35,18 @@ def test_a_silent_host_is_given_up_when_all_others_are_done(clock: list[float]) 
     assert watch.dead() == ["h1"]
     watch.heard("h1", False)
     assert watch.dead() == []
+
+
+def test_why_a_silent_host_was_hung_up_on(clock: list[float]) -> None:
+    watch = Watch(["h1"])
+    lost = UnreachableError("h1", "transfer", "the connection was lost during transfer: connection lost")
+    assert watch.explained(lost) is lost
+    watch.heard("h1", False)
+    clock[0] += 20
+    with watch.host(SimpleNamespace(host=SimpleNamespace(name="h1"), close=lambda: None)):  # type: ignore[arg-type]
+        watch.give_up()
+    assert watch.explained(lost).message == "it lacks files and has said nothing for 15 s"
+    assert watch.explained(lost).remedy
 
 
 def test_a_host_that_has_everything_may_take_its_time(clock: list[float]) -> None:

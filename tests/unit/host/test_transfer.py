@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from flagprov.distribute.content import content_of
 from flagprov.host import fetch
 from flagprov.host.resources import weights
-from flagprov.host.transfer import frames, job, manifest, talk
+from flagprov.host.transfer import frames, job, manifest, mounts, talk
 from flagprov.host.transfer.layout import LARGEST, Layout, chunk_size, is_safe, listing, written
 from flagprov.host.transfer.mounts import storage, unmounted
 from flagprov.host.transfer.store import Incoming, Source
@@ -152,7 +152,7 @@ def test_a_source_is_hashed_whatever_its_manifest_says(tmp_path: Path) -> None:
     digest = manifest.read(str(tmp_path))["a.bin"]["sha256"]
     source = Source(str(tmp_path), Layout([("a.bin", 2, digest)], 64))
     source.hash()
-    assert source.sums is None and "a.bin at the source has sha256" in source.fault
+    assert source.sums is None and source.fault.startswith(f"the source: {tmp_path}/a.bin has sha256")
 
 
 def test_locked_files_that_nobody_hashed_here_are_hashed_against_the_lock(tmp_path: Path) -> None:
@@ -290,6 +290,59 @@ def test_a_share_that_is_not_mounted(tmp_path: Path) -> None:
     assert unmounted("/nfs/models/x", str(fstab), str(mounts)) == ""
     assert storage("/nfs/models/x", str(mounts)) == "nfs4 filer:/export models/x"
     assert storage("/srv/models", str(mounts)) == ""
+
+
+def test_nothing_is_written_below_a_mount_point_without_its_mount(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mounts, "unmounted", lambda path: "/nfs")
+    monkeypatch.setattr(weights, "unmounted", lambda path: "/nfs")
+    path = str(tmp_path / "nfs" / "model")
+    spec = {"path": path, "files": [("a.bin", 2, "")], "chunk": 64, "content": "id", "place": path}
+    with pytest.raises(Blocked, match=r"/nfs is in /etc/fstab and not mounted"):
+        next(job.transfer(spec))
+    with pytest.raises(Blocked, match=r"/nfs is in /etc/fstab and not mounted"):
+        fetch.fetch({"source": "https://hub/x", "path": path})
+    assert not (tmp_path / "nfs").exists()
+    filled(tmp_path / "nfs" / "model", {"a.bin": b"1"})  # of an accident before
+    look = {"path": path, "remedy": "r", "fetch": True}
+    assert weights.diff(look, weights.observe(look), set())[0][0] == "block"
+
+
+@pytest.mark.parametrize(("given", "goes"), [(2, True), (5, False)])
+def test_a_host_that_gives_slowly_is_gone_around(
+    given: int, goes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gets ten chunks per second."""
+    store = SimpleNamespace(layout=SimpleNamespace(chunk=1, total=1000), bytes=0)
+    receiver = talk.Receiver(store, lambda count: None)  # type: ignore[arg-type]
+    clock = [0.0]
+    monkeypatch.setattr("flagprov.host.transfer.talk.time.monotonic", lambda: clock[0])
+
+    def watch() -> None:
+        for second in range(30):
+            clock[0] = float(second + 1)
+            store.bytes = given * second
+            receiver._alive({"bytes": 10 * second, "before": 10 * second}, True)
+
+    if goes:
+        with pytest.raises(talk.Behind):
+            watch()
+    else:
+        watch()
+
+
+def test_a_full_disk_of_a_download_has_its_own_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(*_: object) -> None:
+        raise fetch.FetchError("OSError: [Errno 28] No space left on device")
+
+    monkeypatch.setattr(fetch, "ask", ask)
+    path = tmp_path / "model"
+    with pytest.raises(Blocked) as caught:
+        fetch.fetch({"source": "https://hub/x", "path": str(path)})
+    assert caught.value.remedy.startswith(f"free space in {path}.flagprov-fetch")
 
 
 @pytest.mark.parametrize(("before", "goes"), [(10, True), (2, False), (0, False)])

@@ -14,7 +14,10 @@ import pytest
 from flagprov.distribute.certificates import new_authority, tls_name
 from flagprov.distribute.content import content_of
 from flagprov.host.transfer import job, manifest
-from flagprov.host.transfer.layout import listing, written
+from flagprov.host.transfer.layout import Layout, listing, written
+from flagprov.host.transfer.node import Node
+from flagprov.host.transfer.store import Incoming, Source
+from flagprov.host.wire import Blocked
 
 AUTHORITY = new_authority()
 
@@ -119,3 +122,17 @@ def test_the_same_again_moves_nothing_and_another_content_everything(chain: Chai
     new.end()
     assert new.results["h1"]["changed"] == 2, new.results
     assert (chain.folder / "h1/model/model.bin").read_bytes() == (chain.source / "model.bin").read_bytes()
+
+
+def test_only_a_sources_trouble_is_told_to_the_ones_behind(chain: Chain) -> None:
+    """A full disk in the middle of the chain would have ended the transfer on all hosts after it."""
+    spec = chain.spec("h1", [])
+    layout = Layout(list(spec["files"]), spec["chunk"])
+    full = Blocked("weights", "/srv/model.bin: No space left on device")
+    middle = Node(spec, Incoming(spec["path"], layout, spec["content"]))
+    source = Node(spec, Source(str(chain.source), layout, host="nas1"))
+    for node in (middle, source):
+        node._break(full)
+        assert node.broken is full
+    assert middle.store.fault == ""
+    assert source.store.fault == f"nas1: {full.message}"

@@ -11,6 +11,7 @@ import pytest
 
 from flagprov.host import jobs, lease
 from flagprov.host.transfer import requests
+from flagprov.host.wire import Blocked
 
 NAME = "transfer-c0ffee-1"
 
@@ -50,6 +51,31 @@ def test_a_node_of_another_controller_ends_first(ran: list[list[str]], tmp_path:
     requests.transfer({"job": NAME})
     assert ["systemctl", "stop", "flagprov-job-transfer-c0ffee-*.service"] in ran
     assert not (tmp_path / NAME / "release").exists()
+
+
+def test_a_node_that_only_gives_ends_no_other(ran: list[list[str]], tmp_path: Path) -> None:
+    """Another controller's hosts may be reading from it."""
+    (tmp_path / "transfer-c0ffee-2").mkdir()
+    requests.transfer({"job": NAME, "source": True, "place": ""})
+    assert not [argv for argv in ran if argv[:2] == ["systemctl", "stop"]]
+    requests.transfer({"job": NAME, "source": True, "place": "/srv/m"})
+    assert [argv for argv in ran if argv[:2] == ["systemctl", "stop"]]
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_a_job_that_could_not_say_how_it_ended(
+    full: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / NAME).mkdir()
+    (tmp_path / NAME / "events").touch()
+    monkeypatch.setattr(jobs, "ROOT", str(tmp_path))
+    monkeypatch.setattr(jobs, "state_of", lambda name: "inactive")
+    monkeypatch.setattr(jobs.time, "sleep", lambda seconds: None)
+    status = SimpleNamespace(f_bfree=0 if full else 9999, f_frsize=4096)
+    monkeypatch.setattr(jobs.os, "statvfs", lambda path: status)
+    with pytest.raises(Blocked, match="is full" if full else "was killed") as caught:
+        jobs.attach(NAME)
+    assert "run again: what has arrived is kept" in caught.value.remedy
 
 
 @pytest.mark.parametrize(
