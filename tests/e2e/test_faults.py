@@ -108,7 +108,7 @@ def fails_and_returns(
 
 
 def killed(lab: Lab, engine: Engine, host: str, pattern: str) -> None:
-    lab.on(host, f"kill -KILL $({engine.processes} | awk '/{pattern}/ {{print $1}}')")
+    lab.on(host, f"kill -KILL $({engine.processes} | awk '$0 ~ \"{pattern}\" {{print $1}}')")
 
 
 @BOTH
