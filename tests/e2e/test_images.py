@@ -13,6 +13,7 @@ import pytest
 from .conftest import ROOT, Lab
 
 RELEASE = "qwen3-tiny-standin"
+NEXT = "qwen3-tiny-next"
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def test_an_image_comes_to_every_host_without_its_registry(fanned: Lab) -> None:
 
 @pytest.fixture
 def next_version(tmp_path: Path) -> Iterator[Path]:
-    """The release with an image that has one more layer on those of the old one."""
+    """A release whose image has one more layer on those of the old one."""
     from flagprov.lab.layout import Layout
     from flagprov.lab.oci import Blob, Storage
 
@@ -62,9 +63,11 @@ def next_version(tmp_path: Path) -> Iterator[Path]:
     added = storage.layer(tmp_path / "layer")
     layers = [*(Blob(layer["digest"], layer["size"]) for layer in old["layers"]), added]
     image = storage.image(name, "1", layers, read(old["config"]["digest"])["config"])
-    release = tmp_path / f"{RELEASE}.yaml"
-    text = (ROOT / "flagprov/catalog/releases" / release.name).read_text()
-    release.write_text(text.replace("standin:0.8.0", f"{name}:1"))
+    release = tmp_path / f"{NEXT}.yaml"
+    text = (ROOT / f"flagprov/catalog/releases/{RELEASE}.yaml").read_text()
+    release.write_text(
+        text.replace("standin:0.8.0", f"{name}:1").replace(f"name: {RELEASE}", f"name: {NEXT}")
+    )
     yield release
     shutil.rmtree(repositories / name)
     for digest in (added.digest, image.config, image.manifest):
@@ -73,8 +76,9 @@ def next_version(tmp_path: Path) -> Iterator[Path]:
 
 def test_another_version_of_an_image_brings_only_its_own_layers(fanned: Lab, next_version: Path) -> None:
     fanned.deploy(RELEASE, "--limit", "lab1")
+    fanned.teardown()  # the image stays
     report = fanned.deploy(str(next_version))
-    assert fanned.states(RELEASE) == dict.fromkeys(fanned.hosts, "ready")
+    assert fanned.states(NEXT) == dict.fromkeys(fanned.hosts, "ready")
     lines = (Path(report["run_directory"]) / "events.jsonl").read_text().splitlines()
     steps = [event for event in map(json.loads, lines) if event["step"].startswith("fan out")]
     totals = {(s["host"], s["step"]): s["data"]["total"] for s in steps if "total" in s["data"]}
