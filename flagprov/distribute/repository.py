@@ -116,9 +116,9 @@ def _sign(file: Path, signature: Path, key: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="flagprov-") as home:
         alone = ["--batch", "--quiet", "--pinentry-mode", "loopback", "--passphrase", ""]
         gpg = ["gpg", "--homedir", home, *alone]
-        remedy = "install GnuPG (gpg) on this controller"
+        remedy = "install GnuPG on this controller (gpg and gpg-agent)"
+        run([*gpg, "--quick-generate-key", "flagprov bundle", "rsa3072", "sign", "never"], remedy)
         try:
-            run([*gpg, "--quick-generate-key", "flagprov bundle", "rsa3072", "sign", "never"], remedy)
             run([*gpg, "--armor", "--output", str(signature), "--detach-sign", str(file)], remedy)
             run([*gpg, "--armor", "--output", str(key), "--export"], remedy)
         finally:

@@ -62,7 +62,7 @@ class Hosts:
 
 
 def bundle(tmp_path: Path, **versions: str) -> Bundle:
-    image = BundledImage(("cpu-x86",), "amd64", ImageLayout(tmp_path, "r/m:1", "sha256:1", ()))
+    image = BundledImage(("cpu-x86",), "amd64", ImageLayout(tmp_path, "r/m:1", "sha256:1", (), ()))
     files = tuple((f"{name}.deb", 3, "a" * 64) for name in versions)
     packages = {DEBIAN: Packages(files, versions)} if versions else {}
     return Bundle(tmp_path, RELEASE, (image,), (), packages)
