@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from flagprov import saved
@@ -159,6 +160,10 @@ def _draw(job: Job, connections: Connections, gateways: Gateways, verb: str, opt
             gone.append(LeftOut(refusal.host, Problem("placement", refusal.message, refusal.remedy)))
     examination = Examination(job, placement)
     plans, looks = _look_at(job, connections, examination, surveys, provision, gone)
+    if job.bundle is not None:
+        from flagprov.distribute.offline import lacks, refuse
+
+        refuse([*gone, *lacks(job, connections, surveys, provision)])
     excluded = {left.host for left in gone}
     for name, change in provision.items():
         if name not in plans and name not in excluded:
@@ -285,7 +290,12 @@ def _apply(
     surveys = dict(picture.surveys)
     roles = Provisioning(job, connections, lease, record, surveys, picture.placement, needy, gateways)
     brought = roles.first()
-    gateways.provision(picture.plan, job, record)
+    packages = None
+    if job.bundle is not None:
+        from flagprov.distribute.offline import bring as bring_packages
+
+        packages = partial(bring_packages, job, connections, on_event=record)
+    gateways.provision(picture.plan, record, packages)
     for name in set(brought) & set(picture.looks):
         if not brought[name].outcome.changes:  # refused: what serves there serves on
             brought[name].notes = picture.looks[name].notes

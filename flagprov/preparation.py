@@ -144,6 +144,7 @@ def prepare(request: Request) -> Job:
     keep_direct(fleet)
     site = Site(fleet.site)
     if bundle:  # nothing else counts, and no host pulls
+        bundle.check(fleet)
         files = bundle.files
         fanned = (replace(h, variables={**h.variables, "flagprov_images": "fan-out"}) for h in fleet.hosts)
         fleet = replace(fleet, hosts=tuple(fanned))
@@ -164,7 +165,13 @@ def prepare(request: Request) -> Job:
         settings = merge_settings(host.settings, sets, where=f"host {host.name}: flagprov_settings")
         keys[host.name] = frozenset(settings.serve)
         replicas.add(settings.replicas)
+        reference = variant.image.reference
         variant = fit_variant(apply_settings(release, variant, settings), chips[host.chip], host)
+        if bundle and variant.image.reference != reference:
+            raise SettingsError(
+                f"{host.name}: image {variant.image.reference} is not in the bundle, which has {reference}",
+                remedy="take it out of the settings, or pack a bundle of a release that names it",
+            )
         variant = spread_over_nodes(release, variant, chips[host.chip], keys[host.name])
         if settings.container_profile == "least":
             variant = least(variant, release.weights.path, chips[host.chip])

@@ -53,6 +53,10 @@ if [ "${1:-}" = tests ] && ! [ -x /usr/sbin/sshd ]; then
     fi
 fi
 
+if [ "${1:-}" = tests ] && ! command -v gpg-agent >/dev/null; then
+    packages gpg gpg-agent # bundles sign their lists of packages
+fi
+
 stamp=$(cat pyproject.toml <(python3 --version) | sha256sum | cut -d ' ' -f 1)
 if [ "$(cat .venv/.flagprov 2>/dev/null)" != "$stamp" ]; then
     echo "making .venv"

@@ -27,6 +27,7 @@ from flagprov.chips import load_chips
 from flagprov.models.event import Event
 from flagprov.models.fleet import Fleet, Host
 from flagprov.models.outcome import HostOutcome
+from flagprov.serving import STATE
 
 _FORKS = 32
 _LARGEST_FILE = 1 << 20  # of those that a role's variable may name
@@ -66,8 +67,12 @@ def provision(
     allow_reboot: bool = False,
     playbook: str = "provision.yml",
     variables: Mapping[str, Any] | None = None,
+    packages: Mapping[str, bool] | None = None,
 ) -> dict[str, HostOutcome]:
-    """Run the roles on hosts; what Ansible says goes to `directory`, and nowhere else."""
+    """Run the roles on hosts; what Ansible says goes to `directory`, and nowhere else.
+
+    `packages`: of a bundle, which hosts have got some; all of them take packages from nowhere else.
+    """
     if variables is None:
         variables = {"flagprov_fingerprints": {host.name: fingerprint(host) for host in hosts}}
     data = _new_directory(directory)
@@ -87,6 +92,7 @@ def provision(
             environment=_environment(data, hosts, sockets),
             variables={
                 **variables,
+                **(offline(packages) if packages is not None else {}),
                 "flagprov_allow_disruption": allow_disruption,
                 "flagprov_allow_reboot": allow_reboot,
                 "flagprov_batch": "100%",
@@ -94,6 +100,22 @@ def provision(
             playbook=playbook,
         )
     return listener.end(stopped)
+
+
+def offline(packages: Mapping[str, bool]) -> dict[str, Any]:
+    """Roles take packages from what was brought, in place of mirrors and the vendors' repositories."""
+    folder = f"{STATE}/packages"
+    return {
+        "flagprov_packages": dict(packages),
+        "flagprov_outside": {
+            "APT_CONFIG": f"{folder}/apt.conf",
+            "FLAGPROV_DNF": f"--config={folder}/dnf.conf",
+        },
+        "flagprov_dnf_config": f"{folder}/dnf.conf",
+        "nvidia_driver_repository": "host",
+        "nvidia_container_toolkit_repository": "host",
+        "container_engine_repository": f"{folder}/files",
+    }
 
 
 def _new_directory(directory: Path) -> Path:

@@ -41,7 +41,7 @@ VERBS = {
     "trust": "Write the hosts' SSH keys into the site's known_hosts.",
     "releases": "List the catalog, show a release, or lock its weights and images.",
     "images": "Copy images to a site's own registry.",
-    "bundle": "Pack a release, its images and its weights into one file.",
+    "bundle": "Pack all that a release needs on a fleet into one file.",
     "lab": "Build, look at and take down the embedded fleet on this machine.",
 }
 EPILOG = """\b

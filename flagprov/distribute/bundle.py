@@ -1,7 +1,8 @@
-"""A bundle: one file with all that a release needs on a fleet that reaches no registry and no hub.
+"""A bundle: one file with all that a release needs on a fleet that reaches no registry, no hub and no mirror.
 
 A tar file: `bundle.json` first (what is inside, with sha256), `release.yaml` with its images locked, an OCI
-layout per image in `oci/`, the weights in `weights/`.
+layout per image in `oci/`, the weights in `weights/`, flagprov and what it needs in `wheels/`, and a signed
+repository of packages for each platform in `packages/PLATFORM/`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import json
 import shutil
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +26,15 @@ from flagprov.distribute.layouts import ImageLayout, read_layout
 from flagprov.errors import UsageError, VersionError
 from flagprov.host.transfer.layout import is_safe
 from flagprov.host.transfer.manifest import file_digest
+from flagprov.models.fleet import Fleet
 from flagprov.models.release import Release, Variant
+from flagprov.report.text import names
 from flagprov.site import Site
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 KIND = "flagprov bundle"
-INDEX, RELEASE, WEIGHTS, IMAGES = "bundle.json", "release.yaml", "weights", "oci"
+INDEX, RELEASE = "bundle.json", "release.yaml"
+WEIGHTS, IMAGES, WHEELS, PACKAGES = "weights", "oci", "wheels", "packages"
 ENDING = ".tar"
 _PIECE = 1 << 20
 
@@ -47,6 +52,25 @@ class BundledImage:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """A file that goes in, and what it is."""
+
+    path: str  # inside
+    file: Path
+    name: str = ""  # none: it only lists others
+    version: str = ""
+    licence: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Packages:
+    """The repository for one platform."""
+
+    files: tuple[Listed, ...]
+    versions: Mapping[str, str]  # of the packages, by name
+
+
+@dataclass(frozen=True, slots=True)
 class Bundle:
     """A bundle as it lies unpacked at a site."""
 
@@ -54,10 +78,33 @@ class Bundle:
     release: Release
     images: tuple[BundledImage, ...]
     files: tuple[Listed, ...]  # of the weights
+    packages: Mapping[str, Packages] = field(default_factory=dict)  # by platform
 
     @property
     def weights(self) -> Path:
         return self.root / WEIGHTS
+
+    def check(self, fleet: Fleet) -> None:
+        """Raises where the inventory alone says that the bundle is not for this fleet."""
+        inside = {chip for image in self.images for chip in image.chips}
+        without = [host for host in fleet.hosts if host.chip and host.chip not in inside]
+        if without:
+            chips = sorted({str(host.chip) for host in without})
+            hosts = names([host.name for host in without])
+            raise UsageError(
+                f"the bundle has no image of {self.release.name} for {names(chips)} ({hosts})",
+                remedy=self.command(chips),
+            )
+
+    def command(self, chips: Iterable[str] = (), platforms: Iterable[str] = ()) -> str:
+        """What makes a bundle with these, too."""
+        inside = sorted({chip for image in self.images for chip in image.chips} | set(chips))
+        known = sorted({*self.packages, *platforms})
+        words = [*(f"--chip {chip}" for chip in inside), *(f"--platform {platform}" for platform in known)]
+        return f"flagprov bundle {self.release.name} {' '.join(words)} --output FILE.tar"
+
+    def packages_root(self, platform: str) -> Path:
+        return self.root / PACKAGES / platform
 
     def image(self, chip: str, architecture: str) -> ImageLayout:
         for image in self.images:
@@ -65,7 +112,7 @@ class Bundle:
                 return image.layout
         raise UsageError(
             f"the bundle has no image of {self.release.name} for {chip} on {architecture}",
-            remedy="flagprov bundle writes one with the chips that are named to it",
+            remedy=self.command([chip]),
         )
 
 
@@ -76,60 +123,92 @@ def write(
     files: Sequence[Listed],
     output: Path,
     say: Say,
+    more: Sequence[Part] = (),
 ) -> int:
     """Returns its size in bytes. Written beside and moved into place."""
     stored = yaml.safe_dump(as_dict(_locked(release, images)), sort_keys=False, allow_unicode=True).encode()
-    parts: list[tuple[str, Path]] = []
+    parts: dict[str, Part] = {}
     for image in images:
         root = image.layout.root
         found = sorted(path for path in root.rglob("*") if path.is_file() and path.suffix != ".part")
-        parts += [(f"{IMAGES}/{root.name}/{path.relative_to(root)}", path) for path in found]
-    listed: list[Listed] = [(RELEASE, len(stored), hashlib.sha256(stored).hexdigest())]
-    listed += [(name, path.stat().st_size, file_digest(str(path))) for name, path in dict(parts).items()]
-    listed += [(f"{WEIGHTS}/{name}", size, digest) for name, size, digest in files]
+        names = {path: f"{IMAGES}/{root.name}/{path.relative_to(root)}" for path in found}
+        parts |= {name: Part(name, path) for path, name in names.items()}
+    parts |= {part.path: part for part in more}
+    listed: list[dict[str, Any]] = [_listed(RELEASE, len(stored), hashlib.sha256(stored).hexdigest())]
+    listed += [
+        _listed(part.path, part.file.stat().st_size, file_digest(str(part.file)))
+        | {key: text for key in ("name", "version", "licence") if (text := getattr(part, key))}
+        for part in parts.values()
+    ]
+    listed += [_listed(f"{WEIGHTS}/{name}", size, digest) for name, size, digest in files]
     index = {
         "kind": KIND,
         "schema_version": SCHEMA_VERSION,
         "release": release.name,
+        "licence": release.card.licence if release.card else "",
+        "revision": release.weights.revision or "",
         "images": [
             {"chips": list(i.chips), "architecture": i.architecture, "layout": i.layout.root.name,
-             "reference": i.layout.reference, "manifest": i.layout.manifest}
+             "reference": i.layout.reference, "manifest": i.layout.manifest, "licence": i.layout.licence}
             for i in images
         ],
-        "files": [{"path": name, "size": size, "sha256": digest} for name, size, digest in listed],
+        "files": listed,
     }  # fmt: skip
     beside = output.with_name(f"{output.name}.part")
     with tarfile.open(beside, "w", format=tarfile.PAX_FORMAT) as archive:
         _add(archive, INDEX, json.dumps(index, indent=1).encode())
         _add(archive, RELEASE, stored)
-        for name, path in (*dict(parts).items(), *((f"{WEIGHTS}/{n}", weights / n) for n, _, _ in files)):
+        weighed = ((f"{WEIGHTS}/{name}", weights / name) for name, _, _ in files)
+        for name, path in (*((part.path, part.file) for part in parts.values()), *weighed):
             say(f"{name}: {path.stat().st_size / 1e6:,.1f} MB")
             archive.add(path, name, recursive=False, filter=_plain)
     beside.replace(output)
     return output.stat().st_size
 
 
-def open_bundle(path: Path, site: Site) -> Bundle:
-    """Unpacked once into the site, every file checked; raises UsageErrors that name the file."""
+def _listed(path: str, size: int, digest: str) -> dict[str, Any]:
+    return {"path": path, "size": size, "sha256": digest}
+
+
+def read_index(path: Path) -> dict[str, Any]:
+    """What a bundle says that it holds; raises UsageErrors."""
+    with _archive(path) as archive:
+        return _index(path, archive)[0]
+
+
+@contextmanager
+def _archive(path: Path) -> Iterator[tarfile.TarFile]:
     try:
         with tarfile.open(path) as archive:
-            first = archive.next()
-            if first is None or first.name != INDEX:
-                raise UsageError(f"{path}: not a bundle", remedy="flagprov bundle writes one")
-            data = _read(archive, first)
-            index = json.loads(data)
-            if index.get("kind") != KIND:
-                raise UsageError(f"{path}: not a bundle", remedy="flagprov bundle writes one")
-            if index.get("schema_version") != SCHEMA_VERSION:
-                raise VersionError(f"{path}: written by another version of flagprov", remedy="write it again")
-            root = site.root / "bundles" / hashlib.sha256(data).hexdigest()[:16]
-            if not root.is_dir():
-                _unpack(path, archive, index, root)
+            yield archive
     except OSError as error:
         raise UsageError(f"{path}: {(error.strerror or str(error)).lower()}") from None
     except (tarfile.TarError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{path}: not a whole bundle ({error})", remedy="copy it again") from None
-    return _opened(root, index)
+
+
+def _index(path: Path, archive: tarfile.TarFile) -> tuple[dict[str, Any], str]:
+    """And its sha256."""
+    first = archive.next()
+    if first is None or first.name != INDEX:
+        raise UsageError(f"{path}: not a bundle", remedy="flagprov bundle writes one")
+    data = b"".join(_pieces(path, archive, first))
+    index = json.loads(data)
+    if index.get("kind") != KIND:
+        raise UsageError(f"{path}: not a bundle", remedy="flagprov bundle writes one")
+    if index.get("schema_version") != SCHEMA_VERSION:
+        raise VersionError(f"{path}: written by another version of flagprov", remedy="write it again")
+    return dict(index), hashlib.sha256(data).hexdigest()
+
+
+def open_bundle(path: Path, site: Site) -> Bundle:
+    """Unpacked once into the site, every file checked; raises UsageErrors that name the file."""
+    with _archive(path) as archive:
+        index, digest = _index(path, archive)
+        root = site.root / "bundles" / digest[:16]
+        if not root.is_dir():
+            _unpack(path, archive, index, root)
+        return _opened(root, index)
 
 
 def _opened(root: Path, index: Mapping[str, Any]) -> Bundle:
@@ -139,9 +218,22 @@ def _opened(root: Path, index: Mapping[str, Any]) -> Bundle:
         )
         for image in index["images"]
     )
-    inside = [(f["path"].partition("/"), int(f["size"]), str(f["sha256"])) for f in index["files"]]
-    files = tuple((rest, size, digest) for (top, _, rest), size, digest in inside if top == WEIGHTS)
-    return Bundle(root, load_release(str(root / RELEASE)), images, files)
+    platforms = dict.fromkeys(f["path"].split("/")[1] for f in index["files"] if _below(f, PACKAGES))
+    packages = {
+        platform: Packages(_files(index, folder), _versions(index, folder))
+        for platform in platforms
+        if (folder := f"{PACKAGES}/{platform}")
+    }
+    return Bundle(root, load_release(str(root / RELEASE)), images, _files(index, WEIGHTS), packages)
+
+
+def _below(file: Mapping[str, Any], folder: str) -> bool:
+    return str(file["path"]).startswith(f"{folder}/")
+
+
+def _files(index: Mapping[str, Any], folder: str) -> tuple[Listed, ...]:
+    found = [file for file in index["files"] if _below(file, folder)]
+    return tuple((f["path"].removeprefix(f"{folder}/"), int(f["size"]), str(f["sha256"])) for f in found)
 
 
 def _unpack(path: Path, archive: tarfile.TarFile, index: Mapping[str, Any], root: Path) -> None:
@@ -155,7 +247,7 @@ def _unpack(path: Path, archive: tarfile.TarFile, index: Mapping[str, Any], root
             f"{root.parent} has {free >> 20} MiB free, unpacking {path} needs {total >> 20}",
             remedy="make room, or put the inventory where there is some",
         )
-    while member := archive.next():
+    while member := _next(path, archive, next(iter(wanted), "its end")):
         size, digest = wanted.pop(member.name, (-1, ""))
         if not member.isfile() or not is_safe(member.name) or member.size != size:
             raise UsageError(f"{path}: {member.name!r} is not what its index says", remedy="copy it again")
@@ -163,7 +255,7 @@ def _unpack(path: Path, archive: tarfile.TarFile, index: Mapping[str, Any], root
         target.parent.mkdir(parents=True, exist_ok=True)
         found = hashlib.sha256()
         with target.open("wb") as stream:
-            for piece in _pieces(archive, member):
+            for piece in _pieces(path, archive, member):
                 found.update(piece)
                 stream.write(piece)
         if found.hexdigest() != digest:
@@ -171,6 +263,19 @@ def _unpack(path: Path, archive: tarfile.TarFile, index: Mapping[str, Any], root
     if wanted:
         raise UsageError(f"{path}: lacks {next(iter(wanted))}", remedy="copy it again")
     beside.rename(root)
+
+
+def _next(path: Path, archive: tarfile.TarFile, expected: str) -> tarfile.TarInfo | None:
+    try:
+        return archive.next()
+    except tarfile.TarError as error:
+        raise UsageError(f"{path}: {expected} is damaged ({error})", remedy="copy it again") from None
+
+
+def _versions(index: Mapping[str, Any], folder: str) -> dict[str, str]:
+    return {
+        file["name"]: file["version"] for file in index["files"] if _below(file, folder) and "name" in file
+    }
 
 
 def _locked(release: Release, images: Iterable[BundledImage]) -> Release:
@@ -200,12 +305,11 @@ def _plain(entry: tarfile.TarInfo) -> tarfile.TarInfo:
     return entry
 
 
-def _read(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    return b"".join(_pieces(archive, member))
-
-
-def _pieces(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Iterator[bytes]:
+def _pieces(path: Path, archive: tarfile.TarFile, member: tarfile.TarInfo) -> Iterator[bytes]:
     stream = archive.extractfile(member)
     assert stream is not None  # a file: looked at before
-    while piece := stream.read(_PIECE):
-        yield piece
+    try:
+        while piece := stream.read(_PIECE):
+            yield piece
+    except tarfile.TarError:
+        raise UsageError(f"{path}: {member.name} is cut off", remedy="copy it again") from None

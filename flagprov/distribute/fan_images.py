@@ -214,12 +214,13 @@ def answerable(
 
 def _refused(job: Job, host: Host, seen: Look, error: FlagprovError) -> Look:
     others = job.variants[host.name].image.alternatives
-    known = f"It is also known as {', '.join(others)}. " if others else ""
+    known = f"It is also known as {', '.join(others)}. " if others and job.bundle is None else ""
     changes = tuple(change for change in seen.changes if change.kind != "image")
+    step = "image" if job.bundle is None else "bundle"
     return replace(
         seen,
         changes=changes,
-        problems=(*seen.problems, Problem("image", error.message, f"{known}{error.remedy}")),
+        problems=(*seen.problems, Problem(step, error.message, f"{known}{error.remedy}")),
     )
 
 

@@ -36,6 +36,13 @@ class ImageLayout:
         listed = [(f"{BLOBS}/{name}", size, name) for name, size in wanted]
         return content_of(listed, {"source": self.reference})
 
+    @property
+    def licence(self) -> str:
+        """As the image's labels have it; its configuration is the first of its blobs."""
+        config = json.loads((self.root / BLOBS / _hex(self.blobs[0][0])).read_text(encoding="utf-8"))
+        labels = (config.get("config") or {}).get("Labels") or {}
+        return str(labels.get("org.opencontainers.image.licenses", ""))
+
 
 def fetch_layout(
     source: FromRegistry, reference: str, architecture: str, locked: Sequence[str], folder: Path, say: Say

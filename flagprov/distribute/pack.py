@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from flagprov.chips import load_chips
-from flagprov.distribute.bundle import BundledImage, Listed, Say, write
+from flagprov.distribute import repository, system_packages, wheels
+from flagprov.distribute.bundle import PACKAGES, WHEELS, BundledImage, Listed, Part, Say, write
 from flagprov.distribute.fetch import fetch_here
 from flagprov.distribute.images import ARCHITECTURES, FromRegistry
 from flagprov.distribute.layouts import fetch_layout
@@ -22,6 +23,19 @@ from flagprov.models.release import Release
 from flagprov.serving import site_reference
 
 
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """What goes in beside images and weights."""
+
+    wheels: bool = False
+    platforms: tuple[str, ...] = ()  # whose packages are fetched here
+    made: Mapping[str, Path] = field(default_factory=dict)  # platform -> packages that were fetched elsewhere
+    packages: tuple[str, ...] = ()  # names, beside those that roles install
+
+
+NOTHING_MORE = Extras()
+
+
 def pack(
     release: Release,
     chips: Sequence[str],
@@ -31,6 +45,7 @@ def pack(
     output: Path,
     say: Say,
     locked: Sequence[Listed] = (),
+    extras: Extras = NOTHING_MORE,
 ) -> int:
     """Size of the file. `locked` are the only files of the weights that may go in. `fleet` says under
     which names images are pulled here, `weights` where they lie."""
@@ -38,17 +53,48 @@ def pack(
     if unknown:
         known = ", ".join(sorted(release.variants))
         raise UsageError(f"release {release.name} has no variant for {unknown[0]}", remedy=f"it has {known}")
+    chips = chips or sorted(release.variants)
+    more = _extras(extras, chips, fleet, cache, say)
     folder, files = _weights(release, weights, cache, say)
     if locked:
         files = as_locked(folder, files, locked)
     images: dict[str, BundledImage] = {}
     with ExitStack() as stack:
-        for chip in chips or sorted(release.variants):
+        for chip in chips:
             for image in _images(release, chip, fleet, cache, stack, say):
                 known_image = images.setdefault(image.layout.manifest, image)
                 together = tuple(dict.fromkeys((*known_image.chips, chip)))
                 images[image.layout.manifest] = replace(known_image, chips=together)
-    return write(release, list(images.values()), folder, files, output, say)
+    return write(release, list(images.values()), folder, files, output, say, more)
+
+
+def _extras(extras: Extras, chips: Sequence[str], fleet: Fleet | None, cache: Path, say: Say) -> list[Part]:
+    parts: list[Part] = []
+    for platform in dict.fromkeys((*extras.platforms, *extras.made)):
+        folder = cache / "packages" / platform
+        if made := extras.made.get(platform):
+            found = system_packages.given(made)
+        else:
+            wanted = system_packages.wanted(platform, chips, fleet, extras.packages)
+            found = system_packages.fetch(platform, wanted, folder, say)
+        parts += _repository(found, platform, folder / "repository")
+    if extras.wheels:
+        say("fetching wheels")
+        parts += [
+            Part(f"{WHEELS}/{each.file.name}", each.file, each.name, each.version, each.licence)
+            for each in wheels.fetch(cache / "wheels")
+        ]
+    return parts
+
+
+def _repository(files: Sequence[Path], platform: str, target: Path) -> list[Part]:
+    known = {package.path: package for package in repository.build(files, platform, target)}
+    parts = []
+    for file in sorted(path for path in target.rglob("*") if path.is_file()):
+        path = str(file.relative_to(target))
+        what = known.get(path, repository.PackageFile(path, "", ""))
+        parts.append(Part(f"{PACKAGES}/{platform}/{path}", file, what.name, what.version, what.licence))
+    return parts
 
 
 def _weights(release: Release, given: Path | None, cache: Path, say: Say) -> tuple[Path, list[Listed]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
@@ -21,6 +21,7 @@ from flagprov.models.plan import Plan
 from flagprov.preparation import Job
 from flagprov.transport import Connections, Session
 
+BringPackages = Callable[[Sequence[Host]], tuple[dict[str, bool], dict[str, HostError]]]
 DRAIN_S = 300.0  # what requests at work get before the replica is stopped all the same
 ADMIT_S = 60.0
 
@@ -94,8 +95,11 @@ class Gateways:
             steps += [found] if found else []
         return replace(drawn, gateways=tuple(steps))
 
-    def provision(self, drawn: Plan, job: Job, record: RunRecord) -> None:
-        """Make gateways of the hosts that the plan says so of; what failed is in `silent`."""
+    def provision(self, drawn: Plan, record: RunRecord, bring: BringPackages | None) -> None:
+        """Make gateways of the hosts that the plan says so of; what failed is in `silent`.
+
+        `bring`: packages to hosts, from the bundle that is deployed.
+        """
         self.on_event = record
         needy = [p.host for p in drawn.gateways if any(step.action == "provision" for step in p.steps)]
         if not needy:
@@ -103,7 +107,15 @@ class Gateways:
         from flagprov.gateway.provision import provision_gateways
 
         hosts = [host for host in self.fleet.gateways if host.name in needy]
-        for name, outcome in provision_gateways(self.fleet, hosts, record, record.directory).items():
+        packages = None
+        if bring is not None:
+            packages, broken = bring(hosts)
+            self.silent.update(broken)
+            hosts = [host for host in hosts if host.name not in broken]
+        if not hosts:
+            return
+        found = provision_gateways(self.fleet, hosts, record, record.directory, packages)
+        for name, outcome in found.items():
             if outcome.state in ("failed", "unreachable"):
                 self.silent[name] = HostError(
                     name, outcome.step, outcome.message, remedy=outcome.remedy, log=outcome.log

@@ -25,7 +25,17 @@ def gateway_fingerprint(host: Host) -> str:
 
 
 def provision_gateways(
-    fleet: Fleet, hosts: Sequence[Host], on_event: Callable[[Event], None], directory: Path
+    fleet: Fleet,
+    hosts: Sequence[Host],
+    on_event: Callable[[Event], None],
+    directory: Path,
+    packages: Mapping[str, bool] | None = None,
 ) -> Mapping[str, HostOutcome]:
     variables = {"flagprov_gateway_fingerprints": {host.name: gateway_fingerprint(host) for host in hosts}}
-    return provision(fleet, hosts, on_event, directory=directory, playbook=PLAYBOOK, variables=variables)
+    return provision(
+        *(fleet, hosts, on_event),
+        directory=directory,
+        playbook=PLAYBOOK,
+        variables=variables,
+        packages=packages,
+    )

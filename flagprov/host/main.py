@@ -59,6 +59,10 @@ def answer(request: dict[str, object]) -> dict[str, object]:
         from flagprov.host.facts.collect import facts
 
         return facts(request)
+    if op == "packages":
+        from flagprov.host.packages import packages
+
+        return packages(request)
     if op == "lease":
         from flagprov.host import lease
 

@@ -173,16 +173,28 @@ class Provisioning:
             return {}
         from flagprov.apply.provision import provision
 
+        hosts = hosts_of(self.job.fleet, names)
+        packages: Mapping[str, bool] | None = None
+        broken: dict[str, HostError] = {}
+        if self.job.bundle is not None:
+            from flagprov.distribute import offline
+
+            packages, broken = offline.bring(self.job, self.connections, hosts, self.record, self.lease.wire)
+            self.outcomes.update({n: failed(e, isinstance(e, UnreachableError)) for n, e in broken.items()})
+            hosts = [host for host in hosts if host.name not in broken]
+        if not hosts:
+            return broken
         found = provision(
             self.job.fleet,
-            hosts_of(self.job.fleet, names),
+            hosts,
             self.record,
             directory=self.record.directory,
             allow_disruption=self.job.allow_disruption,
             allow_reboot=self.job.allow_reboot,
+            packages=packages,
         )
         self.outcomes.update(found)
-        return {name: _error(o) for name, o in found.items() if o.state in ("failed", "unreachable")}
+        return broken | {name: _error(o) for name, o in found.items() if o.state in ("failed", "unreachable")}
 
     def _look_again(self, names: Sequence[str]) -> dict[str, HostError]:
         """Hosts that were provisioned are placed by what they are now, and examined; errors of the unfit."""

@@ -92,7 +92,7 @@ def test_another_version_of_an_image_brings_only_its_own_layers(fanned: Lab, nex
 def test_a_bundle_is_all_that_a_deploy_needs(fanned: Lab, tmp_path: Path) -> None:
     file = tmp_path / "standin.tar"
     weights = ROOT / "build" / "lab" / "model" / "Qwen3-Tiny"
-    words = ("--inventory", fanned.inventory, "--weights", weights, "--output", file)
+    words = ("--inventory", fanned.inventory, "--weights", weights, "--no-wheels", "--output", file)
     packed = fanned.flagprov("bundle", RELEASE, *words)
     assert packed.code == 0, packed
     for host in fanned.hosts:
@@ -105,3 +105,41 @@ def test_a_bundle_is_all_that_a_deploy_needs(fanned: Lab, tmp_path: Path) -> Non
     finally:
         for host in fanned.hosts:
             fanned.on(host, "rm -rf /srv/models/Qwen3-Tiny; mv /srv/models/away /srv/models/Qwen3-Tiny")
+
+
+@pytest.fixture
+def without_mirrors(fanned: Lab) -> Iterator[Lab]:
+    """A host that lacks its container engine, beside one that has it; neither reaches a mirror."""
+    lab = fanned
+    lab.on(lab.hosts[0], "systemctl stop docker.socket docker; dpkg --remove --force-depends docker.io")
+    for host in lab.hosts:
+        lab.on(host, "mkdir /root/sources && mv /etc/apt/sources.list* /root/sources/")
+        lab.on(host, "echo 'deb http://192.0.2.1/debian bookworm main' >/etc/apt/sources.list")
+        lab.on(host, "iptables -I OUTPUT -d 192.0.2.1 -j REJECT; iptables -Z OUTPUT")
+    yield lab
+    for host in lab.hosts:
+        lab.on(host, "iptables -D OUTPUT -d 192.0.2.1 -j REJECT")
+        lab.on(host, "rm /etc/apt/sources.list; mv /root/sources/* /etc/apt/; rmdir /root/sources")
+    lab.on(lab.hosts[0], "apt-get -qq update && apt-get -qq -y --no-install-recommends install docker.io")
+
+
+def test_packages_come_with_the_bundle(without_mirrors: Lab, tmp_path: Path) -> None:
+    lab, file = without_mirrors, tmp_path / "standin.tar"
+    words = ("--inventory", lab.inventory, "--no-wheels", "--output", file)
+    words = (*words, "--weights", ROOT / "build" / "lab" / "model" / "Qwen3-Tiny")
+    assert lab.flagprov("bundle", RELEASE, *words).code == 0
+    refused = lab.flagprov("deploy", lab.inventory, file, "--yes")
+    assert refused.code == 2, refused
+    assert f"no docker.io for debian-12-x86_64 ({lab.hosts[0]})" in refused.err
+    assert "--platform debian-12-x86_64" in refused.err
+    packed = lab.flagprov("bundle", RELEASE, "--platform", "debian-12-x86_64", *words)
+    assert packed.code == 0, packed
+    assert "docker.io" in lab.flagprov("bundle", "--list", file).out
+    result = lab.flagprov("deploy", lab.inventory, file, "--yes", "--output", "json")
+    assert result.code == 0, result
+    assert lab.states(RELEASE) == dict.fromkeys(lab.hosts, "ready")
+    assert "ii" in lab.on(lab.hosts[0], "dpkg --list docker.io | tail -n 1")
+    for host in lab.hosts:  # neither registry nor mirror was asked
+        refused_packets = lab.on(host, "iptables -nvxL OUTPUT | awk '$3 == \"REJECT\" {print $1}'").split()
+        assert set(refused_packets) == {"0"}, refused_packets
+    assert lab.flagprov("plan", lab.inventory, file).code == 0

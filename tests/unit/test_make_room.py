@@ -49,6 +49,7 @@ def deploy(
     surveys: Any = {name: SimpleNamespace(running=(), records={}) for name in HOSTS}
     release = SimpleNamespace(name="m", golden=None)
     job: Any = SimpleNamespace(
+        bundle=None,
         fleet=fleet, site=Site(tmp_path), release=release, sets=(), hooks=NO_HOOKS, variants={},
         settings_keys=dict.fromkeys(HOSTS, ()), servings=lambda *_: [],
     )  # fmt: skip

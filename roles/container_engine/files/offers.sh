@@ -2,7 +2,7 @@
 # Arguments: the package, and a repository that may be added (or nothing).
 package=$1 url=$2
 
-found() { dnf -q -y repoquery --qf 'found %{name}\n' "$@" "$package" | grep -q '^found'; }
+found() { dnf ${FLAGPROV_DNF:-} -q -y repoquery --qf 'found %{name}\n' "$@" "$package" | grep -q '^found'; }
 
 if found; then
     echo host

@@ -10,7 +10,7 @@ if [ "$manager" = apt ]; then
 else
     for name in "$@"; do
         found=$(for way in "" --whatprovides; do
-            dnf -q -y repoquery --disableexcludes=all --showduplicates --qf '%{epoch}:%{version}-%{release}' $way "$name" || exit 1
+            dnf ${FLAGPROV_DNF:-} -q -y repoquery --disableexcludes=all --showduplicates --qf '%{epoch}:%{version}-%{release}' $way "$name" || exit 1
         done) || { echo "'$name': []"; continue; }
         printf "'%s': [%s]\n" "$name" "$(echo "$found" | sort -u | awk -v q="'" 'NF {printf "%s%s%s,", q, $1, q}')"
     done

@@ -12,8 +12,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 
 from flagprov.apply import provision as module
+from flagprov.apply.assets import ansible_root
 from flagprov.apply.provision import fingerprint, provision
 from flagprov.models.event import Event
 from flagprov.models.fleet import Connection, Fleet, Host
@@ -163,3 +165,41 @@ def test_an_interrupt_stops_ansible(ansible: Any, tmp_path: Path, monkeypatch: p
     with pytest.raises(KeyboardInterrupt):
         provision(Fleet(tmp_path / "hosts.ini", (HOST,)), [HOST], lambda event: None, directory=tmp_path)
     assert seen == [False, True]
+
+
+def test_from_a_bundle_roles_see_no_other_source(ansible: Any, tmp_path: Path) -> None:
+    runner = ansible(done("one"))
+    fleet = Fleet(tmp_path / "hosts.ini", (HOST,))
+    provision(fleet, [HOST], lambda event: None, directory=tmp_path, packages={"one": True})
+    given = runner.given["extravars"]
+    assert given["flagprov_packages"] == {"one": True}
+    assert given["nvidia_driver_repository"] == given["nvidia_container_toolkit_repository"] == "host"
+    assert given["container_engine_repository"].startswith("/")  # a directory
+    assert given["flagprov_outside"]["APT_CONFIG"] == "/var/lib/flagprov/packages/apt.conf"
+    provision(fleet, [HOST], lambda event: None, directory=tmp_path)
+    assert "flagprov_packages" not in runner.given["extravars"]
+
+
+@pytest.mark.parametrize("playbook", ["provision.yml", "gateway.yml"])
+def test_playbooks_keep_package_managers_to_the_bundle(playbook: str) -> None:
+    """What the settings say is checked with real tools elsewhere; here, that no play leaves them out."""
+    for play in yaml.safe_load((ansible_root() / "playbooks" / playbook).read_text(encoding="utf-8")):
+        assert "flagprov_outside" in play["environment"]
+        assert "flagprov_dnf_config" in play["module_defaults"]["ansible.builtin.dnf"]["conf_file"]
+
+
+def test_nothing_else_of_the_roles_asks_an_address() -> None:
+    """Each of these has no say, or is refused, in a deploy from a bundle."""
+    known = (
+        "_container_engine_key", "_nvidia_container_toolkit_key", "_nvidia_driver_key",  # of repositories
+        "ascend_driver_source", "ascend_container_runtime_source",
+    )  # fmt: skip
+    for path in (ansible_root() / "roles").glob("*/tasks/*.yml"):
+        for number, text in enumerate(lines := path.read_text(encoding="utf-8").splitlines()):
+            if "ansible.builtin.get_url:" in text or "ansible.builtin.uri:" in text:
+                assert any(name in lines[number + 1] for name in known), f"{path}: {lines[number + 1]}"
+    for script in (ansible_root() / "roles").glob("*/files/*.sh"):
+        text = script.read_text(encoding="utf-8")
+        assert "curl" not in text and "wget" not in text
+        for line in text.splitlines():
+            assert "dnf -q" not in line or "${FLAGPROV_DNF:-}" in line, f"{script}: {line}"

@@ -11,25 +11,30 @@ import pytest
 
 from flagprov.catalog import load_release
 from flagprov.distribute import bundle
-from flagprov.distribute.bundle import Bundle, BundledImage, open_bundle
+from flagprov.distribute.bundle import Bundle, BundledImage, Part, open_bundle, read_index
 from flagprov.distribute.layouts import ImageLayout, read_layout
 from flagprov.errors import UsageError, VersionError
+from flagprov.report.bundle import document, items, lines
+from flagprov.report.text import render
 from flagprov.site import Site
 
 RELEASE = load_release("qwen3-tiny-standin")
+PLATFORM = "debian-12-x86_64"
 
 
 def layout(folder: Path) -> ImageLayout:
     """An image of one layer."""
     blobs = folder / "blobs" / "sha256"
     blobs.mkdir(parents=True)
+    labels = {"org.opencontainers.image.licenses": "Apache-2.0"}
+    config = json.dumps({"architecture": "amd64", "config": {"Labels": labels}}).encode()
 
     def blob(data: bytes) -> dict[str, object]:
         digest = hashlib.sha256(data).hexdigest()
         (blobs / digest).write_bytes(data)
         return {"digest": f"sha256:{digest}", "size": len(data)}
 
-    manifest = json.dumps({"config": blob(b'{"architecture": "amd64"}'), "layers": [blob(b"layer")]}).encode()
+    manifest = json.dumps({"config": blob(config), "layers": [blob(b"layer")]}).encode()
     entry = {**blob(manifest), "annotations": {"org.opencontainers.image.ref.name": "r/m:1"}}
     (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
     return read_layout(folder)
@@ -46,8 +51,21 @@ def file(tmp_path: Path) -> Path:
         for name in ("config.json", "sub/model.safetensors")
     ]
     images = [BundledImage(("cpu-x86",), "amd64", layout(tmp_path / "oci" / "one"))]
-    bundle.write(RELEASE, images, weights, files, tmp_path / "b.tar", lambda text: None)
+    bundle.write(RELEASE, images, weights, files, tmp_path / "b.tar", lambda text: None, more(tmp_path))
     return tmp_path / "b.tar"
+
+
+def more(folder: Path) -> list[Part]:
+    (folder / "package").write_bytes(b"a package")
+    (folder / "list").write_bytes(b"its list")
+    (folder / "wheel").write_bytes(b"a wheel")
+    return [
+        Part(
+            f"packages/{PLATFORM}/docker.io_1_amd64.deb", folder / "package", "docker.io", "20.10.24+dfsg1-1"
+        ),
+        Part(f"packages/{PLATFORM}/Packages", folder / "list"),
+        Part("wheels/click-8.1.7-py3-none-any.whl", folder / "wheel", "click", "8.1.7", "BSD-3-Clause"),
+    ]
 
 
 def opened(file: Path) -> Bundle:
@@ -61,6 +79,10 @@ def test_what_comes_out_is_what_went_in(file: Path) -> None:
     assert image.manifest in found.release.variants["cpu-x86"].image.digests
     assert (found.weights / "sub" / "model.safetensors").read_bytes() == b"12345"
     assert [name for name, _, _ in found.files] == ["config.json", "sub/model.safetensors"]
+    packages = found.packages[PLATFORM]
+    assert [name for name, _, _ in packages.files] == ["docker.io_1_amd64.deb", "Packages"]
+    assert packages.versions == {"docker.io": "20.10.24+dfsg1-1"}
+    assert (found.packages_root(PLATFORM) / "Packages").read_bytes() == b"its list"
     assert opened(file) == found  # unpacked once
     with pytest.raises(UsageError, match="no image of qwen3-tiny-standin for cpu-x86 on arm64"):
         found.image("cpu-x86", "arm64")
@@ -106,16 +128,66 @@ def test_a_changed_bundle_is_refused_and_leaves_nothing(file: Path, change: str,
     assert not (file.parent / "more").exists()
 
 
-@pytest.mark.parametrize("size", [0, 100, 1500, 6000])
+@pytest.mark.parametrize("size", [0, 100, 1500])
 def test_half_a_bundle_is_refused(file: Path, size: int) -> None:
     half = file.with_name("half.tar")
     half.write_bytes(file.read_bytes()[:size])
-    with pytest.raises(UsageError, match=r"half\.tar: (not a|lacks)"):
+    with pytest.raises(UsageError, match=r"half\.tar: (not a|bundle\.json is cut off)"):
         opened(half)
 
 
+def test_where_a_bundle_is_cut_off_the_member_is_named(file: Path) -> None:
+    data = file.read_bytes()
+    with tarfile.open(file) as archive:
+        members = [(entry.name, entry.offset, entry.offset_data) for entry in archive][1:]
+    half = file.with_name("half.tar")
+    for name, head, begin in members:
+        for size, said in ((head, "lacks"), (head + 300, ""), (begin + 1, "is cut off")):
+            half.write_bytes(data[:size])
+            with pytest.raises(UsageError) as caught:
+                opened(half)
+            assert name in caught.value.message and said in caught.value.message
+
+
+def test_a_byte_that_was_changed_is_named_by_its_member(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    with tarfile.open(file) as archive:
+        members = [(entry.name, entry.offset, entry.offset_data) for entry in archive][1:]
+    changed = file.with_name("changed.tar")
+    for name, head, begin in members:
+        for place in (head + 150, begin):  # its checksum in the header, its first byte
+            data[place] ^= 1
+            changed.write_bytes(data)
+            data[place] ^= 1
+            with pytest.raises(UsageError, match=name):
+                opened(changed)
+
+
+def test_what_is_inside_is_read_from_its_beginning(file: Path) -> None:
+    with tarfile.open(file) as archive:
+        begin = archive.getmembers()[1].offset
+    half = file.with_name("half.tar")
+    half.write_bytes(file.read_bytes()[:begin])
+    found = items(read_index(half))
+    named = [(item.kind, item.name, item.version, item.size, item.licence, item.platform) for item in found]
+    image = found[1]
+    assert image.kind == "image" and image.name == "r/m:1" and image.version == f"sha256:{image.sha256}"
+    assert image.licence == "Apache-2.0" and image.platform == "cpu-x86 amd64" and image.size > 100
+    licence = RELEASE.card.licence if RELEASE.card else ""
+    assert named[0][:3] == ("release", RELEASE.name, "") and named[0][4] == licence
+    assert named[2:] == [
+        ("weights", "config.json", "", 2, licence, ""),
+        ("weights", "sub/model.safetensors", "", 5, licence, ""),
+        ("package", "docker.io", "20.10.24+dfsg1-1", 9, "", PLATFORM),
+        ("wheel", "click", "8.1.7", 7, "BSD-3-Clause", ""),
+    ]
+    shown = "\n".join(render(lines(read_index(half))).splitlines())
+    assert "docker.io" in shown and "licence unknown" in shown and "6 items" in shown
+    assert document(read_index(half))["items"][-1]["licence"] == "BSD-3-Clause"
+
+
 def test_a_newer_bundle_is_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bundle, "SCHEMA_VERSION", 2)
+    monkeypatch.setattr(bundle, "SCHEMA_VERSION", bundle.SCHEMA_VERSION + 1)
     with pytest.raises(VersionError):
         opened(file)
 

@@ -206,3 +206,24 @@ def test_what_was_drained_is_started_again_when_it_fails(
     (error,) = provisioning(world).in_batch(["a"]).values()
     assert error.message == message
     assert world.log[4:] == [f"start {RELEASE}-0", "start other-0", "requests for other-0"]
+
+
+@pytest.mark.parametrize("fault", ["", "disk full"])
+def test_packages_of_a_bundle_come_before_the_roles(
+    provisioning: Callable[[World], Provisioning], monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    from flagprov.distribute import offline
+
+    world = World()
+
+    def bring(*given: Any) -> tuple[dict[str, bool], dict[str, HostError]]:
+        world.log.append("packages")
+        return {"a": True}, {"a": HostError("a", "transfer", fault)} if fault else {}
+
+    monkeypatch.setattr(offline, "bring", bring)
+    roles = provisioning(world)
+    roles.job, roles.lease = replace(roles.job, bundle=cast(Any, "bundle")), SimpleNamespace(wire={})
+    broken = roles.in_batch(["a"])
+    assert [error.message for error in broken.values()] == ([fault] if fault else [])
+    assert "packages" in world.log and ("roles on a" in world.log) is not bool(fault)
+    assert world.log[-1] == "requests for other-0"  # what was drained serves again in both cases

@@ -1,0 +1,118 @@
+"""Which packages of the operating system roles may install, and which of them a host lacks. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+_FILE = Path(__file__).with_name("packages.yaml")
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """The first of `names` that is on offer; at one version where that is not empty."""
+
+    names: tuple[str, ...]
+    version: str = ""
+
+    def fits(self, versions: Mapping[str, str]) -> bool:
+        """Whether one of these, name -> version, is it."""
+        found = [versions[name] for name in self.names if name in versions]
+        return any(is_version(each, self.version) for each in found)
+
+    def __str__(self) -> str:
+        return self.names[0] + (f" {self.version}" if self.version else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What one role installs for one purpose; the keys of packages.yaml."""
+
+    names: Mapping[str, Sequence[str]]
+    there: Sequence[str] = ()
+    pin: str = ""
+    variable: str = ""
+    when: str = ""
+    unless: str = ""
+    ask: bool = True
+
+    def packages(
+        self, platform: str, manager: str, values: Mapping[str, Any], kernel: str = ""
+    ) -> list[Package]:
+        """`values`: pins of the chip, under the host's own variables."""
+        named = str(values.get(self.variable) or "")
+        if named:
+            return [Package((named.partition("=")[0],))]
+        distribution, release, _ = split(platform)
+        keys = (f"{distribution}-{release}", distribution, manager)
+        texts: Sequence[str] = next((self.names[key] for key in keys if key in self.names), ())
+        return [self._package(text, values, kernel) for text in texts if kernel or "{kernel}" not in text]
+
+    def all_names(self, values: Mapping[str, Any]) -> set[str]:
+        """Whatever the distribution."""
+        texts = {text for texts in self.names.values() for text in texts}
+        return {name for text in texts for name in self._package(text, values, "").names}
+
+    def _package(self, text: str, values: Mapping[str, Any], kernel: str) -> Package:
+        version = str(values.get(self.pin) or "")
+        filled = text.format(branch=version.partition(".")[0], kernel=kernel)
+        return Package(tuple(name.strip() for name in filled.split("|")), version)
+
+    def concerns(self, values: Mapping[str, Any]) -> bool:
+        return (not self.when or _is_set(values.get(self.when))) and not _is_set(values.get(self.unless))
+
+
+@cache
+def needs() -> dict[str, tuple[Need, ...]]:
+    """By role."""
+    stored = yaml.safe_load(_FILE.read_text(encoding="utf-8"))
+    return {role: tuple(Need(**entry) for entry in entries) for role, entries in stored.items()}
+
+
+def needs_of(roles: Iterable[str]) -> list[Need]:
+    return [need for role in roles for need in needs().get(role, ())]
+
+
+def split(platform: str) -> tuple[str, str, str]:
+    """Distribution, its version, processor: `debian-12-x86_64`."""
+    distribution, release, machine = (["", "", *platform.rsplit("-", 2)])[-3:]
+    return distribution, release, machine
+
+
+def question(roles: Iterable[str], values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a host is asked, to know what it lacks."""
+    found = needs_of(roles)
+    paths = {path for need in found for path in need.there}
+    pinned = {name for need in found if need.pin for name in need.all_names(values)}
+    return {"op": "packages", "paths": sorted(paths), "packages": sorted(pinned)}
+
+
+def lacking(
+    roles: Iterable[str], values: Mapping[str, Any], answer: Mapping[str, Any], offered: Mapping[str, str]
+) -> list[Package]:
+    """What the roles would install on a host that answered this, and is not `offered`, name -> version."""
+    there = set(answer["there"])
+    found: list[Package] = []
+    for need in needs_of(roles):
+        if not need.ask or not need.concerns(values) or there.intersection(need.there):
+            continue
+        wanted = need.packages(answer["platform"], answer["manager"], values, answer["kernel"])
+        if not (need.pin and any(package.fits(answer["versions"]) for package in wanted)):
+            found += [package for package in wanted if not package.fits(offered)]
+    return found
+
+
+def is_version(found: str, wanted: str) -> bool:
+    """Whether a package's version is this one of its maker's, whatever the distribution adds."""
+    return not wanted or bool(re.fullmatch(rf"(\d+:)?{re.escape(wanted)}([-+~].*)?", found))
+
+
+def _is_set(value: Any) -> bool:
+    """Variables of an INI inventory are text."""
+    return bool(value) and str(value).lower() not in ("false", "no", "off", "0")

@@ -1,0 +1,138 @@
+"""Which packages a host of a fleet may need, and which it lacks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from flagprov.apply.assets import ansible_root
+from flagprov.chips import load_chips
+from flagprov.distribute.needs import Package, is_version, lacking, needs, question
+from flagprov.distribute.system_packages import by_hand, wanted
+from flagprov.models.fleet import Connection, Fleet, Host
+
+CPU = load_chips()["cpu-x86"].roles
+NVIDIA = load_chips()["nvidia-h100"]
+BARE = {
+    "platform": "debian-12-x86_64",
+    "manager": "apt",
+    "kernel": "6.1.0-32-amd64",
+    "there": [],
+    "versions": {},
+}
+
+
+def names(platform: str, *chips: str, fleet: Fleet | None = None, more: tuple[str, ...] = ()) -> list[str]:
+    return [str(package) for package in wanted(platform, chips, fleet, more)]
+
+
+def test_a_platform_has_its_own_names() -> None:
+    assert "docker.io" in names("ubuntu-22.04-x86_64", "cpu-x86")
+    assert "docker-cli" not in names("debian-12-x86_64", "cpu-x86")
+    assert "docker-cli" in names("debian-13-x86_64", "cpu-x86")
+    assert "docker-engine" in names("openeuler-22.03-aarch64", "ascend-a2")
+    assert "docker-ce" in names("rhel-9.4-x86_64", "nvidia-h100")
+    assert {"systemd-timesyncd", "haproxy", "python3-apt"} <= {*names("debian-12-x86_64", "cpu-x86")}
+    assert "chrony" in names("rocky-9.4-x86_64", "cpu-x86")
+
+
+def test_pins_are_those_of_the_chip_under_the_variables_of_its_hosts() -> None:
+    version = NVIDIA.pins["nvidia_container_toolkit_version"]
+    assert f"libnvidia-container1 {version}" in names("ubuntu-22.04-x86_64", "nvidia-h100")
+    host = Host(
+        "h1",
+        Connection("192.0.2.1"),
+        "nvidia-h100",
+        variables={
+            "nvidia_container_toolkit_version": "1.17.0",
+            "container_engine_package": "docker-ce=5:27",
+        },
+    )
+    found = names("ubuntu-22.04-x86_64", "nvidia-h100", fleet=Fleet(ansible_root(), (host,)))
+    assert "libnvidia-container1 1.17.0" in found and "docker-ce" in found
+    assert "haproxy" not in found  # no gateways
+
+
+def test_what_nobody_can_know_here_is_named_by_hand() -> None:
+    assert not any("headers" in name for name in names("debian-12-x86_64", "nvidia-h100"))
+    assert names("debian-12-x86_64", "cpu-x86", more=("linux-headers-amd64",))[-1] == "linux-headers-amd64"
+    said = by_hand("ubuntu-22.04-x86_64", [Package(("docker.io",)), Package(("a", "b"), "1.2")])
+    assert "--download-only" in said and said.endswith(" docker.io 'a=1.2-*'")
+    assert by_hand("rhel-9.4-x86_64", [Package(("a",), "1.2")]).startswith("dnf download --resolve --alldeps")
+
+
+def test_a_host_lacks_what_it_does_not_show() -> None:
+    assert question(CPU, {})["op"] == "packages" and "/usr/bin/dockerd" in question(CPU, {})["paths"]
+    assert [str(package) for package in lacking(CPU, {}, BARE, {})] == [
+        "python3", "iproute2", "procps", "ca-certificates", "systemd-timesyncd", "docker.io",
+    ]  # fmt: skip
+    there = ["/usr/bin/python3", "/sbin/ip", "/sbin/sysctl", "/usr/sbin/update-ca-certificates"]
+    answer = {**BARE, "there": [*there, "/run/systemd/container"]}
+    assert lacking(CPU, {}, answer, {"docker.io": "20.10.24+dfsg1-1"}) == []
+    assert lacking(CPU, {"firewall_enabled": "no"}, answer, {"docker.io": "1"}) == []
+    assert lacking(CPU, {"firewall_enabled": True}, answer, {"docker.io": "1"}) == [Package(("nftables",))]
+
+
+def test_a_pinned_package_is_needed_at_its_version() -> None:
+    values: dict[str, Any] = {"nvidia_container_toolkit_version": "1.18.1"}
+    roles = ("nvidia_container_toolkit",)
+    asked = question(roles, values)["packages"]
+    assert "libnvidia-container1" in asked
+    there = {**BARE, "versions": dict.fromkeys(asked, "1.18.1-1")}
+    assert lacking(roles, values, there, {}) == []
+    old = {**BARE, "versions": dict.fromkeys(asked, "1.17.0-1")}
+    assert len(lacking(roles, values, old, {})) == 4
+    assert lacking(roles, values, old, dict.fromkeys(asked, "1.18.1-1")) == []
+    assert len(lacking(roles, values, old, dict.fromkeys(asked, "1.18.10-1"))) == 4
+
+
+def test_a_driver_has_one_of_several_names_and_wants_headers() -> None:
+    values: dict[str, Any] = {"nvidia_driver_version": "580.126.20"}
+    offered = {"nvidia-driver-cuda": "580.126.20-1", "nvidia-kernel-open-dkms": "580.126.20-1"}
+    assert lacking(("nvidia_driver",), values, BARE, offered) == [Package(("linux-headers-6.1.0-32-amd64",))]
+    files = {**values, "nvidia_driver_packages": ["/srv/driver.deb"]}
+    answer = {**BARE, "there": ["/lib/modules/{kernel}/build"]}
+    assert lacking(("nvidia_driver",), files, answer, {}) == []
+    assert len(lacking(("nvidia_driver",), values, answer, {})) == 2
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "same"),
+    [
+        ("1.18.1-1", "1.18.1", True),
+        ("1:1.18.1~rc-1", "1.18.1", True),
+        ("1.18.10-1", "1.18.1", False),
+        ("9", "", True),
+    ],
+)
+def test_versions_of_their_makers(found: str, wanted: str, same: bool) -> None:
+    assert is_version(found, wanted) is same
+
+
+def role_vars(role: str) -> dict[str, Any]:
+    text = (ansible_root() / "roles" / role / "vars" / "main.yml").read_text(encoding="utf-8")
+    return dict(yaml.safe_load(text))
+
+
+def test_the_names_are_those_of_the_roles() -> None:
+    """Whoever changes what a role installs, changes what is packed for it."""
+    engines = role_vars("container_engine")["_container_engine_distribution_packages"]
+    packed = needs()["container_engine"][0].names
+    for distribution, packages in engines.items():
+        assert packages[0] == packed[distribution.lower()][0]
+    baseline = role_vars("host_baseline")
+    for manager in ("apt", "dnf"):
+        ours = {name for need in needs()["host_baseline"] for name in need.names.get(manager, ())}
+        assert set(baseline["_host_baseline_commands"][manager].values()) <= ours
+        assert baseline["_host_baseline_time_sync_packages"][manager] in ours
+    toolkit = role_vars("nvidia_container_toolkit")["_nvidia_container_toolkit_packages"]
+    assert [*needs()["nvidia_container_toolkit"][0].names["apt"]] == toolkit
+    assert set(needs()) <= {path.name for path in (ansible_root() / "roles").iterdir()}
+    installing = {
+        path.parts[-3]
+        for path in (ansible_root() / "roles").glob("*/tasks/*.yml")
+        if any(f"ansible.builtin.{module}:" in path.read_text() for module in ("apt", "dnf"))
+    }
+    assert installing <= set(needs())
