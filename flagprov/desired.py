@@ -13,7 +13,7 @@ from flagprov.container import create_body, optional_sources
 from flagprov.models.desired import HostDesired, Resource, Stage, container_name
 from flagprov.models.fleet import Host
 from flagprov.models.observed import Running
-from flagprov.models.release import Image, Release
+from flagprov.models.release import BuiltImage, Image, Release
 from flagprov.models.runner import RunnerKeys
 from flagprov.runner.operators import operators_expected
 from flagprov.runner.render import render
@@ -76,7 +76,9 @@ def image_resource(image: Image, host: Host) -> Resource:
         "digests": list(image.digests),
         "need_mib": COMMON_IMAGE_MIB,
     }
-    if host.variables.get("flagprov_images") == FAN_OUT:
+    if isinstance(image, BuiltImage):
+        spec["base"] = dict(image_resource(image.base, host).spec)
+    elif host.variables.get("flagprov_images") == FAN_OUT:
         spec["brought"] = True
     return Resource("image", reference, Stage.IMAGE, spec)
 

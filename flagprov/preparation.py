@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from flagprov.access import fit_chip, fit_variant
 from flagprov.cluster import spread_over_nodes
-from flagprov.errors import InventoryError, SettingsError
+from flagprov.errors import InventoryError, ReleaseError, SettingsError
 from flagprov.handover import applied, moved
 from flagprov.least import least
 from flagprov.models.chip import Chip
@@ -132,6 +132,7 @@ def prepare(request: Request) -> Job:
     # A child process: it works while we import.
     loading = start_loading(request.inventory, request.limit, reach=request.reach)
     from flagprov.catalog import load_release, locked_files, variant_for, with_lock
+    from flagprov.catalog.building import unpinned
     from flagprov.chips import load_chips
     from flagprov.settings import apply_settings, merge_settings, parse_sets
 
@@ -171,6 +172,12 @@ def prepare(request: Request) -> Job:
             raise SettingsError(
                 f"{host.name}: image {variant.image.reference} is not in the bundle, which has {reference}",
                 remedy="take it out of the settings, or pack a bundle of a release that names it",
+            )
+        if variant.image.build:
+            why = unpinned(variant.image) or f"{variant.image.reference} has no locked digest"
+            raise ReleaseError(
+                f"release {release.name}, variants.{host.chip}.image.build: {why}",
+                remedy=f"pin it first: flagprov releases lock {named} --inventory {fleet.inventory}",
             )
         variant = spread_over_nodes(release, variant, chips[host.chip], keys[host.name])
         if settings.container_profile == "least":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
+from flagprov.catalog.building import built
 from flagprov.catalog.fit import misfits
 from flagprov.chips import load_chips
 from flagprov.documents.check import read_model
@@ -47,16 +48,18 @@ def variant_for(release: Release, chip: str) -> Variant:
 
 
 def with_lock(release: Release, path: Path) -> Release:
-    """The release with digests and the revision that the site has locked; another name is another image."""
-    if not path.exists():
-        return release
-    lock = read_model(read(path), Lock, f"Remove {path} and lock the images again.")  # JSON is YAML
+    """The release with what the site has locked, another name being another image, and with images that are
+    built in the place of those that they are made from."""
+    lock = Lock()
+    if path.exists():
+        lock = read_model(read(path), Lock, f"Remove {path} and lock the images again.")  # JSON is YAML
     variants = {}
     for chip, variant in release.variants.items():
         image, locked = variant.image, lock.variants.get(chip, LockedImage())
         named = locked.references.get(image.reference, ())
         digests = tuple(dict.fromkeys((*image.digests, *locked.digests, *named)))
         image = image.model_copy(update={"digests": digests})
+        image = built(release.name, image, lock.commits, locked.references)
         variants[chip] = variant.model_copy(update={"image": image})
     update: dict[str, object] = {"variants": variants}
     if lock.weights and lock.weights.source == release.weights.source:

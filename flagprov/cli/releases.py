@@ -60,7 +60,7 @@ def show(run: Run, name: str) -> int:
 @options.output()
 @click.pass_obj
 def lock(run: Run, name: str, inventory: str | None, no_images: bool) -> int:
-    """Pin the weights' revision, files and sha256, and the images' digests, of release NAME.
+    """Pin release NAME: revision and files of the weights, images' digests, build steps' commits.
 
     What is locked is what every host gets, whatever the hub or the registry say later. Weights on hosts are
     held against it.
@@ -70,8 +70,8 @@ def lock(run: Run, name: str, inventory: str | None, no_images: bool) -> int:
     from flagprov import catalog
     from flagprov.chips import load_chips
     from flagprov.distribute.images import ARCHITECTURES
-    from flagprov.distribute.lock import lock_weights, save
-    from flagprov.distribute.registry import digests_of
+    from flagprov.distribute.lock import lock_image, lock_weights, save
+    from flagprov.distribute.sources import lock_commits
     from flagprov.errors import InventoryError
     from flagprov.fleet import load_fleet
     from flagprov.models.fleet import Fleet
@@ -90,21 +90,28 @@ def lock(run: Run, name: str, inventory: str | None, no_images: bool) -> int:
     keep_direct(fleet)
     hosts = {host.chip: host for host in fleet.hosts}
     weights = lock_weights(release, lambda text: complain(text, style=""))
+    commits = lock_commits(release, lambda text: complain(text, style=""))
     for chip, variant in ({} if no_images else release.variants).items():
         if variant.image.digests:
             images[chip] = variant.image.digests
             continue
         (processor, *_) = chips[chip].detection.arch
-        found = digests_of(variant.image.reference, ARCHITECTURES[processor], hosts.get(chip))
+        found = lock_image(variant.image.reference, ARCHITECTURES[processor], hosts.get(chip))
         images[chip] = tuple(found)
     named = {chip: {release.variants[chip].image.reference: found} for chip, found in images.items()}
-    save(file, weights, named)
+    save(file, weights, named, commits)
     Screen(run).show(
         lambda width: [
             line(f"{release.name}: {len(weights['files'])} files of revision {weights['revision']}"),
+            *(line(f"{name}: {commit}") for name, commit in commits.items()),
             line(f"written to {file}"),
         ],
-        lambda: {"lock": str(file), "weights": weights, "images": {k: list(v) for k, v in images.items()}},
+        lambda: {
+            "lock": str(file),
+            "weights": weights,
+            "images": {k: list(v) for k, v in images.items()},
+            "commits": commits,
+        },
     )
     return 0
 

@@ -43,6 +43,7 @@ class Images:
     connections: Connections
     on_event: OnEvent
     lease: Mapping[str, Any] | None = None
+    built: bool = False  # else what an image with build steps is made from
     failures: dict[str, HostError] = field(default_factory=dict)
     outcomes: dict[str, HostOutcome] = field(default_factory=dict)
     touched: tuple[str, ...] = ()
@@ -112,6 +113,7 @@ class Images:
         host = session.host
         begun = time.monotonic()
         image = self.job.variants[host.name].image
+        image = image if self.built else image.pulled
         reference = site_reference(image.reference, host.registries)
         spec = {
             "path": path,
@@ -179,7 +181,7 @@ def bring(
             work.bring(hosts, surveys, lambda host, arch: bundle.image(str(host.chip), arch))
         else:
             with ExitStack() as stack:
-                work.bring(hosts, surveys, _Upstream(job, on_event, stack).find)
+                work.bring(hosts, surveys, Upstream(job, on_event, stack).find)
     return work
 
 
@@ -197,7 +199,7 @@ def answerable(
 
     hosts = [host for host in job.fleet.hosts if host.name in names]
     with ExitStack() as stack:
-        upstream = _Upstream(job, lambda event: None, stack)
+        upstream = Upstream(job, lambda event: None, stack)
         for host in hosts:
             arch = surveys[host.name].arch
             try:
@@ -208,23 +210,37 @@ def answerable(
                     parts = upstream.ask(host, ARCHITECTURES.get(arch, arch))
                     layers[host.name] = layers_of(json.loads(parts.manifests[0][0]))
             except FlagprovError as error:
-                found[host.name] = _refused(job, host, found[host.name], error)
+                found[host.name] = refused(job, host, found[host.name], error)
     return found, layers
 
 
-def _refused(job: Job, host: Host, seen: Look, error: FlagprovError) -> Look:
-    others = job.variants[host.name].image.alternatives
-    known = f"It is also known as {', '.join(others)}. " if others and job.bundle is None else ""
+def refused(job: Job, host: Host, seen: Look, error: FlagprovError) -> Look:
     changes = tuple(change for change in seen.changes if change.kind != "image")
     step = "image" if job.bundle is None else "bundle"
-    return replace(
-        seen,
-        changes=changes,
-        problems=(*seen.problems, Problem(step, error.message, f"{known}{error.remedy}")),
-    )
+    problem = Problem(step, error.message, error.remedy)
+    return replace(seen, changes=changes, problems=(*seen.problems, problem))
 
 
-class _Upstream:
+def with_other_names(job: Job, looks: Mapping[str, Look]) -> dict[str, Look]:
+    """Where an image cannot be had: under which names it is known besides."""
+    found = dict(looks)
+    for host in job.fleet.hosts:
+        seen = found.get(host.name)
+        if seen is None or all(problem.step != "image" for problem in seen.problems):
+            continue
+        image = job.variants[host.name].image.pulled
+        here = site_reference(image.reference, host.registries)
+        others = [name for name in (image.reference, *image.alternatives) if name != here]
+        known = f"It is also known as {', '.join(others)}: --set image=NAME. " if others else ""
+        problems = [
+            replace(problem, remedy=f"{known}{problem.remedy}") if problem.step == "image" else problem
+            for problem in seen.problems
+        ]
+        found[host.name] = replace(seen, problems=tuple(problems))
+    return found
+
+
+class Upstream:
     """The registries, each image asked for once."""
 
     def __init__(self, job: Job, on_event: OnEvent, stack: ExitStack) -> None:
@@ -236,11 +252,11 @@ class _Upstream:
         """Raises what is wrong with the host's image: not there, another one, none for its processor."""
         from flagprov.distribute.images import check_locked
 
-        image = self.job.variants[host.name].image
+        image = self.job.variants[host.name].image.pulled
         key = site_reference(image.reference, host.registries), architecture
         if key not in self._asked:
             try:
-                parts = self._source(host, key[0]).parts([architecture])
+                parts = self.source(host, key[0]).parts([architecture])
                 check_locked(key[0], parts, {str(host.chip): image.digests})
                 self._asked[key] = parts
             except FlagprovError as error:
@@ -253,10 +269,10 @@ class _Upstream:
     def find(self, host: Host, architecture: str) -> ImageLayout:
         from flagprov.distribute.layouts import fetch_layout
 
-        image = self.job.variants[host.name].image
+        image = self.job.variants[host.name].image.pulled
         reference = site_reference(image.reference, host.registries)
         if (reference, architecture) not in self._found:
-            source = self._source(host, reference)
+            source = self.source(host, reference)
 
             def say(text: str) -> None:
                 self.on_event(Event(time.time(), "", "progress", "image", f"fetch {reference}", text))
@@ -266,7 +282,7 @@ class _Upstream:
             )
         return self._found[reference, architecture]
 
-    def _source(self, host: Host, reference: str) -> FromRegistry:
+    def source(self, host: Host, reference: str) -> FromRegistry:
         from flagprov.distribute.images import FromRegistry
         from flagprov.distribute.registry import registry_of
 

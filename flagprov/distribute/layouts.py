@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +60,52 @@ def fetch_layout(
     for blob, size in lacking.items():
         say(f"{reference}: {size / 1e6:,.0f} MB")
         _fetch(root / BLOBS / _hex(blob), source, blob)
-    _write(root / BLOBS / _hex(digest), [data])
-    entry = {"mediaType": kind, "digest": digest, "size": len(data), "annotations": {NAME: reference}}
+    _seal(root, reference, data, kind)
+    return read_layout(root)
+
+
+def put_layout(
+    root: Path, reference: str, manifest: bytes, kind: str, config: bytes, layer: Path, digest: str
+) -> None:
+    """What an image has more than the one beneath it; the file `layer` moves in."""
+    (root / BLOBS).mkdir(parents=True, exist_ok=True)
+    layer.replace(root / BLOBS / _hex(digest))
+    _write(root / BLOBS / _hex(sha256(config)), [config])
+    _seal(root, reference, manifest, kind)
+
+
+def built_root(folder: Path, reference: str, architecture: str) -> Path:
+    """Where an image with build steps lies once it was built; its tag says what it is made of."""
+    return folder / f"built-{reference.rpartition(':')[2]}-{architecture}"
+
+
+def whole(base: ImageLayout, built: Path) -> ImageLayout:
+    """A built image with the layers of the one beneath it, in a directory of its own."""
+    top = lying(read_layout(built))
+    root = built.with_name(f"{_hex(top.manifest)[:32]}")
+    (root / BLOBS).mkdir(parents=True, exist_ok=True)
+    for layout in (base, top):
+        for digest, _ in layout.blobs:
+            name = f"{BLOBS}/{_hex(digest)}"
+            if not (root / name).exists():
+                os.link(layout.root / name, root / name)
+    for name in ("oci-layout", "index.json"):
+        _write(root / name, [(built / name).read_bytes()])
+    return read_layout(root)
+
+
+def lying(layout: ImageLayout) -> ImageLayout:
+    """Less the blobs that are not there."""
+    there = tuple(blob for blob in layout.blobs if (layout.root / BLOBS / _hex(blob[0])).is_file())
+    return replace(layout, blobs=there)
+
+
+def _seal(root: Path, reference: str, manifest: bytes, kind: str) -> None:
+    digest = sha256(manifest)
+    _write(root / BLOBS / _hex(digest), [manifest])
+    entry = {"mediaType": kind, "digest": digest, "size": len(manifest), "annotations": {NAME: reference}}
     _write(root / "oci-layout", [b'{"imageLayoutVersion": "1.0.0"}\n'])
     _write(root / "index.json", [json.dumps({"schemaVersion": 2, "manifests": [entry]}).encode()])
-    return read_layout(root)
 
 
 def read_layout(root: Path) -> ImageLayout:

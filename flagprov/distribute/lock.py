@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -9,13 +10,26 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from flagprov.catalog.building import NAMES
 from flagprov.distribute.fetch import ask_source
+from flagprov.distribute.registry import digests_of
 from flagprov.errors import FlagprovError
 from flagprov.host.transfer import manifest
 from flagprov.host.transfer.layout import listing
+from flagprov.models.fleet import Host
 from flagprov.models.release import Lock, Release
+from flagprov.serving import site_reference
 
 Say = Callable[[str], None]
+
+
+def lock_image(reference: str, architecture: str, host: Host | None) -> list[str]:
+    """Digests of an image, as hosts pull it, or else upstream's, where the site's registry lacks it yet."""
+    here = site_reference(reference, host.registries) if host else reference
+    if here != reference:
+        with contextlib.suppress(FlagprovError):
+            return digests_of(here, architecture, host)
+    return digests_of(reference, architecture, host)
 
 
 def lock_weights(release: Release, say: Say) -> dict[str, Any]:
@@ -63,15 +77,29 @@ def hashed(folder: Path) -> list[tuple[str, int, str]]:
     return found
 
 
-def save(path: Path, weights: Mapping[str, Any], images: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
-    """Into the lock file; `images`: chip -> name -> digests; chips that are not named stay as they are."""
+def save(
+    path: Path,
+    weights: Mapping[str, Any],
+    images: Mapping[str, Mapping[str, Sequence[str]]],
+    commits: Mapping[str, str] | None = None,
+) -> None:
+    """Into the lock file; `images`: chip -> name -> digests; chips that are not named stay as they are.
+
+    So do images that were built. `commits` are those of build steps' refs.
+    """
     stored: dict[str, Any] = {"schema_version": 1, "variants": {}}
     if path.exists():
         stored |= json.loads(path.read_text(encoding="utf-8"))
     stored["weights"] = dict(weights)
     for chip, names in images.items():
-        found = {name: list(digests) for name, digests in names.items()}
+        before = stored["variants"].get(chip, {}).get("references", {})
+        found = {name: digests for name, digests in before.items() if name.startswith(NAMES)}
+        found |= {name: list(digests) for name, digests in names.items()}
         stored["variants"][chip] = {"references": found}
+    if commits:
+        stored["commits"] = dict(commits)
+    else:
+        stored.pop("commits", None)
     Lock.model_validate(stored)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     beside = path.with_name(f"{path.name}.{os.getpid()}.new")

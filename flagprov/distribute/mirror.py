@@ -38,7 +38,7 @@ def copies(job: Job) -> list[Copy]:
     """Which images the fleet pulls from elsewhere than the release says."""
     found: dict[tuple[str, str], Copy] = {}
     for host in job.fleet.hosts:
-        image = job.variants[host.name].image
+        image = job.variants[host.name].image.pulled
         target = site_reference(image.reference, host.registries)
         if target == image.reference:
             continue

@@ -8,12 +8,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from flagprov.catalog.building import unpinned
 from flagprov.chips import load_chips
 from flagprov.distribute import repository, system_packages, wheels
 from flagprov.distribute.bundle import PACKAGES, WHEELS, BundledImage, Listed, Part, Say, write
 from flagprov.distribute.fetch import fetch_here
 from flagprov.distribute.images import ARCHITECTURES, FromRegistry
-from flagprov.distribute.layouts import fetch_layout
+from flagprov.distribute.layouts import ImageLayout, built_root, fetch_layout, whole
 from flagprov.distribute.lock import hashed
 from flagprov.distribute.registry import registry_of
 from flagprov.errors import FlagprovError, UsageError
@@ -138,7 +139,12 @@ def _images(
     release: Release, chip: str, fleet: Fleet | None, cache: Path, stack: ExitStack, say: Say
 ) -> list[BundledImage]:
     """The chip's image for each processor for which there is one."""
-    image = release.variants[chip].image
+    image, made = release.variants[chip].image.pulled, release.variants[chip].image
+    if image is made and image.build:
+        raise UsageError(
+            f"release {release.name}, variants.{chip}.image.build: {unpinned(image)}",
+            remedy="pin it (flagprov releases lock), deploy it once, and name the site: --inventory",
+        )
     host = next((host for host in fleet.hosts if host.chip == chip), None) if fleet else None
     reference = site_reference(image.reference, host.registries) if host else image.reference
     source = FromRegistry(stack.enter_context(registry_of(reference, host)), reference)
@@ -147,10 +153,21 @@ def _images(
         architecture = ARCHITECTURES[processor]
         if _is_for(source, architecture):
             layout = fetch_layout(source, reference, architecture, image.digests, cache / "oci", say)
+            if made is not image:
+                layout = _whole(layout, built_root(cache / "oci", made.reference, architecture))
             found.append(BundledImage((chip,), architecture, layout))
     if not found:
         raise FlagprovError(f"{reference}: is for another processor than those of {chip}")
     return found
+
+
+def _whole(base: ImageLayout, built: Path) -> ImageLayout:
+    if not (built / "index.json").exists():
+        raise UsageError(
+            f"{base.reference} has build steps, and nobody has built that image yet",
+            remedy="deploy the release once where the hosts reach what it needs; this controller keeps it",
+        )
+    return whole(base, built)
 
 
 def _is_for(source: FromRegistry, architecture: str) -> bool:

@@ -8,10 +8,12 @@ from typing import Any
 
 from flagprov.apply.converge import OnEvent
 from flagprov.desired import FAN_OUT, image_resource
-from flagprov.distribute import fan_images, room, weights
+from flagprov.distribute import built, fan_images, room, weights
 from flagprov.errors import HostError
+from flagprov.models.fleet import Host
 from flagprov.models.observed import Look, Survey
 from flagprov.models.outcome import HostOutcome
+from flagprov.models.release import BuiltImage
 from flagprov.observe import look
 from flagprov.preparation import Job
 from flagprov.transport import Connections, Session
@@ -48,6 +50,8 @@ def bring(
     seen = {**looks, **_fresh(job, connections, provisioned, excluded)}
     supplied.add(fan_images.bring(job, connections, seen, surveys, excluded, on_event, lease))
     out = {*excluded, *supplied.failures}
+    supplied.add(built.bring(job, connections, seen, surveys, out, on_event, lease))
+    out |= supplied.failures.keys()
     supplied.add(weights.bring(job, connections, looks, provisioned, out, on_event, lease))
     return supplied
 
@@ -64,6 +68,7 @@ def answerable(
     `pulls`: MiB that the images need which hosts pull themselves.
     """
     found, images = fan_images.answerable(job, looks, surveys)
+    found = fan_images.with_other_names(job, built.answerable(job, found, surveys))
     found = weights.answerable(job, found)
     needs = _needs(job, {name: seen for name, seen in found.items() if not seen.problems}, images, pulls)
     for name, problems in room.lacking(connections, job.fleet.hosts, needs).items():
@@ -97,13 +102,13 @@ def _needs(
 def _fresh(
     job: Job, connections: Connections, provisioned: Sequence[str], excluded: Collection[str]
 ) -> dict[str, Look]:
-    """Hosts that had no container engine before, where images are fanned out at all."""
+    """Hosts that had no container engine before, where images are fanned out or built at all."""
     hosts = [
         host
         for host in job.fleet.hosts
         if host.name in provisioned
         and host.name not in excluded
-        and host.variables.get("flagprov_images") == FAN_OUT
+        and (host.variables.get("flagprov_images") == FAN_OUT or _is_built(job, host))
     ]
 
     def ask(session: Session) -> Look:
@@ -111,6 +116,10 @@ def _fresh(
 
     found = connections.each(hosts, ask)
     return {name: seen for name, seen in found.items() if isinstance(seen, Look)}
+
+
+def _is_built(job: Job, host: Host) -> bool:
+    return isinstance(job.variants[host.name].image, BuiltImage)
 
 
 def _both(first: HostOutcome, second: HostOutcome) -> HostOutcome:

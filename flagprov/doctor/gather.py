@@ -142,7 +142,7 @@ class Examination:
         return Serving(
             release=release,
             variant=variant,
-            reference=site_reference(variant.image.reference, host.registries),
+            reference=site_reference(variant.image.pulled.reference, host.registries),
             weights=host_path(release.weights.path.rstrip("/"), release, host),
             sources=_sources(release, variant, host, self.job.chips[str(host.chip)]),
             optional=_sources(release, variant, host, self.job.chips[str(host.chip)], optional=True),
@@ -164,7 +164,7 @@ class Examination:
         asked: dict[str, Any] = {
             "paths": [*serving.sources, serving.weights, *serving.optional],
             "ports": [replica.port for replica in starting],
-            "image": {key: image[key] for key in ("reference", "digests", "brought") if key in image},
+            "image": {key: image[key] for key in ("reference", "digests", "brought", "base") if key in image},
             "use": {tool: devices} if devices and tool != "cpuinfo" else {},
         }
         if serving.variant.nodes > 1:

@@ -27,6 +27,15 @@ _PATTERNS = {  # of the models' types, in words; a test sees to it that none is 
     r"^((modelscope|hf|https?|file)://[^\s]+|[A-Za-z0-9][A-Za-z0-9_.-]*:/[^\s/]+[^\s]*)$": (
         "modelscope://ID, hf://ID, https://..., file:///PATH or HOST:/PATH"
     ),
+    r"^(https?://[^\s/@]+/[^\s]+|ssh://[^\s-][^\s]*|file:///[^\s]+)$": (
+        "https://..., ssh://... or file:///PATH, without a password"
+    ),
+    r"^[0-9a-f]{40}$": "a whole commit, 40 hexadecimal digits",
+    r"^[A-Za-z0-9][A-Za-z0-9._/+-]*$": "a branch or tag",
+    r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*$": "a path inside the repository",
+    r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.+!_-]*$": "NAME==VERSION",
+    r"^[A-Za-z0-9][A-Za-z0-9.+!-]*$": "a version",
+    r"^[A-Za-z0-9_/][A-Za-z0-9_./-]*$": "python3, or the path of a Python in the image",
     r"^[^\s]+$": "a name without spaces",
     r"^([0-9]+[bkmgBKMG]?)?$": "a size such as 32g",
     r"^[0-9]+[bkmgBKMG]?$": "a size such as 32g",

@@ -27,6 +27,7 @@ LITTLE = 1 << 20  # free bytes with which nothing can be said any more
 KINDS = {
     "pull": ("flagprov.host.pull", "pull"),
     "load": ("flagprov.host.oci", "load"),
+    "build": ("flagprov.host.build", "build"),
     "transfer": ("flagprov.host.transfer.job", "transfer"),
     "fetch": ("flagprov.host.fetch", "fetch"),
     "hash": ("flagprov.host.transfer.job", "hash_deep"),

@@ -87,7 +87,7 @@ def answer(request: dict[str, object]) -> dict[str, object]:
         from flagprov.host.jobs import attach
 
         return attach(str(request["job"]))
-    if op in ("reach", "held", "room", "transfer", "release", "load", "fetch"):
+    if op in ("reach", "held", "room", "transfer", "release", "load", "fetch", "build", "layer"):
         from flagprov.host.transfer import requests
 
         return requests.answer(str(op), request)

@@ -61,7 +61,9 @@ def _things(resources: list[dict[str, Any]]) -> set[tuple[str, str]]:
     for resource in resources:
         spec = resource["spec"]
         if resource["kind"] == "image":
-            found |= {("image", name) for name in [spec["reference"]] + list(spec["digests"])}
+            for image in (spec, spec.get("base")):
+                if image:  # what another one is made from is needed to make it anew
+                    found |= {("image", name) for name in [image["reference"]] + list(image["digests"])}
         elif resource["kind"] in ("weights", "tree", "directory"):
             found.add((resource["kind"], str(spec["path"])))
     return found
@@ -113,7 +115,7 @@ def _directories(needed: set[tuple[str, str]], mounted: set[str]) -> list[dict[s
     for path in _entries("jobs"):
         name = os.path.basename(path)
         works = unit_state("flagprov-job-%s.service" % name).get("ActiveState") in ("active", "activating")
-        bringing = bringing or (works and name.startswith(("transfer-", "load-")))
+        bringing = bringing or (works and name.startswith(("transfer-", "load-", "build-")))
         ended = any("result" in line or "error" in line for line in _tail(os.path.join(path, "events")))
         if ended and not works:
             found.append(path)

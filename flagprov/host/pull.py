@@ -32,7 +32,9 @@ def credentials(reference: str) -> dict[str, str]:
 def pull(spec: dict[str, Any]) -> dict[str, Any]:
     """Pull by a locked digest where there is one, else by name; the result is what is here now."""
     reference = spec["reference"]
-    names = [_by_digest(reference, digest) for digest in spec["digests"]] + [reference]
+    from flagprov.host.registry import by_digest
+
+    names = [by_digest(reference, digest) for digest in spec["digests"]] + [reference]
     refused = ""
     for name in names:
         try:
@@ -52,11 +54,6 @@ def pull(spec: dict[str, Any]) -> dict[str, Any]:
         "%s in the registry is not one of the release's locked digests" % reference,
         "the tag was moved: lock the release anew after checking the image, or restore the tag",
     )
-
-
-def _by_digest(reference: str, digest: str) -> str:
-    name, _, tag = reference.rpartition(":")
-    return "%s@%s" % (name if "/" not in tag and name else reference, digest)
 
 
 def pull_by_name(name: str, headers: dict[str, str]) -> None:

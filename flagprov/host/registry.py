@@ -9,18 +9,57 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+MOVED = (
+    "its tag was moved, and none of the locked digests is there (flagprov releases lock takes the new one)"
+)
 REFUSALS = ("manifest unknown", "name unknown", "not found", "denied", "unauthorized", "credentials")
 
 
-def ask(reference: str) -> dict[str, Any]:
-    """`why` is empty where it can be pulled; `answers` is whether there was anybody to say no."""
+def ask(reference: str, digests: list[str] | None = None) -> dict[str, Any]:
+    """`why` is empty where it can be pulled; `answers` is whether there was anybody to say no.
+
+    `digests`: those that are locked; a tag that names another image now is no way to them.
+    """
+    said = _ask(reference)
+    if said["why"] or not digests or said["digest"] in digests:
+        return said
+    if any(not _ask(by_digest(reference, digest))["why"] for digest in digests):
+        return said
+    config = _configuration(reference)
+    return dict(said, why=MOVED) if config and config not in digests else said
+
+
+def by_digest(reference: str, digest: str) -> str:
+    name, _, tag = reference.rpartition(":")
+    return "%s@%s" % (name if "/" not in tag and name else reference, digest)
+
+
+def _ask(reference: str) -> dict[str, Any]:
     path = "/distribution/%s/json" % docker.quote(reference)
     try:
         said = docker.call("GET", path, headers=credentials(reference), timeout=30) or {}
     except docker.DockerError as error:
         answers = error.code in (401, 403, 404) or any(word in str(error).lower() for word in REFUSALS)
-        return {"arches": [], "answers": answers, "why": str(error)}
+        return {"arches": [], "answers": answers, "why": str(error), "digest": ""}
     except OSError as error:
-        return {"arches": [], "answers": False, "why": "no answer from the registry (%s)" % error}
+        why = "no answer from the registry (%s)" % error
+        return {"arches": [], "answers": False, "why": why, "digest": ""}
     arches = {str(platform.get("architecture", "")) for platform in said.get("Platforms") or []}
-    return {"arches": sorted(arches - {"", "unknown"}), "answers": True, "why": ""}
+    digest = str((said.get("Descriptor") or {}).get("digest", ""))
+    return {"arches": sorted(arches - {"", "unknown"}), "answers": True, "why": "", "digest": digest}
+
+
+def _configuration(reference: str) -> str:
+    """Digest of the configuration that the tag leads to; empty where that cannot be told."""
+    import os
+
+    from flagprov.host.facts import Unparsed
+    from flagprov.host.facts.image import ARCHES, Registry
+
+    arch = ARCHES.get(os.uname().machine, os.uname().machine)
+    asked = Registry(reference)
+    try:
+        asked.answer(arch)
+    except Unparsed:
+        pass
+    return asked.configuration

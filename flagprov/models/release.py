@@ -17,6 +17,11 @@ Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 AbsolutePath = Annotated[str, Field(pattern=r"^/[^\x00\n]*$")]
 EnvName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 ServeName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]  # underscores, never dashes
+Repository = Annotated[str, Field(pattern=r"^(https?://[^\s/@]+/[^\s]+|ssh://[^\s-][^\s]*|file:///[^\s]+)$")]
+Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+GitRef = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/+-]*$")]
+RelativePath = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*$")]
+Requirement = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.+!_-]*$")]
 WeightsSource = Annotated[
     str,
     Field(pattern=r"^((modelscope|hf|https?|file)://[^\s]+|[A-Za-z0-9][A-Za-z0-9_.-]*:/[^\s/]+[^\s]*)$"),
@@ -78,11 +83,53 @@ class Golden(Strict):
     tolerance: float = Field(0.0, ge=0, le=1, description="share of the words that may differ")
 
 
+class BuildStep(Strict):
+    """One thing that pip installs into an image: a repository at a commit, or a package in a version."""
+
+    git: Repository | None = Field(None, description="address of a repository")
+    commit: Commit | None = Field(None, description="what of it is installed; 40 hexadecimal digits")
+    ref: GitRef | None = Field(None, description="branch or tag, for which `releases lock` finds the commit")
+    directory: RelativePath | None = Field(None, description="of the repository, where not all is installed")
+    version: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+!-]*$")] | None = Field(
+        None, description="for repositories that ask git for their version"
+    )
+    pip: Requirement | None = Field(None, description="NAME==VERSION of a package index")
+    python: str = Field(
+        "python3", pattern=r"^[A-Za-z0-9_/][A-Za-z0-9_./-]*$", description="that of the image that gets it"
+    )
+
+    @model_validator(mode="after")
+    def _one_thing(self) -> BuildStep:
+        if bool(self.git) == bool(self.pip):
+            raise ValueError("a step has either git or pip")
+        if self.pip and (self.commit or self.ref or self.directory or self.version):
+            raise ValueError("commit, ref, directory and version go with git")
+        if self.git and not (self.commit or self.ref):
+            raise ValueError("git needs a commit, or a ref that `flagprov releases lock` finds it for")
+        return self
+
+
 class Image(Strict):
     reference: str = Field(pattern=r"^[^\s]+$", description="registry/name:tag that is served")
     digests: tuple[Digest, ...] = Field((), description="config, manifest or index digests; any of them")
     alternatives: tuple[str, ...] = Field((), description="other names under which it was published")
-    build: tuple[str, ...] = Field((), description="the card's build steps; never run at a start")
+    build: tuple[BuildStep, ...] = Field((), description="what is installed into it, once, before it serves")
+    card_build: tuple[str, ...] = Field((), description="build lines of the card; shown, and never run")
+
+    @property
+    def pulled(self) -> Image:
+        """The image that a registry has."""
+        return self
+
+
+class BuiltImage(Image):
+    """Made from `base` by its build steps; no registry has it. Never written by people."""
+
+    base: Image
+
+    @property
+    def pulled(self) -> Image:
+        return self.base
 
 
 class Mount(Strict):
@@ -217,3 +264,4 @@ class Lock(Strict):
     schema_version: Literal[1] = 1
     variants: dict[Name, LockedImage] = {}
     weights: LockedWeights | None = None
+    commits: dict[str, Commit] = Field({}, description="REPOSITORY#REF of build steps -> commit")

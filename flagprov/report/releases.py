@@ -77,7 +77,8 @@ def _variant(variant: Mapping[str, Any], width: int | None) -> list[Line]:
     rows: list[Row] = [["image", image["reference"]]]
     rows += [["digest", digest] for digest in image["digests"]]
     rows += [["also as", name] for name in image["alternatives"]]
-    rows += [["build", step] for step in image.get("build", ())]
+    rows += [["build", _step(step)] for step in image["build"]]
+    rows += [["card's build", f"{step} (not run)"] for step in image["card_build"]]
     for key, value in variant["container"].items():
         if key in ("devices", "mounts"):
             rows += [["run", f"{key[:-1]}: {_mount(each)}"] for each in value]
@@ -100,6 +101,12 @@ def _variant(variant: Mapping[str, Any], width: int | None) -> list[Line]:
         why: list[Row] = [[Span(key, "faint"), each[key]] for key in ("card", "used", "reason")]
         lines += table(why, indent=4, width=width)
     return lines + _warnings(variant["warnings"], 2)
+
+
+def _step(step: Mapping[str, Any]) -> str:
+    """A build step in words."""
+    what = str(step["pip"] or f"{step['git']} at {step['commit'] or step['ref']}")
+    return what + (f", {step['directory']}" if step["directory"] else "")
 
 
 def _facts(rows: Sequence[Row], indent: int, width: int | None) -> list[Line]:

@@ -170,6 +170,10 @@ def _lacking(resources: list[dict[str, Any]], changes: list[dict[str, Any]]) -> 
             message = f"{change['name']} is not here, and flagprov_images=fan-out"
             remedy = "run `flagprov deploy`, which brings it from host to host"
             raise Refused({"step": change["kind"], "message": message, "remedy": remedy})
+        if change["action"] == "build":
+            message = f"{change['name']} is not here: {change['reason']}"
+            remedy = "run `flagprov deploy`, which builds it"
+            raise Refused({"step": change["kind"], "message": message, "remedy": remedy})
         if change["action"] != "fetch":
             continue
         source = spec["fetch"]["source"]

@@ -33,7 +33,7 @@ def image(subject: Subject) -> Verdict | None:
         way = "choose an image for this machine: --set image=NAME"
         found.append(failed(f"it is for {', '.join(arches)}, the machine is {machine}", way))
     elif not arches and not found:
-        tag = tags.parse(serving.variant.image.reference)
+        tag = tags.parse(serving.variant.image.pulled.reference)
         if tag.arch is None or not machine:
             why = said.why if said and said.why else subject.unknown("image")
             found.append(unknown(f"architecture: {why}", PULL))
@@ -47,13 +47,13 @@ def _elsewhere(where: str, serving: Serving) -> str:
         "missing": "is the name right, and does flagprov_registries map its registry to yours?",
         "unreachable": "is the registry up, and may dockerd reach it (proxy, insecure-registries, mirror)?",
     }
-    others = serving.variant.image.alternatives
+    others = serving.variant.image.pulled.alternatives
     published = f"\npublished as well as {', '.join(others)}: --set image=NAME" if others else ""
     return ways[where] + published
 
 
 def _for_another_chip(subject: Subject, serving: Serving) -> list[Verdict]:
-    chip, name = subject.chip, serving.variant.image.reference
+    chip, name = subject.chip, serving.variant.image.pulled.reference
     assert chip is not None
     tag = tags.parse(name)
     way = "choose the release's image for this chip, or --force image"
@@ -105,7 +105,7 @@ def _sdk_version(subject: Subject, serving: Serving) -> str | None:
     configured = told.get("CUDA_VERSION" if kind == "cuda" else "CANN_VERSION")
     if configured:
         return configured
-    tag = tags.parse(serving.variant.image.reference)
+    tag = tags.parse(serving.variant.image.pulled.reference)
     return tag.sdk_version if tag.sdk == kind else None
 
 
@@ -149,7 +149,7 @@ def driver_hint(subject: Subject) -> Verdict | None:
     """The driver in an image's name is that of the host on which it was built: a hint, no more."""
     if subject.serving is None or subject.chip is None:
         return None
-    hint = tags.parse(subject.serving.variant.image.reference).driver
+    hint = tags.parse(subject.serving.variant.image.pulled.reference).driver
     nvidia, ascend = subject.facts.nvidia, subject.facts.ascend
     here = (nvidia.loaded.version if nvidia and nvidia.loaded else None) or (
         ascend.driver if ascend else None

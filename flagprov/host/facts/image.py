@@ -38,9 +38,11 @@ def image(spec: dict[str, Any]) -> dict[str, Any]:
         seen = docker.call("GET", "/images/%s/json" % here)
         told = _told((seen.get("Config") or {}).get("Env") or [])
         return _answer("host", [str(seen["Architecture"])], told, None)
+    if spec.get("base"):  # of one that is still to be built, what is known is what it is made from
+        return image(spec["base"])
     if spec.get("brought"):
         return dict(_answer("brought", [], {}, None), why="it comes from host to host")
-    said = registry.ask(reference)
+    said = registry.ask(reference, digests)
     if said["why"]:
         return dict(_answer("missing" if said["answers"] else "unreachable", [], {}, None), why=said["why"])
     arch = ARCHES.get(os.uname().machine, os.uname().machine)
@@ -88,6 +90,7 @@ class Registry:
         self.reference = reference
         self.host, self.name, self.tag = split(reference)
         self.token = ""
+        self.configuration = ""  # its digest, once there was an answer
 
     def answer(self, arch: str) -> dict[str, Any]:
         from urllib.error import HTTPError
@@ -114,6 +117,7 @@ class Registry:
         config = self._json("blobs/" + manifest["config"]["digest"])
         size = sum(int(layer["size"]) for layer in manifest["layers"]) >> 20
         told = _told((config.get("config") or {}).get("Env") or [])
+        self.configuration = str(manifest["config"]["digest"])
         return _answer("registry", arches or [str(config["architecture"])], told, size)
 
     def _json(self, path: str) -> Any:

@@ -1,4 +1,7 @@
-"""An image that is one of its locked digests, pulled as a job; `absent` removes it where nothing uses it."""
+"""An image that is one of its locked digests, pulled as a job; `absent` removes it where nothing uses it.
+
+One with a `base` is built from that, on one host for all; here it is only seen whether it has come.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,9 @@ def observe(spec: dict[str, Any]) -> dict[str, Any]:
     found = docker.image_id(spec["reference"], spec["digests"])
     if found:
         return {"id": found}
-    asked = "" if spec.get("brought") else registry.ask(spec["reference"])["why"]
+    if "base" in spec:
+        return {"id": None, "base": observe(spec["base"])}
+    asked = "" if spec.get("brought") else registry.ask(spec["reference"], spec["digests"])["why"]
     return {"id": None, "registry": asked, "free_mib": _free_mib()}
 
 
@@ -35,6 +40,8 @@ def diff(spec: dict[str, Any], observed: dict[str, Any], changed: set[str]) -> l
         return [("remove", spec["reason"], "nothing")] if observed["id"] else []
     if observed["id"]:
         return []
+    if "base" in spec:
+        return _built(spec["base"], diff(spec["base"], observed["base"], changed))
     if observed["registry"]:
         return [
             (
@@ -57,10 +64,21 @@ def diff(spec: dict[str, Any], observed: dict[str, Any], changed: set[str]) -> l
     return [("pull", "it is not here", "nothing")]
 
 
+def _built(base: dict[str, Any], beneath: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    if any(action == "block" for action, _, _ in beneath):
+        return beneath
+    first = [(action, "%s: %s" % (base["reference"], reason), cost) for action, reason, cost in beneath]
+    return [*first, ("build", "it is made from %s, on one host for all" % base["reference"], "nothing")]
+
+
 def apply(spec: dict[str, Any], observed: dict[str, Any]) -> None:
     if spec.get("absent"):
         _remove(spec["id"])
         return
+    if "base" in spec:
+        raise Blocked(
+            "image", "%s was not built for this host" % spec["reference"], "flagprov deploy builds it"
+        )
     if spec.get("brought"):
         raise Blocked("image", "%s did not arrive here" % spec["reference"], "run the command again")
     run_job("pull", {"reference": spec["reference"], "digests": spec["digests"]})

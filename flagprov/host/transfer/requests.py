@@ -41,6 +41,13 @@ def answer(op: str, request: dict[str, Any]) -> dict[str, Any]:
         with Beating(request.get("lease")):
             name = jobs.name_of("fetch", {"path": request["spec"]["path"]})
             return jobs.run_job("fetch", dict(request["spec"], job=name), name)
+    if op == "build":
+        with Beating(request.get("lease")):
+            return jobs.run_job("build", request["spec"])
+    if op == "layer":
+        from flagprov.host.build import layer
+
+        return layer(request)
     return release(str(request["job"]))
 
 

@@ -96,6 +96,15 @@ def test_an_image_that_is_fanned_out_is_refused_in_a_check_already(check: bool) 
         converge(program, {"brought": True}, check=check)
 
 
+@pytest.mark.parametrize("check", [True, False])
+def test_an_image_that_is_to_be_built_is_refused_in_a_check_already(check: bool) -> None:
+    program = Program(
+        {"kind": "image", "name": "standin:1", "action": "build", "reason": "it is made from r/m:1"}
+    )
+    with pytest.raises(Refused, match=r"made from r/m:1\nremedy: run `flagprov deploy`"):
+        converge(program, {"base": {}}, check=check)
+
+
 def test_a_hub_that_cannot_be_reached_leaves_two_ways_out() -> None:
     program, spec = weights()
 

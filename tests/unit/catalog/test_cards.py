@@ -382,9 +382,10 @@ def test_chips() -> None:
     assert found == {name: {chip for each, chip in PAIRS if each == name} for name in WEIGHTS}
 
 
-def test_steps_that_build_are_kept_and_not_run() -> None:
+def test_steps_that_build_and_name_no_commit_are_kept_and_not_run() -> None:
     variant = _variant(("qwq-32b", H100))
-    assert "git clone https://github.com/FlagOpen/FlagGems.git" in variant.image.build
+    assert "git clone https://github.com/FlagOpen/FlagGems.git" in variant.image.card_build
+    assert not variant.image.build
     assert not any("pip" in line or "git" in line for line in variant.launch.before_start)
 
 

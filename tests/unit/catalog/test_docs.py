@@ -11,6 +11,7 @@ import yaml
 from flagprov.catalog import load_release
 from flagprov.chips import chip_names
 from flagprov.models.release import (
+    BuildStep,
     Card,
     Container,
     Image,
@@ -38,6 +39,7 @@ MODELS = (
     Readiness,
     Variant,
     Image,
+    BuildStep,
     Container,
     Mount,
     Launch,
@@ -53,8 +55,13 @@ def test_the_example_loads(tmp_path: Path) -> None:
     assert load_release(str(file)).variants["nvidia-h100"].devices == 2
 
 
+def test_the_build_steps_are_steps() -> None:
+    package, repository = Image.model_validate(yaml.safe_load(EXAMPLES[1])["image"]).build
+    assert package.pip and repository.git and repository.ref
+
+
 def test_the_settings_are_settings() -> None:
-    settings = merge_settings(yaml.safe_load(EXAMPLES[1])["flagprov_settings"])
+    settings = merge_settings(yaml.safe_load(EXAMPLES[2])["flagprov_settings"])
     assert settings.serve == {"max_num_seqs": 32, "max_model_len": None}
 
 

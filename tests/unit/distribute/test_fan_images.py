@@ -13,7 +13,7 @@ import pytest
 
 from flagprov.catalog import load_release
 from flagprov.distribute import fan_out
-from flagprov.distribute.fan_images import Images, answerable, parcels
+from flagprov.distribute.fan_images import Images, answerable, parcels, with_other_names
 from flagprov.distribute.layouts import BLOBS, ImageLayout
 from flagprov.distribute.registry import MANIFESTS, Registry, registry_of, sha256
 from flagprov.errors import FlagprovError, HostError
@@ -80,7 +80,8 @@ def test_a_moved_tag_is_a_problem_of_the_hosts_that_lack_the_image(asked: list[s
         (problem,) = found[name].problems
         assert not found[name].changes
         assert "not the image that is locked for cpu-x86" in problem.message
-        assert "other.example/tiny:1" in problem.remedy
+        (named,) = with_other_names(job(tmp_path), found)[name].problems
+        assert "also known as other.example/tiny:1" in named.remedy
 
 
 def test_a_dead_name_is_said_before_anything_starts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
