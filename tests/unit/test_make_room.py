@@ -87,7 +87,7 @@ def deploy(
     monkeypatch.setattr(pipeline, "prepare", lambda request: job)
     monkeypatch.setattr(pipeline, "Connections", lambda fleet: nullcontext(Sessions()))
     monkeypatch.setattr(pipeline, "Gateways", lambda fleet: nullcontext(gateways))
-    monkeypatch.setattr(pipeline, "_draw", lambda *_: pipeline.Picture(plan, placement, surveys))
+    monkeypatch.setattr(pipeline, "draw", lambda *_: pipeline.Picture(plan, placement, surveys))
     monkeypatch.setattr(pipeline, "Lease", lambda *_: nullcontext(lease))
     monkeypatch.setattr(pipeline, "Provisioning", lambda *_: roles)
     monkeypatch.setattr(pipeline, "Bringing", Bringing)
