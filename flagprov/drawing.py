@@ -12,22 +12,25 @@ from flagprov.errors import HostError
 from flagprov.gateway.gateways import Gateways
 from flagprov.least import notes as profile
 from flagprov.maintenance import cordoned
-from flagprov.models.desired import Placement
+from flagprov.models.desired import Placement, Replica
 from flagprov.models.observed import Change, Look, Problem, Survey
 from flagprov.models.plan import HostPlan, LeftOut, Plan
 from flagprov.observe import first_look, look, survey_for
 from flagprov.placement import place
 from flagprov.plan import build, host_plan
 from flagprov.preparation import Job, hosts_of
-from flagprov.rollout.arrange import arrange, awaited, unproved
+from flagprov.processors import need_mib
+from flagprov.report.text import names
+from flagprov.rollout.arrange import arrange, awaited, interrupts, unproved
 from flagprov.rollout.options import Options
 from flagprov.rollout.order import Budget
 from flagprov.rollout.reprovision import drained, step
 from flagprov.rollout.reprovision import notes as reprovision_notes
+from flagprov.rollout.slots import NO_SLOTS, Slots, find_slots
 from flagprov.rollout.whole import halves
 from flagprov.runner.operators import exclusions_unheeded
 from flagprov.scope import left_out
-from flagprov.serving import launch_inputs, undecided
+from flagprov.serving import launch_inputs, merged_environment, undecided
 from flagprov.transport import KEPT, Connections, Session
 
 
@@ -41,6 +44,7 @@ class Picture:
     looks: Mapping[str, Look] = field(default_factory=dict)
     gated: bool = False  # something that serves is interrupted: batch after batch
     budget: Budget | None = None
+    slots: Slots = NO_SLOTS  # replicas whose new ones start before their old ones stop; not in `placement`
 
 
 def draw(job: Job, connections: Connections, gateways: Gateways, verb: str, options: Options) -> Picture:
@@ -87,14 +91,20 @@ def draw(job: Job, connections: Connections, gateways: Gateways, verb: str, opti
         excluded.add(name)
         gone.append(LeftOut(name, Problem("placement", why, "mend that host first")))
     stopping = drained(job, provision, surveys)
-    arranged = arrange(placement, plans, surveys, options, lambda: job.census(excluded), stopping)
+    slots = NO_SLOTS
+    if options.surge and not options.at_once:
+        slots = _room(job, placement, plans, surveys, provision)
+        slots, beside = _look_beside(job, connections, placement, slots, surveys, examination.pulls())
+        plans |= beside
+    surging = slots.taken.keys()
+    arranged = arrange(placement, plans, surveys, options, lambda: job.census(excluded), stopping, surging)
     provisioned = reprovision_notes(job, set(provision) & set(plans), surveys)
     told = (*_taken_back(job, placement, surveys), *profile(job.unprivileged), *arranged.notes)
     told = (*told, *_unheeded(job, placement, surveys), *_undecided(job, placement, surveys))
-    notes = (*told, *provisioned, *examination.notes())
-    drawn = build(verb, job.release.name, placement, plans, gone, notes, arranged.groups)
-    drawn = gateways.planned(drawn, job, placement, arranged.interrupts)
-    return Picture(drawn, placement, surveys, looks, arranged.gated, arranged.budget)
+    notes = (*told, *provisioned, *examination.notes(), *_other_ports(job, slots))
+    drawn = build(verb, job.release.name, placement, plans, gone, notes, arranged.groups, slots.orders())
+    drawn = gateways.planned(drawn, job, slots.placed(placement), arranged.interrupts)
+    return Picture(drawn, placement, surveys, looks, arranged.gated, arranged.budget, slots)
 
 
 def _look_at(
@@ -152,6 +162,74 @@ def _look_at(
             looks[name] = found
             plans[name] = host_plan(name, found, provision.get(name), pending[name])
     return plans, looks
+
+
+def _room(
+    job: Job,
+    placement: Placement,
+    plans: Mapping[str, HostPlan],
+    surveys: Mapping[str, Survey],
+    provision: Mapping[str, Change],
+) -> Slots:
+    """Where new engines can start beside those that the plan would interrupt."""
+
+    def need(replica: Replica) -> int | None:
+        host = hosts_of(job.fleet, replica.hosts)[0]
+        servings = job.servings(host, Placement((replica,)), surveys[host.name])
+        return need_mib(
+            servings[0].variant, job.release.model, merged_environment(servings[0]), _weights(job)
+        )
+
+    changing = [replica for replica in placement.replicas if interrupts(replica, plans, surveys)]
+    wishes = {wish.host.name: wish for wish in job.wishes(surveys)}
+    return find_slots(changing, placement, wishes, provision, need)
+
+
+def _weights(job: Job) -> int:
+    return sum(size for _, size, _ in job.files)
+
+
+def _look_beside(
+    job: Job,
+    connections: Connections,
+    placement: Placement,
+    slots: Slots,
+    surveys: Mapping[str, Survey],
+    pulls: Mapping[str, int],
+) -> tuple[Slots, dict[str, HostPlan]]:
+    """Plans of the hosts with new engines in free slots; what is in the way there, only a look tells."""
+    placed = slots.placed(placement)
+    bringing = Bringing(job, placed, None, lambda event: None)
+    pending: dict[str, str] = {}
+
+    def look_at(session: Session) -> Look:
+        host = bringing.desired(session.host, surveys[session.host.name])
+        pending[host.host] = host.pending
+        return look(session, host.resources)
+
+    answers = connections.each(hosts_of(job.fleet, list(slots.hosts)), look_at, keep=KEPT)
+    seen = {name: found for name, found in answers.items() if isinstance(found, Look)}
+    supplied = supply.answerable(job, connections, seen, surveys, pulls)
+    plans: dict[str, HostPlan] = {}
+    for name, found in answers.items():
+        problems = supplied[name].problems if name in supplied else ()
+        if isinstance(found, HostError):
+            slots = slots.without(name, found.message)
+        elif problems:
+            slots = slots.without(name, problems[0].message)
+        else:
+            plan = host_plan(name, supplied[name], None, pending[name])
+            for add in (awaited, unproved):
+                plan = add(plan, placed, surveys[name])
+            plans[name] = plan
+    return slots, plans
+
+
+def _other_ports(job: Job, slots: Slots) -> list[str]:
+    if not slots.taken or job.fleet.gateways:
+        return []
+    ports = names(f"{replica.name} {replica.port}" for replica in slots.taken.values())
+    return [f"no gateway is in front: whoever asks these replicas has to follow them to new ports: {ports}"]
 
 
 def _standing(seen: Look, provision: bool) -> list[Problem]:

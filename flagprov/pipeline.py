@@ -26,6 +26,7 @@ from flagprov.models.observed import Survey
 from flagprov.models.outcome import HostOutcome, Outcome
 from flagprov.models.plan import Plan
 from flagprov.preparation import Job, Request, hosts_of, prepare
+from flagprov.rollout.beside import Beside
 from flagprov.rollout.move import Rolling
 from flagprov.rollout.options import Options
 from flagprov.rollout.reprovision import Provisioning
@@ -130,7 +131,8 @@ def _apply(
     )
     brought.update({name: failure(error) for name, error in fetched.failures.items()})
     digests.update(dict.fromkeys(fetched.touched, ""))
-    bringing = Bringing(job, picture.placement, lease, record, picture.plan)
+    slots = picture.slots
+    bringing = Bringing(job, slots.placed(picture.placement), lease, record, picture.plan)
     spread = {host for replica in picture.placement.replicas if replica.nodes for host in replica.hosts}
     going = [host.host for host in picture.plan.hosts() if host.host not in brought]
     able = [name for name in going if picture.gated or name in spread]
@@ -151,21 +153,32 @@ def _apply(
     for name, why in halves(picture.placement.replicas, set(going) - set(brought)).items():
         brought[name] = failure(HostError(name, "placement", why, remedy="mend that host first"))
 
-    def bring(session: Session, kept: Mapping[str, Any]) -> Brought:
-        name = session.host.name
+    def with_settings(name: str, kept: Mapping[str, Any]) -> dict[str, Any]:
         settings = [f"serve.{key}" for key in sorted(job.settings_keys[name])]
         brings = {text.partition("=")[0] for text in job.sets}
-        kept = {**kept, "settings": [key for key in settings if key not in brings]}
-        found = bringing.bring(session, surveys[name], digests[name], kept)
+        return {**kept, "settings": [key for key in settings if key not in brings]}
+
+    def bring(session: Session, kept: Mapping[str, Any]) -> Brought:
+        name = session.host.name
+        found = bringing.bring(session, surveys[name], digests[name], with_settings(name, kept))
         found = found.after(fetched.outcomes[name]) if name in fetched.outcomes else found
         return found.after(roles.outcomes[name]) if name in roles.outcomes else found
 
     def prepare(names: Sequence[str]) -> Mapping[str, HostError]:
         errors = roles.in_batch(names)
-        bringing.placement = roles.placement
+        bringing.placement = slots.placed(roles.placement)
         if len(errors) < len(names) and (error := make_room()):
             return kept_out(names, error)
         return errors
+
+    def start(session: Session, kept: Mapping[str, Any]) -> Brought:
+        name = session.host.name
+        return bringing.start(session, surveys[name], with_settings(name, kept))
+
+    def switch(session: Session) -> Brought:
+        name = session.host.name
+        found = bringing.switch(session, surveys[name])
+        return found.after(fetched.outcomes[name]) if name in fetched.outcomes else found
 
     hosts = {host.name: host for host in job.fleet.hosts}
     rolling = Rolling(
@@ -173,10 +186,13 @@ def _apply(
         gateways=gateways,
         hooks=job.hooks,
         budget=picture.budget,
+        beside=Beside(slots, start, switch) if slots.taken else None,
     )
     brought = rolling.roll(picture.plan, brought, picture.gated)
-    gateways.settle(job, roles.placement, brought)
-    return replace(picture, placement=roles.placement), brought
+    moved = {name for name, found in brought.items() if found.outcome.state == "changed"}
+    placement = slots.placed(roles.placement, moved)
+    gateways.settle(job, placement, brought)
+    return replace(picture, placement=placement), brought
 
 
 def _stage(

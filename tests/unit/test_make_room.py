@@ -78,8 +78,9 @@ def deploy(
 
     nothing = lambda *_, **__: None  # noqa: E731
     gateways = SimpleNamespace(
-        status=lambda again=False: (), provision=nothing, settle=nothing, drain=nothing, fleet=fleet
-    )
+        status=lambda again=False: (), provision=nothing, settle=nothing, drain=nothing, tidy=nothing,
+        fleet=fleet,
+    )  # fmt: skip
     roles = SimpleNamespace(
         first=dict, outcomes={}, waiting=set(), in_batch=lambda names: {}, placement=placement
     )
