@@ -8,7 +8,9 @@ from contextlib import contextmanager
 
 from flagprov.apply.converge import failures
 from flagprov.errors import FlagprovError, HostError, InventoryError, UsageError
+from flagprov.models.desired import container_name
 from flagprov.models.fleet import Fleet, Host
+from flagprov.models.observed import Running
 from flagprov.models.outcome import GatewayStatus, HostOutcome, Outcome
 from flagprov.models.request import Request
 from flagprov.observe import survey
@@ -62,7 +64,7 @@ def logs(request: Request, target: str, follow: bool = False, lines: int = 100) 
 
 def _find(fleet: Fleet, connections: Connections, target: str) -> tuple[Host, str]:
     candidates = [host for host in fleet.hosts if host.name == target] or list(fleet.hosts)
-    found: list[tuple[Host, str]] = []
+    found: list[tuple[Host, Running]] = []
     silent: list[HostError] = []
     for name, seen in connections.each(candidates, survey, keep=KEPT).items():
         if isinstance(seen, HostError):
@@ -73,13 +75,13 @@ def _find(fleet: Fleet, connections: Connections, target: str) -> tuple[Host, st
         host = next(host for host in fleet.hosts if host.name == name)
         # A replica's log is that of its head; those of its other ranks are asked for by host.
         found += [
-            (host, running.replica)
+            (host, running)
             for running in seen.running
             if target == name or (target == running.replica and running.hosts[:1] in ((name,), ()))
         ]
     if len(found) == 1:
-        return found[0][0], f"flagprov-{found[0][1]}"
-    names = ", ".join(sorted(replica for _, replica in found))
+        return found[0][0], container_name(found[0][1].instance)
+    names = ", ".join(sorted(running.replica for _, running in found))
     if found:
         raise UsageError(f"{target} has several replicas: {names}", remedy="name one of them")
     if silent:

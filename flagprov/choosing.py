@@ -14,6 +14,7 @@ from flagprov.models.observed import Device, Running, Survey
 from flagprov.models.release import Variant
 
 DEFAULT_PORT = 9010
+APART = 100  # from the port of a replica's first slot to that of its second
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class Refused(Exception):
 def ports_of(host: str, running: Iterable[Running], records: Mapping[str, Any]) -> dict[int, str]:
     """Ports that replicas hold on a host; one over several hosts holds those of its launch kind, too."""
     held: dict[int, str] = {}
-    for replica in running:
+    for replica in with_besides(running):
         ports = frozenset({replica.port})
         if len(replica.hosts) > 1:
             launch = (records.get(replica.replica) or {}).get("launch") or {}
@@ -54,8 +55,14 @@ def ports_of(host: str, running: Iterable[Running], records: Mapping[str, Any]) 
     return held
 
 
-def choose_port(wish: Wish, position: int, ports: Mapping[int, str]) -> int:
-    port = wish.port + position
+def with_besides(running: Iterable[Running]) -> list[Running]:
+    """Each, and what is in its other slot."""
+    return [each for replica in running for each in (replica, replica.beside) if each]
+
+
+def choose_port(wish: Wish, position: int, ports: Mapping[int, str], slot: str = "") -> int:
+    """Each slot has a port of its own: that of the release, or one apart from it."""
+    port = wish.port + position + (APART if slot else 0)
     if port in ports:
         raise Refused(
             wish.host.name,
@@ -77,7 +84,7 @@ def choose_devices(
     free = [device for device in unclaimed if not device.processes]
     for some in (free, unclaimed):  # busy ones, so that the claim says which process is on which device
         if len(some) >= count:
-            return _whole_cards(some, count, wish.chip.detection.devices_per_card)
+            return whole_cards(some, count, wish.chip.detection.devices_per_card)
     holders = sorted({f"{running.replica}" for running in held.values()})
     reasons = [f"held by {', '.join(holders)}"] if holders else []
     reasons += [f"device {device.index}: {device.health}" for device in devices if not is_well(device)]
@@ -97,7 +104,7 @@ def is_well(device: Device) -> bool:
     return device.health in ("ok", "warning")
 
 
-def _whole_cards(devices: Sequence[Device], count: int, per_card: int) -> tuple[int, ...]:
+def whole_cards(devices: Sequence[Device], count: int, per_card: int) -> tuple[int, ...]:
     """Whole cards where they can be had; a single device comes from a card that is broken into already."""
     if per_card == 1:
         return tuple(device.index for device in devices[:count])

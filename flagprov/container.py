@@ -91,6 +91,8 @@ def labels(serving: Serving, config: str) -> dict[str, str]:
         f"{LABEL}config": config.rsplit("/", 1)[-1],
         f"{LABEL}image": image.reference,
     }
+    if replica.slot:
+        found[f"{LABEL}slot"] = replica.slot
     if replica.nodes:
         found[f"{LABEL}rank"] = str(serving.rank)
         found[f"{LABEL}rendezvous"] = str(rendezvous_port(replica.port))
@@ -117,7 +119,7 @@ def _mounts(serving: Serving, config: str) -> Iterable[Mount]:
             seen.add(mount.target)
             yield mount.model_copy(update={"source": site_path(mount.source, serving)})
     yield Mount(source=config, target=config, read_only=True)
-    yield Mount(source=f"{replica_path(serving.replica.name)}/run", target="/run/flagprov")
+    yield Mount(source=f"{replica_path(serving.replica.instance)}/run", target="/run/flagprov")
     yield Mount(source=cache_path(serving), target="/var/lib/flagprov/cache")
     if keys := keys_path(serving):
         yield Mount(source=keys, target=KEYS, read_only=True)

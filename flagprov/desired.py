@@ -10,6 +10,7 @@ from typing import Any
 
 from flagprov.cluster import meeting_port, rendezvous_port
 from flagprov.container import create_body, optional_sources
+from flagprov.host.slots import RECORD, SECOND
 from flagprov.models.desired import HostDesired, Resource, Stage, container_name
 from flagprov.models.fleet import Host
 from flagprov.models.observed import Running
@@ -106,7 +107,7 @@ def weights_resource(release: Release, host: Host, files: Sequence[tuple[str, in
 def _claim(serving: Serving) -> Resource:
     replica = serving.replica
     spec: dict[str, Any] = {
-        "container": container_name(replica.name),
+        "container": container_name(replica.instance),
         "port": replica.port,
         "devices": list(replica.devices),
         "tool": serving.chip.detection.tool,
@@ -120,15 +121,15 @@ def _claim(serving: Serving) -> Resource:
 def _config(serving: Serving) -> Iterable[Resource]:
     name = serving.replica.name
     files = render(launch_inputs(serving))
-    folder = replica_path(name)
-    for path in (folder, f"{folder}/run", cache_path(serving)):
+    home, folder = replica_path(name), replica_path(serving.replica.instance)
+    for path in dict.fromkeys((home, folder, f"{folder}/run", cache_path(serving))):
         yield Resource("directory", path, Stage.CONFIG, {"path": path, "mode": "0755"}, name)
     yield from _runner(serving)
     path = config_path(files)
     yield Resource("tree", path, Stage.CONFIG, {"path": path, "files": dict(files)}, name)
     wait = {"path": f"{folder}/wait", "mode": "0755", "content": wait_script(serving)}
     yield Resource("file", wait["path"], Stage.CONFIG, wait, name)
-    record = {"path": f"{folder}/record.json", "mode": "0644", "content": _record(serving, path)}
+    record = {"path": f"{home}/{RECORD}", "mode": "0644", "content": _record(serving, path)}
     yield Resource("file", record["path"], Stage.CONFIG, record, name)
 
 
@@ -192,6 +193,7 @@ def _record(serving: Serving, config: str) -> str:
             "hosts": list(replica.hosts),
             "devices": list(replica.devices),
             "port": replica.port,
+            **({"slot": replica.slot} if replica.slot else {}),
         },
         "probe": _probe_spec(serving, config),
         "config": config,
@@ -216,13 +218,13 @@ def _record(serving: Serving, config: str) -> str:
 
 def _serve(serving: Serving, image: Mapping[str, Any]) -> Iterable[Resource]:
     replica = serving.replica
-    name = container_name(replica.name)
+    name, unit_of = container_name(replica.instance), unit_name(replica.instance)
     config = config_path(render(launch_inputs(serving)))
     spec = {
         "name": name,
         "replica": replica.name,
-        "unit": unit_name(replica.name),
-        "folder": replica_path(replica.name),
+        "unit": unit_of,
+        "folder": replica_path(replica.instance),
         "image": dict(image),
         "create": create_body(serving, config),
         "optional_sources": optional_sources(serving),
@@ -231,12 +233,12 @@ def _serve(serving: Serving, image: Mapping[str, Any]) -> Iterable[Resource]:
     }
     yield Resource("container", name, Stage.SERVE, spec, replica.name)
     unit = {
-        "unit": unit_name(replica.name),
+        "unit": unit_of,
         "active": True,
         "after": [name, config],
         "stop_timeout_s": STOP_TIMEOUT_S,
     }
-    yield Resource("unit", unit_name(replica.name), Stage.SERVE, unit, replica.name)
+    yield Resource("unit", unit_of, Stage.SERVE, unit, replica.name)
     probe = _probe_spec(serving, config)
     what = f"rank {serving.rank}" if serving.rank else "endpoint"
     yield Resource("probe", f"{what} of {replica.name}", Stage.VERIFY, probe, replica.name)
@@ -247,11 +249,11 @@ def _probe_spec(serving: Serving, config: str) -> dict[str, Any]:
     readiness = serving.variant.readiness or serving.release.readiness
     host = str(serving.variant.serve.get("host") or "0.0.0.0")
     model = serving.variant.serve.get("served_model_name") or serving.variant.serve.get("model") or ""
-    name = container_name(replica.name)
+    name = container_name(replica.instance)
     spec: dict[str, Any] = {
         "replica": replica.name,
         "container": name,
-        "unit": unit_name(replica.name),
+        "unit": unit_name(replica.instance),
         "address": "127.0.0.1" if host in ("0.0.0.0", "::", "") else host,
         "port": replica.port,
         "model": model if isinstance(model, str) else str(model),
@@ -259,12 +261,12 @@ def _probe_spec(serving: Serving, config: str) -> dict[str, Any]:
         "path": readiness.path,
         "command": list(readiness.command),
         "deadline_s": readiness.deadline_s,
-        "after": [name, config, unit_name(replica.name)],
+        "after": [name, config, unit_name(replica.instance)],
         "stop_timeout_s": STOP_TIMEOUT_S,
     }
     spec["operators"] = operators_expected(launch_inputs(serving))
     if replica.nodes:
-        spec["launcher"] = f"{replica_path(replica.name)}/run/state.json"
+        spec["launcher"] = f"{replica_path(replica.instance)}/run/state.json"
         if serving.rank:  # it has no endpoint of its own
             spec["readiness"] = "rank"
     return spec
@@ -276,21 +278,40 @@ def stopped(running: Running) -> tuple[Resource, ...]:
 
 
 def halted(replica: str) -> tuple[Resource, ...]:
-    spec = {"unit": unit_name(replica), "active": False, "stop_timeout_s": STOP_TIMEOUT_S}
-    return (Resource("unit", unit_name(replica), Stage.SERVE, spec, replica),)
+    """In whichever slot it is."""
+    found = []
+    for unit in (unit_name(replica), unit_name(replica + SECOND)):
+        spec = {"unit": unit, "active": False, "stop_timeout_s": STOP_TIMEOUT_S}
+        found.append(Resource("unit", unit, Stage.SERVE, spec, replica))
+    return tuple(found)
 
 
 def absent(running: Running) -> tuple[Resource, ...]:
     """Nothing of a replica: no unit instance, no container, no files."""
-    name = container_name(running.replica)
-    container = {"name": name, "replica": running.replica, "unit": unit_name(running.replica), "absent": True}
-    path = replica_path(running.replica)
+    replica = running.replica
+    slots = (replica + SECOND, replica)
     return (
         *stopped(running),
-        Resource("container", name, Stage.SERVE, container, running.replica),
-        *([_no_entry(running.replica)] if len(running.hosts) > 1 else []),
-        Resource("directory", path, Stage.SERVE, {"path": path, "absent": True}, running.replica),
+        *(_no_container(replica, instance) for instance in slots),
+        *([_no_entry(replica)] if len(running.hosts) > 1 else []),
+        *(_no_folder(replica, replica_path(instance)) for instance in slots),
     )
+
+
+def vacated(replica: str, instance: str, serves: str) -> tuple[Resource, ...]:
+    """One slot of a replica empty again; what is in the other one serves on."""
+    spec = {"name": instance, "replica": replica, "for": serves, "stop_timeout_s": STOP_TIMEOUT_S}
+    return (Resource("slot", instance, Stage.SERVE, spec, replica),)
+
+
+def _no_container(replica: str, instance: str) -> Resource:
+    name = container_name(instance)
+    spec = {"name": name, "replica": replica, "unit": unit_name(instance), "absent": True}
+    return Resource("container", name, Stage.SERVE, spec, replica)
+
+
+def _no_folder(replica: str, path: str) -> Resource:
+    return Resource("directory", path, Stage.SERVE, {"path": path, "absent": True}, replica)
 
 
 def emptied() -> tuple[Resource, ...]:

@@ -89,6 +89,8 @@ def read_running(entry: Mapping[str, Any]) -> Running:
         devices=tuple(int(index) for index in entry["devices"]),
         port=int(entry["port"]),
         state=str(entry["state"]),
+        slot=str(entry.get("slot", "")),
+        beside=read_running(entry["beside"]) if entry.get("beside") else None,
     )
 
 

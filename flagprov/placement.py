@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 
-from flagprov.choosing import Refused, Wish, choose_devices, choose_port, is_well, ports_of
+from flagprov.choosing import Refused, Wish, choose_devices, choose_port, is_well, ports_of, with_besides
 from flagprov.grouping import place_groups
 from flagprov.models.chip import Detection
 from flagprov.models.desired import Placement, Refusal, Replica
@@ -145,15 +145,16 @@ def _on_host(
 ) -> Iterator[Replica]:
     host = wish.host.name
     foreign = [running for running in wish.survey.running if running not in kept]
-    held = {device: running for running in foreign for device in running.devices}
+    held = {device: running for running in with_besides(foreign) for device in running.devices}
     ports = ports_of(host, foreign, wish.survey.records)
     devices = wish.survey.devices[wish.chip.detection.tool]
     for position in range(count):
         previous = kept[position] if position < len(kept) else None
         chosen = choose_devices(wish, previous, devices, held)
-        port = choose_port(wish, position, ports)
+        slot = previous.slot if previous else ""
+        port = choose_port(wish, position, ports, slot)
         name = previous.replica if previous else next(names)
-        replica = Replica(name, release, wish.chip.name, (host,), chosen, port)
+        replica = Replica(name, release, wish.chip.name, (host,), chosen, port, slot=slot)
         running = Running(name, release, wish.chip.name, (host,), chosen, port, "placed")
         held.update(dict.fromkeys(chosen, running))
         ports[port] = name

@@ -33,8 +33,12 @@ def build(
     left_out: Sequence[LeftOut],
     notes: Sequence[str] = (),
     groups: Sequence[Sequence[Replica]] = (),
+    orders: Mapping[str, tuple[str, str]] = {},
 ) -> Plan:
-    """One batch unless there are groups; a replica with a host that was left out is left out whole."""
+    """One batch unless there are groups; a replica with a host that was left out is left out whole.
+
+    `orders`: replica -> whether its new one starts before its old one stops, and why.
+    """
     shown: set[str] = set()
     batches: list[list[ReplicaPlan]] = []
     for group in groups or (placement.replicas,):
@@ -43,7 +47,8 @@ def build(
             if all(host in hosts for host in replica.hosts):
                 parts = tuple(_part(hosts[host], replica.name, host not in shown) for host in replica.hosts)
                 shown.update(replica.hosts)
-                batch.append(ReplicaPlan(replica.name, parts, cost_of(parts)))
+                order = orders.get(replica.name, ("", ""))
+                batch.append(ReplicaPlan(replica.name, parts, cost_of(parts), *order))
         batches.append(batch)
     batches[-1] += [
         ReplicaPlan("", (plan,), cost_of((plan,))) for host, plan in hosts.items() if host not in shown

@@ -63,6 +63,17 @@ def share(variant: Variant, processor: Processor) -> float:
     return float(asked) if isinstance(asked, int | float) and 0 < asked <= 1 else processor.memory_share
 
 
+def need_mib(
+    variant: Variant, model: Model, environment: Mapping[str, str], weights_bytes: int
+) -> int | None:
+    """Memory that an engine takes with its weights and its KV cache; None where that is not known."""
+    weights = weights_bytes or model_bytes(variant, model)
+    cache = environment.get(CACHE, "")
+    if not weights or not cache.isdecimal():
+        return None
+    return int(weights * ROOM / (1 << 20)) + int(cache) * 1024
+
+
 def bind(nodes: Sequence[Sequence[int]], ranks: int, reserved: int) -> list[list[int]]:
     """The cores of each rank; of every node the last ones are left to everything else, if it has more."""
     each = len(nodes) // ranks

@@ -91,8 +91,8 @@ def launch_inputs(serving: Serving) -> LaunchInputs:
     )
 
 
-def unit_name(replica: str) -> str:
-    return f"flagprov@{replica}.service"
+def unit_name(instance: str) -> str:
+    return f"flagprov@{instance}.service"
 
 
 def config_path(files: Mapping[str, str]) -> str:
@@ -106,8 +106,9 @@ def cache_path(serving: Serving) -> str:
     return f"{STATE}/caches/{image}-{serving.chip.name}-{serving.facts.flaggems or 'none'}"
 
 
-def replica_path(replica: str) -> str:
-    return f"{STATE}/replicas/{replica}"
+def replica_path(name: str) -> str:
+    """Of a replica: its record and history; or of what is in one of its slots."""
+    return f"{STATE}/replicas/{name}"
 
 
 def keys_path(serving: Serving) -> str | None:

@@ -50,7 +50,7 @@ GPU = """gpu() {
 
 def wait_script(serving: Serving) -> str:
     """Shell text; every path is quoted."""
-    replica = serving.replica.name
+    instance = serving.replica.instance
     container = serving.variant.container
     mounts = (
         *container.mounts,
@@ -61,10 +61,10 @@ def wait_script(serving: Serving) -> str:
     needed += own_nodes(serving.chip, serving.replica.devices)
     tests = [_test(path) for path in dict.fromkeys(needed)]
     return SCRIPT.format(
-        replica=replica,
-        unit=shlex.quote(unit_name(replica)),
+        replica=instance,
+        unit=shlex.quote(unit_name(instance)),
         patience=PATIENCE_S,
-        mounts=shlex.quote(f"{replica_path(replica)}/mounts"),
+        mounts=shlex.quote(f"{replica_path(instance)}/mounts"),
         tools=GPU if any(test.startswith("gpu ") for test in tests) else "",
         paths="".join(f"wait_for {test}\n" for test in tests),
     )

@@ -104,6 +104,21 @@ class Bringing:
         outcome = HostOutcome(host.name, "changed" if changes else "unchanged", changes, seconds=seconds)
         return Brought(outcome, answer["notes"])
 
+    def start(self, session: Session, survey: Survey, kept: Mapping[str, Any]) -> Brought:
+        """New engines in free slots, while the old ones serve on; the host's history has them as pending."""
+        desired = self.desired(session.host, survey)
+        checked_look(session, desired.resources)
+        deployment = {**self.deployment, **kept}
+        answer = self._converge(session, desired.resources, "", deployment, beside=True)
+        return Brought(HostOutcome(session.host.name, "changed", answer["changes"]), answer["notes"])
+
+    def switch(self, session: Session, survey: Survey) -> Brought:
+        """They are the replicas now, and what is in the other slots is gone."""
+        seconds: dict[str, float] = {}
+        answer = self._converge(session, self.desired(session.host, survey).resources, "")
+        changes = _add(answer, seconds)
+        return Brought(HostOutcome(session.host.name, "changed", changes, seconds=seconds), answer["notes"])
+
     def desired(self, host: Host, survey: Survey) -> HostDesired:
         try:
             return host_desired(host.name, self.job.servings(host, self.placement, survey))
@@ -147,9 +162,13 @@ class Bringing:
         digest: str,
         deployment: Mapping[str, Any] | None = None,
         restarts: Sequence[str] = (),
+        *,
+        beside: bool = False,
     ) -> dict[str, Any]:
         assert self.lease, "a run that only looks has no lease"
-        return converge(session, resources, digest, self.lease, self.on_event, deployment, restarts)
+        return converge(
+            session, resources, digest, self.lease, self.on_event, deployment, restarts, beside=beside
+        )
 
     def learn(self, host: Host, desired: HostDesired, notes: Mapping[str, Any]) -> bool:
         """Keep the image facts that a host knows already; whether there were any."""

@@ -42,10 +42,13 @@ def converge(
     on_event: OnEvent,
     deployment: Mapping[str, Any] | None = None,
     restarts: Sequence[str] = (),
+    *,
+    beside: bool = False,
 ) -> dict[str, Any]:
     """Apply resources; refused by the host when its look has moved, or when another run holds it.
 
-    `restarts`: endpoints of engines that the plan restarts for how they are.
+    `restarts`: endpoints of engines that the plan restarts for how they are. `beside`: they start in free
+    slots, and what is in the others serves on and stays the replicas.
     """
     host = session.host.name
     payload = {
@@ -55,6 +58,7 @@ def converge(
         "lease": lease.wire,
         "deployment": deployment,
         "restarts": list(restarts),
+        **({"beside": True} if beside else {}),
     }
     return session.ask(payload, lambda message: on_event(host_event(host, message)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ from flagprov.cli.screen import Run, Screen
 @options.allow_disruption
 @options.allow_reboot
 @rolling.options
+@click.option(
+    "--surge", is_flag=True, help="New ones start before old ones stop, where there is room for both."
+)
 @options.save
 @options.resume
 @options.yes
@@ -41,6 +45,7 @@ def command(
     force: tuple[str, ...],
     allow_disruption: bool,
     allow_reboot: bool,
+    surge: bool,
     save: Path | None,
     resume: bool,
     **rest: Any,
@@ -56,7 +61,7 @@ def command(
     if release_file:
         release = defined_in(release_file, release)
     wanted = request(inventory, release, limit, sets, force, allow_disruption, allow_reboot)
-    how = rolling.chosen(**rest)
+    how = replace(rolling.chosen(**rest), surge=surge)
     if (release is None) != resume:
         raise click.UsageError("a release is to be named, or --resume given")
     resumed = taken_up(wanted, "rollout") if resume else None

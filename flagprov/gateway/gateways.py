@@ -12,11 +12,13 @@ from flagprov.apply.bring import Brought
 from flagprov.apply.converge import OnEvent, failed, host_event
 from flagprov.apply.record import RunRecord
 from flagprov.errors import FlagprovError, HostError, UnreachableError
-from flagprov.gateway.wanted import plan, servers
+from flagprov.gateway.shown import gateway_status
+from flagprov.gateway.wanted import beside, plan, servers
 from flagprov.models.desired import Placement
 from flagprov.models.event import Event
 from flagprov.models.fleet import Fleet, Host
-from flagprov.models.outcome import GatewayServer, GatewayStatus, HostOutcome
+from flagprov.models.observed import Survey
+from flagprov.models.outcome import GatewayStatus, HostOutcome
 from flagprov.models.plan import Plan
 from flagprov.preparation import Job
 from flagprov.transport import Connections, Session
@@ -43,6 +45,7 @@ class Gateways:
         self.silent: dict[str, HostError] = {}
         self._connections = Connections(fleet)
         self._looking: threading.Thread | None = None
+        self._guard = threading.Lock()
 
     def __enter__(self) -> Self:
         """Looks at once, beside whatever the run does first."""
@@ -148,6 +151,9 @@ class Gateways:
                         raise
                     except HostError as error:  # the others are let in all the same
                         failures.append(error)
+            stale = [beside(name) for name in fit if beside(name) in known]
+            if stale and not failures:
+                self._say(session, {"do": "remove", "release": release, "replicas": stale})
             if failures:
                 raise _together(failures)
 
@@ -174,7 +180,8 @@ class Gateways:
         names = self.knows(release, replicas)
         for name in self._away() if names else ():
             raise self.silent[name]
-        failures = self.put_out(release, names, deadline_s)
+        stale = set(self._besides(release, names)) - {beside(name) for name in self._joined}
+        failures = self._out(release, [*names, *stale], deadline_s)
         if failures:
             self._take_back(release, names, failures)
             raise next(iter(failures.values()))
@@ -189,11 +196,15 @@ class Gateways:
     def put_out(
         self, release: str, replicas: Iterable[str], deadline_s: float = DRAIN_S
     ) -> dict[str, HostError]:
-        """Drained on every gateway that can; the errors of the others."""
+        """Drained on every gateway that can, with what serves beside them; the errors of the others."""
         names = self.knows(release, replicas)
+        return self._out(release, [*names, *self._besides(release, names)], deadline_s)
+
+    def _out(self, release: str, names: Sequence[str], deadline_s: float) -> dict[str, HostError]:
         if not names:
             return {}
-        payload = {"do": "drain", "release": release, "replicas": names, "deadline_s": deadline_s}
+        replicas = list(dict.fromkeys(names))
+        payload = {"do": "drain", "release": release, "replicas": replicas, "deadline_s": deadline_s}
         self._moved |= set(names)
         failures = _errors(self._ask(self._answering(), payload))
         return failures | {name: self.silent[name] for name in self._away()}
@@ -205,9 +216,19 @@ class Gateways:
         if not names:
             return
 
+        self._let_in(release, {name: found[name] for name in names}, str)
+        if besides := self._besides(release, names):
+            self._remove(release, besides)
+            with self._guard:
+                self._joined -= set(names)
+        self._moved -= set(names)
+
+    def _let_in(
+        self, release: str, found: Mapping[str, Mapping[str, Any]], called: Callable[[str], str]
+    ) -> None:
         def let_in(session: Session) -> None:
             known = self.shown[session.host.name]["releases"].get(release, {})
-            told = {n: _spec(known[n]["address"], found[n]) for n in names if n in known}
+            told = {called(n): _spec(known[n]["address"], found[n]) for n in found if n in known}
             self._say(session, {"do": "put", "release": release, "servers": told})
             for name in told:
                 payload = {"do": "admit", "release": release, "replica": name, "deadline_s": ADMIT_S}
@@ -215,7 +236,59 @@ class Gateways:
 
         for error in _errors(self._connections.each(self._answering(), let_in)).values():
             raise error
+
+    # New engines that serve beside the old ones of the same replicas, under names of their own.
+
+    _joined: frozenset[str] = frozenset()
+
+    def join(self, release: str, probes: Iterable[Mapping[str, Any]]) -> None:
+        """Let in beside the old ones; `admit` puts them in their places."""
+        found = {str(probe["replica"]): probe for probe in probes}
+        names = self.knows(release, found)
+        with self._guard:  # hosts start theirs side by side
+            self._joined |= set(names)
+        if names:
+            self._let_in(release, {name: found[name] for name in names}, beside)
+
+    def part(self, release: str, replicas: Iterable[str]) -> dict[str, HostError]:
+        """Drained and forgotten, while the old ones serve on; the errors of gateways that were not told."""
+        names = self._besides(release, self.knows(release, replicas))
+        if not names:
+            return {}
+        failures = self._out(release, names, DRAIN_S)
         self._moved -= set(names)
+        return failures | self._remove(release, names)
+
+    def tidy(self, release: str, surveys: Mapping[str, Survey]) -> None:
+        """What a run that was cut off left: the replica by its record gets the requests again."""
+        self._looked()
+        probes = {}
+        for seen in surveys.values() if self.fleet.gateways else ():
+            for running in seen.running:
+                probe = (seen.records.get(running.replica) or {}).get("probe")
+                if running.release == release and running.state == "running" and probe:
+                    probes[running.replica] = probe
+        for name, probe in probes.items():
+            if self._besides(release, [name]):
+                try:
+                    self._let_in(release, {name: probe}, str)
+                except HostError:  # it is drained before it is changed
+                    continue
+                self.part(release, [name])
+
+    def _besides(self, release: str, replicas: Iterable[str]) -> list[str]:
+        """What a gateway knows beside these replicas."""
+        wanted = {beside(name) for name in replicas}
+        mine = {beside(name) for name in self._joined}
+        return sorted(wanted & mine | set(self.knows(release, wanted)))
+
+    def _remove(self, release: str, names: Sequence[str]) -> dict[str, HostError]:
+        payload = {"do": "remove", "release": release, "replicas": names}
+        failures = _errors(self._ask(self._answering(), payload))
+        for name, shown in self.shown.items():
+            for gone in names if name not in failures else ():
+                (shown.get("releases") or {}).get(release, {}).pop(gone, None)
+        return failures
 
     def leave(self, replicas: Iterable[str]) -> None:
         """Drain replicas of any release, before they are stopped for long; raises where a gateway fails."""
@@ -255,7 +328,7 @@ class Gateways:
 
     def _by_release(self, replicas: Iterable[str]) -> dict[str, list[str]]:
         self._looked()
-        wanted = set(replicas)
+        wanted = {called for name in replicas for called in (name, beside(name))}
         found: dict[str, set[str]] = {}
         for shown in self.shown.values():
             for release, known in (shown.get("releases") or {}).items():
@@ -314,33 +387,3 @@ def _together(failures: Sequence[HostError]) -> HostError:
 
 def _spec(address: str, probe: Mapping[str, Any]) -> dict[str, Any]:
     return {"address": address, **{key: probe.get(key) for key in ("port", "model", "readiness", "path")}}
-
-
-def gateway_status(host: Host, shown: Mapping[str, Any], error: HostError | None) -> GatewayStatus:
-    """A gateway as its users find it."""
-    found = []
-    for release, known in sorted((shown.get("releases") or {}).items()):
-        for name, server in sorted(known.items()):
-            live, agent = server.get("live") or {}, server.get("agent") or {}
-            state = _state(str(live.get("status", "")), str(server["state"]))
-            detail = str(agent.get("detail") or live.get("detail") or "") if state == "down" else ""
-            found.append(GatewayServer(name, release, state, int(live.get("sessions", 0)), detail))
-    state = "serving" if shown.get("running") else "stopped" if shown.get("provisioned") else "absent"
-    if error:
-        state = "unreachable" if isinstance(error, UnreachableError) else "failed"
-    return GatewayStatus(
-        host.name,
-        str(shown.get("url", "")),
-        state,
-        tuple(found),
-        error.message if error else "",
-        error.remedy if error else "",
-    )
-
-
-def _state(status: str, wanted: str) -> str:
-    """HAProxy's word in ours: in, out, draining, down."""
-    for word, state in (("UP", "in"), ("DRAIN", "draining"), ("MAINT", "out"), ("DOWN", "down")):
-        if status.startswith(word):
-            return state
-    return "in" if wanted == "in" and status == "no check" else "out"

@@ -15,6 +15,11 @@ ADDRESS = "flagprov_serving_address"  # of a host, where gateways reach it elsew
 PLACE = ("address", "port")
 
 
+def beside(replica: str) -> str:
+    """What a gateway calls a replica's new engine while the old one has its name."""
+    return f"{replica}.beside"
+
+
 def servers(job: Job, placement: Placement) -> dict[str, dict[str, Any]]:
     """Replica -> where its head answers, and how it proves itself."""
     hosts = {host.name: host for host in job.fleet.hosts}
@@ -58,4 +63,8 @@ def plan(
         else:
             continue
         steps.append(Change("gateway", name, Stage.VERIFY.label, "let in", why, name))
+    for name in wanted:
+        if beside(name) in known:
+            why = "a run that was cut off left it"
+            steps.append(Change("gateway", beside(name), Stage.VERIFY.label, "remove", why, name))
     return HostPlan(gateway, tuple(steps), "") if steps else None

@@ -10,6 +10,7 @@ import time
 
 from flagprov.host import wire
 from flagprov.host.resources import load
+from flagprov.host.slots import beside, with_others
 from flagprov.host.wire import Blocked
 
 TYPE_CHECKING = False
@@ -27,7 +28,7 @@ def look(request: dict[str, Any]) -> dict[str, Any]:
     problems: list[dict[str, Any]] = []
     notes: dict[str, Any] = {}
     changed: set[str] = set()
-    for resource in wanted(request):
+    for resource in with_others(wanted(request)):
         module = load(resource["kind"])
         try:
             observed = module.observe(resource["spec"])
@@ -120,13 +121,15 @@ def wanted(request: dict[str, Any]) -> list[dict[str, Any]]:
 def _recorded(request: dict[str, Any]) -> dict[str, Any]:
     """Apply, and have it in the history from the first change on: a run that is cut off has proved nothing.
 
-    A gated deployment stays pending until the controller has seen it through its gate.
+    A gated deployment stays pending until the controller has seen it through its gate. `beside`: the old ones
+    serve on while new ones start in free slots, and these are not the replicas yet.
     """
     resources = wanted(request)
+    due = beside(resources) if request.get("beside") else with_others(resources)
     restarts = frozenset(request.get("restarts") or ())
     deployment = request.get("deployment")
     if not deployment:
-        return _apply(resources, restarts)
+        return _apply(due, restarts)
     from flagprov.host import history
 
     restored = history.restored(request.get("from") or [])
@@ -139,8 +142,10 @@ def _recorded(request: dict[str, Any]) -> dict[str, Any]:
     def settle(result: str) -> None:
         _noted(lambda: [history.mark(replica, result) for replica in history.deployed_replicas(resources)])
 
+    if history.other_pending(resources):
+        begin()
     try:
-        result = _apply(resources, restarts, begin)
+        result = _apply(due, restarts, None if begun else begin)
     except Blocked:
         if not begun:
             begin()
@@ -182,6 +187,7 @@ def _apply(
         if changes:
             step = "%s %s" % (", ".join(change[0] for change in changes), resource["name"])
             wire.started(resource["stage"], step, changes[0][1], resource["replica"])
+            observed["to_do"] = {change[0] for change in changes}
             if before_first and not count:
                 before_first()
             try:

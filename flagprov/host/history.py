@@ -49,12 +49,11 @@ def remember(
 
     `restored`: replica -> the number of what is put back; it stays the work of the run that made it.
     """
-    resources = [r for r in resources if not r["spec"].get("secret")]
     for replica in deployed_replicas(resources):
         known = numbers(replica)
         number = known[-1] + 1 if known else 1
-        mine = [r for r in resources if r["replica"] == replica or r["kind"] in SHARED]
-        entry = dict(deployment, schema_version=SCHEMA_VERSION, number=number, result=result, resources=mine)
+        entry = dict(deployment, schema_version=SCHEMA_VERSION, number=number, result=result)
+        entry["resources"] = _of(replica, resources)
         entry["before"] = (deployment.get("before") or {}).get(replica)
         if replica in (restored or {}):
             source = read(replica, restored[replica])  # type: ignore[index]
@@ -67,6 +66,21 @@ def remember(
             os.unlink(os.path.join(_folder(replica), "%d.json" % old))
 
 
+def _of(replica: str, resources: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    mine = (r for r in resources if r["replica"] == replica or r["kind"] in SHARED)
+    return [r for r in mine if not r["spec"].get("secret")]
+
+
+def other_pending(resources: list[dict[str, Any]]) -> bool:
+    """Whether a run that was cut off had begun something else: no gate of these proves that."""
+    for replica in deployed_replicas(resources):
+        known = numbers(replica)
+        entry = read(replica, known[-1]) if known else {}
+        if entry.get("result") == PENDING and entry["resources"] != _of(replica, resources):
+            return True
+    return False
+
+
 def _write(replica: str, entry: dict[str, Any]) -> None:
     replace(os.path.join(_folder(replica), "%d.json" % entry["number"]), json.dumps(entry).encode(), 0o600)
 
@@ -76,13 +90,26 @@ def run_of(entry: dict[str, Any]) -> str:
     return str(entry.get("run") or "%s %s" % (entry.get("at", ""), entry.get("by", "")))
 
 
-def mark(replica: str, result: str) -> dict[str, Any]:
-    """Say of the newest deployment what came of it; one that was settled before stays as it is."""
+def mark(replica: str, result: str, kept: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Say of the newest deployment what came of it; one that was settled before stays as it is.
+
+    `kept`: the number of the one that served on in its place, and whose command that was; it is the newest
+    from now on, as what was put back would be.
+    """
     known = numbers(replica)
     entry = read(replica, known[-1]) if known else {}
     if entry.get("result") == PENDING:
         _write(replica, dict(entry, result=result, before=None))
+    if kept and known and entry.get("number") != kept["number"]:
+        source = read(replica, int(kept["number"]))
+        serves = dict(source, restores=source["number"], run=run_of(source))
+        serves.update({key: kept.get(key) for key in ("command", "by", "at")}, number=known[-1] + 1)
+        _write(replica, serves)
     return {}
+
+
+def marked(request: dict[str, Any]) -> dict[str, Any]:
+    return mark(str(request["replica"]), str(request["result"]), request.get("kept"))
 
 
 def unproved() -> dict[str, bool]:

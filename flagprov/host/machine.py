@@ -21,6 +21,12 @@ def memory_mib(path: str = "/proc/meminfo") -> int:
     return int(found.group(1)) // 1024 if found else 0
 
 
+def available_mib() -> int:
+    """Memory that something new can have."""
+    found = re.search(r"MemAvailable:\s+(\d+)", read("/proc/meminfo"))
+    return int(found.group(1)) // 1024 if found else 0
+
+
 def listening() -> dict[int, str]:
     """Port -> socket inode of everything that listens on TCP here."""
     found = {}

@@ -74,7 +74,7 @@ def answer(request: dict[str, object]) -> dict[str, object]:
     if op == "mark":
         from flagprov.host import history
 
-        return history.mark(str(request["replica"]), str(request["result"]))
+        return history.marked(request)
     if op == "measure":
         from flagprov.host.gate import measure
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from flagprov.host.files import read_json
+from flagprov.host.slots import CONTAINER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ def operators(spec: dict[str, Any]) -> dict[str, Any] | None:
         "processes": [],
     }
     if said["on"]:
-        said["processes"] = _processes(os.path.join(STATE, "replicas", spec["replica"], "run"))
+        name = spec["container"][len(CONTAINER) :]
+        said["processes"] = _processes(os.path.join(STATE, "replicas", name, "run"))
     return said
 
 

@@ -68,8 +68,8 @@ def _end(begun: subprocess.Popen[str] | Result, timeout: float, stdin: str | Non
 
 
 def unit_state(unit: str) -> dict[str, str]:
-    """ActiveState, SubState, UnitFileState, NRestarts, Result and LoadState of a systemd unit."""
-    keys = "ActiveState,SubState,UnitFileState,NRestarts,Result,LoadState"
+    """ActiveState, SubState, NRestarts, Result and LoadState of a systemd unit."""
+    keys = "ActiveState,SubState,NRestarts,Result,LoadState"
     answer = run(["systemctl", "show", "-p", keys, unit], timeout=20)
     pairs = (line.partition("=") for line in answer.out.splitlines())
     return {key: value for key, equals, value in pairs if equals}

@@ -8,6 +8,7 @@ from flagprov.host import docker, engine
 from flagprov.host.http import NoAnswer, get_json
 from flagprov.host.operators import operators
 from flagprov.host.shell import unit_state
+from flagprov.host.slots import CONTAINER, in_place
 from flagprov.host.survey import records, replicas
 from flagprov.host.wire import Blocked, event
 
@@ -24,14 +25,24 @@ def status(request: dict[str, Any]) -> dict[str, Any]:
         if request.get("release") not in (None, replica["release"]):
             continue
         record = known.get(replica["replica"]) or {}
-        answers.append(dict(replica, **_judge(replica["replica"], record)))
+        said = _judge(replica, record)
+        if replica.get("beside"):
+            said["detail"] = "; ".join(filter(None, (said["detail"], _second(replica["beside"]))))
+        answers.append(dict(replica, **said))
     return {"replicas": answers}
 
 
-def _judge(name: str, record: dict[str, Any]) -> dict[str, Any]:
+def _second(other: dict[str, Any]) -> str:
+    """Never unnoticed: two engines of one replica."""
+    name = CONTAINER + other["replica"] + other.get("slot", "")
+    text = "a second container of it is %s (%s): a rollout is at work, or was cut off and deploy removes it"
+    return text % (other["state"], name)
+
+
+def _judge(replica: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
     spec = record.get("probe")
     if not spec:
-        unit = unit_state("flagprov@%s.service" % name)
+        unit = unit_state("flagprov@%s%s.service" % (replica["replica"], replica.get("slot", "")))
         return {
             "state": "failed",
             "detail": "it has no record; its unit is %s" % unit.get("ActiveState"),
@@ -57,10 +68,10 @@ def _judge(name: str, record: dict[str, Any]) -> dict[str, Any]:
 
 
 def logs(request: dict[str, Any]) -> dict[str, Any]:
-    """Pass a container's log on, line by line; with follow until the connection ends."""
+    """Pass on the log of a container or a replica, line by line; with follow until the connection ends."""
     import subprocess
 
-    container = str(request["container"])
+    container = str(request.get("container") or CONTAINER + in_place(str(request["replica"])))
     if not docker.container(container):
         raise Blocked("logs", "no container %s" % container, "flagprov status shows what runs here")
     argv = ["docker", "logs", "--tail", str(int(request.get("lines", 100)))]

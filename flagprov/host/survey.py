@@ -44,6 +44,7 @@ def survey(request: dict[str, Any]) -> dict[str, Any]:
             "docker_root_free_mib": _free(),
             "boot_id": machine.read("/proc/sys/kernel/random/boot_id").strip(),
             "device_errors": errors,
+            "available_mib": machine.available_mib(),
             "machine": devices.maker(),
             "numa": devices.numa(),
             "networks": networks.networks(),
@@ -122,9 +123,13 @@ def _foreign(containers: list[dict[str, Any]]) -> list[str]:
 
 
 def replicas(containers: list[dict[str, Any]] | None = None) -> list[dict[str, Any]]:
-    """Our replicas here: from the labels of containers, and from the records of those that lost theirs."""
+    """Our replicas here: from the labels of containers, and from the records of those that lost theirs.
+
+    `beside`: a second container of the same replica, in its other slot.
+    """
     found: dict[str, dict[str, Any]] = {}
-    for name, record in records().items():
+    known = records()
+    for name, record in known.items():
         found[name] = dict(record["replica"], state="absent")
     for container in _containers() if containers is None else containers:
         labels = {
@@ -134,8 +139,9 @@ def replicas(containers: list[dict[str, Any]] | None = None) -> list[dict[str, A
         }
         if not {"release", "chip", "hosts", "devices", "port"} <= set(labels):
             continue
-        found[labels["replica"]] = {
-            "replica": labels["replica"],
+        name, slot = labels["replica"], labels.get("slot", "")
+        entry = {
+            "replica": name,
             "release": labels["release"],
             "chip": labels["chip"],
             "hosts": labels["hosts"].split(","),
@@ -143,6 +149,15 @@ def replicas(containers: list[dict[str, Any]] | None = None) -> list[dict[str, A
             "port": int(labels["port"]),
             "state": container["State"],
         }
+        if slot:
+            entry["slot"] = slot
+        there = found.get(name)
+        if there is None or there.get("slot", "") == slot:
+            found[name] = dict(entry, beside=there["beside"]) if there and "beside" in there else entry
+        elif name in known or slot:  # its record says which of the two is the replica; without one, the first
+            there["beside"] = entry
+        else:
+            found[name] = dict(entry, beside=there)
     return sorted(found.values(), key=lambda replica: str(replica["replica"]))
 
 

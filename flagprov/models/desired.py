@@ -33,8 +33,8 @@ class Node:
     host_key: str = ""  # public, of the host's own sshd; empty where it has none of ours to take
 
 
-def container_name(replica: str) -> str:
-    return f"flagprov-{replica}"
+def container_name(instance: str) -> str:
+    return f"flagprov-{instance}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,12 @@ class Replica:
     devices: tuple[int, ...]  # the same numbers on every host of the replica
     port: int
     nodes: tuple[Node, ...] = ()  # in the order of hosts; empty on one host
+    slot: str = ""  # a suffix, where it is in the second of its two slots (`host/slots.py`)
+
+    @property
+    def instance(self) -> str:
+        """What its container, its unit and their folder are called by; all else has the replica's name."""
+        return self.name + self.slot
 
 
 @dataclass(frozen=True, slots=True)

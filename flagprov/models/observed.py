@@ -32,6 +32,12 @@ class Running:
     devices: tuple[int, ...]
     port: int
     state: str  # docker's: running, exited, created, ...
+    slot: str = ""
+    beside: Running | None = None  # a second container of it, in its other slot: a run was cut off, or works
+
+    @property
+    def instance(self) -> str:
+        return self.replica + self.slot
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from flagprov.models.observed import Change, Problem
 
 SCHEMA_VERSION = 1
+START_FIRST, STOP_FIRST = "start before stop", "stop before start"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,8 @@ class ReplicaPlan:
     replica: str
     hosts: tuple[HostPlan, ...]
     cost: str  # the dearest of its steps: nothing, restart, new container, re-provision, reboot
+    order: str = ""  # of what serves and is changed, where that was asked for: START_FIRST or STOP_FIRST
+    order_reason: str = ""  # the free slot, or why there is none
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import groupby
 
 from flagprov.models.observed import Change
-from flagprov.models.plan import HostPlan, LeftOut, Plan, ReplicaPlan
+from flagprov.models.plan import STOP_FIRST, HostPlan, LeftOut, Plan, ReplicaPlan
 from flagprov.report.text import Line, Span, Style, count, line, names, paragraph, table
 
 IN_FULL = 10  # replicas; in larger plans equal ones are shown once
@@ -67,15 +67,21 @@ def _shape(replica: ReplicaPlan) -> object:
     def neutral(text: str, host: str) -> str:
         return text.replace(replica.replica or host, "\0").replace(host, "\1")
 
-    return replica.cost, tuple(
-        (
-            tuple(
-                (s.stage, s.action, s.cost, s.kind, neutral(s.name, h.host), neutral(s.reason, h.host))
-                for s in h.steps
-            ),
-            neutral(h.pending, h.host),
-        )
-        for h in replica.hosts
+    host = replica.hosts[0].host
+    return (
+        replica.cost,
+        replica.order,
+        neutral(replica.order_reason, host),
+        tuple(
+            (
+                tuple(
+                    (s.stage, s.action, s.cost, s.kind, neutral(s.name, h.host), neutral(s.reason, h.host))
+                    for s in h.steps
+                ),
+                neutral(h.pending, h.host),
+            )
+            for h in replica.hosts
+        ),
     )
 
 
@@ -97,6 +103,9 @@ def _replica(group: Sequence[ReplicaPlan], width: int | None) -> list[Line]:
     shown = group[0]
     cost = f": {shown.cost}" if shown.cost not in ("", "nothing") else ""
     lines = [line(), line(Span(_where(group), "strong"), cost, indent=2)]
+    if shown.order:
+        style: Style = "warn" if shown.order == STOP_FIRST else "good"
+        lines.append(line(Span(f"{shown.order}: ", style), shown.order_reason, indent=4))
     if len(group) > 1:
         lines.append(
             line(

@@ -33,18 +33,25 @@ def arrange(
     options: Options,
     census: Callable[[], Census] = Census,
     drained: Collection[str] = (),
+    surging: Collection[str] = (),
 ) -> Arrangement:
     """`census`: what a budget is over; asked for where there is need for one.
 
-    `drained`: hosts where all that serves is stopped before they are provisioned.
+    `drained`: hosts where all that serves is stopped before they are provisioned. `surging`: replicas whose
+    new ones start before their old ones stop.
     """
     stopping = {h for h in drained if h in plans and any(r.state == "running" for r in _running(h, surveys))}
     interrupted = [
         replica
         for replica in placement.replicas
-        if stopping.intersection(replica.hosts) or _interrupts(replica, plans, surveys)
+        if stopping.intersection(replica.hosts) or interrupts(replica, plans, surveys)
+        if replica.name not in surging
     ]
-    to_be_gated = [r for r in placement.replicas if any(_unproved(h, surveys).get(r.name) for h in r.hosts)]
+    to_be_gated = [
+        r
+        for r in placement.replicas
+        if r.name in surging or any(_unproved(h, surveys).get(r.name) for h in r.hosts)
+    ]
     if not (interrupted or to_be_gated) or options.at_once:
         return Arrangement(interrupts=bool(interrupted))
     together = units(
@@ -124,7 +131,7 @@ def _serves(replica: Replica, surveys: Mapping[str, Survey]) -> bool:
     )
 
 
-def _interrupts(replica: Replica, plans: Mapping[str, HostPlan], surveys: Mapping[str, Survey]) -> bool:
+def interrupts(replica: Replica, plans: Mapping[str, HostPlan], surveys: Mapping[str, Survey]) -> bool:
     """Whether it runs now, and a step of the plan stops it."""
     for host in replica.hosts:
         running = any(r.replica == replica.name and r.state == "running" for r in _running(host, surveys))
@@ -143,7 +150,7 @@ def awaited(plan: HostPlan, placement: Placement, survey: Survey | None) -> Host
     steps = tuple(
         Change(
             "container",
-            container_name(replica.name),
+            container_name(replica.instance),
             Stage.SERVE.label,
             "replace",
             "its image is not known yet",

@@ -175,7 +175,7 @@ def _look(
             else:
                 looks[name] = seen
     replicas = {
-        r.replica: Replica(r.replica, r.release, r.chip, r.hosts, r.devices, r.port)
+        r.replica: Replica(r.replica, r.release, r.chip, r.hosts, r.devices, r.port, slot=r.slot)
         for name in looks
         for r in _mine(surveys[name], scope)
     }

@@ -17,6 +17,7 @@ from flagprov.models.fleet import Host
 from flagprov.models.observed import Running, Survey
 from flagprov.models.outcome import HostOutcome
 from flagprov.models.plan import Batch, HostPlan, Plan, ReplicaPlan
+from flagprov.rollout.beside import Beside, Pair
 from flagprov.rollout.gate import Figures, judge, measure, read_figures, unlike
 from flagprov.rollout.hooks import NO_HOOKS, Hooks, Phase, Refused
 from flagprov.rollout.options import Options
@@ -36,6 +37,7 @@ class Changed:
 
     results: Mapping[str, Brought | HostError]
     untouched: frozenset[str] = frozenset()
+    notes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of what serves on there
 
     @property
     def broken(self) -> dict[str, HostError]:
@@ -59,19 +61,22 @@ class Rolling:
     gateways: Gateways | None = None
     hooks: Hooks = NO_HOOKS
     budget: Budget | None = None
+    beside: Beside | None = None  # replicas whose new ones start before their old ones stop
     release: str = ""  # a host may serve others too: they are neither measured nor judged
     sleep: Callable[[float], None] = time.sleep
 
     def roll(self, plan: Plan, brought: dict[str, Brought], gated: bool) -> dict[str, Brought]:
         """Outcomes of all hosts of the plan; `brought` holds those that ended before."""
         self.release = plan.release
+        if self.gateways is not None:
+            self.gateways.tidy(self.release, self.surveys)
         if gated and brought:
             plan = replace(plan, batches=stand_ins(plan.batches, brought, self._kind))
         for number, batch in enumerate(plan.batches, 1):
             names = list(dict.fromkeys(host.host for replica in batch.replicas for host in replica.hosts))
             moving = [self.hosts[name] for name in names if name not in brought]
             if gated and len(plan.batches) > 1:
-                self._say(moving, f"batch {number} of {len(plan.batches)}")
+                self.say(moving, f"batch {number} of {len(plan.batches)}")
             spent = self._spent(plan, batch) if gated and number > 1 else ""
             refused = spent or self._tell("pre-batch", plan, number, moving)
             if refused:
@@ -107,7 +112,7 @@ class Rolling:
         away = self._gone(plan, answers)
         if len(away) + len(batch.replicas) <= self.budget.left:
             return ""
-        away = self._gone(plan, {**answers, **self._when_back(answers, _ping)})
+        away = self._gone(plan, {**answers, **self.when_back(answers, _ping)})
         if len(away) + len(batch.replicas) <= self.budget.left:
             return ""
         return (
@@ -141,13 +146,13 @@ class Rolling:
         try:
             trouble = self.hooks.tell(phase, plan.release, batch, number, of, failures)
         except Refused as no:
-            self._say(moving, f"{phase}: {no}")
+            self.say(moving, f"{phase}: {no}")
             return str(no)
         if trouble:
-            self._say(moving, trouble)
+            self.say(moving, trouble)
         return ""
 
-    def _say(self, hosts: Sequence[Host], text: str) -> None:
+    def say(self, hosts: Sequence[Host], text: str) -> None:
         for host in hosts:
             self.on_event(Event(time.time(), host.name, "note", "serve", "rollout", text))
 
@@ -166,30 +171,36 @@ class Rolling:
         """Measured, drained, changed, and judged; who goes away meanwhile is waited for."""
         nobody = frozenset(host.name for host in moving)
         taken = self.connections.each(moving, self._before)
-        taken |= self._when_back(taken, self._before)
+        taken |= self.when_back(taken, self._before)
         if lost := _errors(taken):
             return Changed(lost, nobody)
-        if kept := self._drain(moving, batch):
-            return Changed(kept, nobody)
+        figures = {name: found for name, found in taken.items() if not isinstance(found, HostError)}
+        pair = Pair(self, self.beside, moving) if self.beside else None
+        failed = pair.start(figures) if pair else {}
+        failed = failed or self._drain(moving, batch)
+        if failed:
+            errors, notes = pair.give_up(failed) if pair else (failed, {})
+            return Changed(errors, nobody, notes)
         broken = dict(self.prepare([host.name for host in moving]))
         self._return_others([host for host in moving if provisions(batch, host.name)])
         out = {**broken, **partners(batch, broken)}
-        figures = {name: found for name, found in taken.items() if not isinstance(found, HostError)}
 
         def move(session: Session) -> Brought:
+            if pair and session.host.name in pair.names:
+                return pair.switch(session)
             return self._move(session, figures[session.host.name])
 
         results = self.connections.each([host for host in moving if host.name not in out], move)
-        return Changed({**broken, **results, **self._when_back(results, move)})
+        return Changed({**broken, **results, **self.when_back(results, move)})
 
-    def _when_back(
+    def when_back(
         self, results: Mapping[str, T | HostError], function: Callable[[Session], T]
     ) -> dict[str, T | HostError]:
         """The same once more for hosts that went away (a reboot, a network), when they are back in time."""
         found: dict[str, T | HostError] = {}
         away = [self.hosts[name] for name, r in results.items() if isinstance(r, UnreachableError)]
         if away and self.options.return_s:
-            self._say(away, f"it went away; it is waited for, {self.options.return_s:.0f} s at most")
+            self.say(away, f"it went away; it is waited for, {self.options.return_s:.0f} s at most")
         deadline = time.monotonic() + self.options.return_s
         while away and time.monotonic() < deadline:
             self.sleep(AGAIN_S)
@@ -199,22 +210,31 @@ class Rolling:
 
     def _move(self, session: Session, before: Mapping[str, Figures]) -> Brought:
         """Change one host; its own figures from before are what it is judged by."""
+        brought = self.bring(session, self.kept(before))
+        self.gate(session, brought, before)
+        self.let_in(session.host.name, brought.notes)
+        self._soak(session)
+        return brought
+
+    @staticmethod
+    def kept(before: Mapping[str, Figures]) -> dict[str, Any]:
+        """For the host's history, until the gate has opened."""
+        return {"gated": True, "before": {name: figures.wire() for name, figures in before.items()}}
+
+    def gate(self, session: Session, brought: Brought, before: Mapping[str, Figures]) -> None:
+        """The gate; raises where it stays shut."""
         host = session.host
-        kept = {"gated": True, "before": {name: figures.wire() for name, figures in before.items()}}
-        brought = self.bring(session, kept)
         for note in brought.notes.values():
             probe = note.get("probe") if isinstance(note, Mapping) else None
             if probe:
                 name = probe["replica"]
                 after = measure(session, probe, self.options, self.lease.wire, warm_up=1)
                 if reason := judge(before.get(name), after, self.options):
-                    raise HostError(host.name, "gate", f"{name}: {reason}", log=tail(session, name))
-                self._say([host], f"{name}: {after.words()}")
+                    log = tail(session, name, probe.get("container", ""))
+                    raise HostError(host.name, "gate", f"{name}: {reason}", log=log)
+                self.say([host], f"{name}: {after.words()}")
                 if unjudged := unlike(before.get(name)):
-                    self._say([host], f"{name}: {unjudged}")
-        self.let_in(host.name, brought.notes)
-        self._soak(session)
-        return brought
+                    self.say([host], f"{name}: {unjudged}")
 
     def _drain(self, hosts: Sequence[Host], batch: Batch) -> dict[str, HostError]:
         """Out of the gateways before anything stops; requests at work may end first."""
@@ -249,7 +269,7 @@ class Rolling:
                 try:
                     self.gateways.admit(running.release, [probe])
                 except HostError as error:
-                    self._say([host], f"{running.replica} gets no requests: {error.host}: {error.message}")
+                    self.say([host], f"{running.replica} gets no requests: {error.host}: {error.message}")
 
     def let_in(self, host: str, notes: Mapping[str, Any]) -> None:
         """What serves again gets requests again; of a replica over several hosts its head says so."""
@@ -308,9 +328,7 @@ class Rolling:
                 session.ask({"op": "mark", "replica": replica, "result": "done"})
 
         for name, error in _errors(self.connections.each(moved, settle)).items():
-            self._say(
-                [self.hosts[name]], f"its history does not know yet that it was proved: {error.message}"
-            )
+            self.say([self.hosts[name]], f"its history does not know yet that it was proved: {error.message}")
 
     def _halt(self, rest: Mapping[str, HostError], batch: Batch) -> dict[str, HostError]:
         """Ranks whose replica has lost another host: stopped, with the end of their logs."""
@@ -334,7 +352,7 @@ class Rolling:
         """A batch goes back as a whole, with those in it that were well; what was not touched serves on."""
         broken = changed.broken
         if changed.untouched:
-            return {name: failure(error) for name, error in broken.items()}
+            return {n: Brought(failure(e).outcome, changed.notes.get(n, {})) for n, e in broken.items()}
         culprits = ", ".join(broken)
         siblings = {
             host.name: HostError(host.name, "rollout", f"{culprits}, of the same batch, failed")
@@ -347,7 +365,7 @@ class Rolling:
 
     def _left_alone(self, plan: Plan, brought: Mapping[str, Brought], stopped: int) -> dict[str, Brought]:
         names = {host.host for host in plan.hosts()} - set(brought)
-        self._say([self.hosts[name] for name in sorted(names)], f"not touched: batch {stopped} failed")
+        self.say([self.hosts[name] for name in sorted(names)], f"not touched: batch {stopped} failed")
         return {name: Brought(HostOutcome(name, "unchanged")) for name in names}
 
 

@@ -26,6 +26,7 @@ class Options:
     latency_s: float | None = None  # of one completion; None: against the replica's own figures from before
     slowdown: float = 3.0  # how much slower than before is still good
     allow_downtime: bool = False
+    surge: bool = False  # where a host has room, the new one starts before the old one stops
     golden: Golden | None = None  # the release's
 
     def unavailable(self, total: int) -> int:

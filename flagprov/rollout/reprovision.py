@@ -245,7 +245,7 @@ class Provisioning:
 
 def _serving_again(running: Running, record: Mapping[str, object]) -> tuple[Resource, ...]:
     """Its unit runs; with a record its endpoint answers, too, where no other host is needed for that."""
-    unit = unit_name(running.replica)
+    unit = unit_name(running.instance)
     spec = {"unit": unit, "active": True, "stop_timeout_s": STOP_TIMEOUT_S}
     found = [Resource("unit", unit, Stage.SERVE, spec, running.replica)]
     probe = record.get("probe")

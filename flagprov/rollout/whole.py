@@ -9,7 +9,7 @@ from flagprov.apply.converge import OnEvent, converge
 from flagprov.apply.lease import Lease
 from flagprov.desired import halted
 from flagprov.errors import HostError, UnreachableError
-from flagprov.models.desired import Replica, container_name
+from flagprov.models.desired import Replica
 from flagprov.models.plan import Batch
 from flagprov.transport import Session
 
@@ -71,15 +71,16 @@ def halt(session: Session, replicas: Iterable[str], lease: Lease, on_event: OnEv
     return "\n".join(log for log in logs if log)
 
 
-def tail(session: Session, replica: str) -> str:
-    """The end of an engine's log; empty where there is none."""
+def tail(session: Session, replica: str, container: str = "") -> str:
+    """The end of the log of a replica's engine, or of a container's; empty where there is none."""
     lines: list[str] = []
 
     def keep(message: Mapping[str, Any]) -> None:
         lines.append(str(message.get("text", "")))
 
+    which = {"container": container} if container else {"replica": replica}
     try:
-        session.ask({"op": "logs", "container": container_name(replica), "lines": TAIL}, keep)
+        session.ask({"op": "logs", **which, "lines": TAIL}, keep)
     except UnreachableError:
         raise
     except HostError as error:

@@ -126,6 +126,7 @@ def of_placement(
         }
         states = [_shown(note) for note in said.values()]
         head = said[replica.hosts[0]]
+        port = int((head.get("probe") or {}).get("port", replica.port))
         worst = min(said.values(), key=lambda note: WORST_FIRST.index(_shown(note)))
         statuses.append(
             ReplicaStatus(
@@ -133,7 +134,7 @@ def of_placement(
                 release=replica.release,
                 chip=replica.chip,
                 hosts=replica.hosts,
-                endpoint=endpoint(hosts[replica.hosts[0]], replica.port),
+                endpoint=endpoint(hosts[replica.hosts[0]], port),
                 state=cast(ReplicaState, min(states, key=WORST_FIRST.index)),
                 model=str(head.get("model", "")),
                 ranks=tuple(RankStatus(h, i, states[i]) for i, h in enumerate(replica.hosts)),

@@ -11,6 +11,7 @@ import pytest
 
 from .conftest import Controller, Lab
 from .load import Load
+from .test_gateway import Fronted
 
 pytestmark = pytest.mark.lab
 thorough = pytest.mark.thorough
@@ -237,3 +238,81 @@ def test_a_saturated_replica_is_not_taken_for_hung(serving: Lab) -> None:
         order("well")
     assert again["changes"] == 0, again
     assert containers(serving) == before
+
+
+@pytest.fixture
+def fronted(serving: Lab) -> Iterator[Fronted]:
+    """The replicas behind a gateway; afterwards as they were."""
+    here = Fronted()
+    here.inventory.write_text(serving.inventory.read_text() + "\n[flagprov_gateway]\nlab1\n")
+    try:
+        here.url = here.deploy(RELEASE)["gateways"][0]["url"]
+        yield here
+        here.teardown()
+    finally:
+        here.inventory.unlink()
+    serving.deploy(RELEASE)
+
+
+def one_each(lab: Lab) -> list[str]:
+    """The container of each host's replica, running or not, which is the only one there."""
+    ours = "docker ps -aq --no-trunc --filter label=io.flagprov.replica"
+    active = "systemctl list-units --plain --no-legend 'flagprov@*' | wc -l"
+    found = [lab.on(host, ours).split() for host in lab.hosts]
+    units = [lab.on(host, active) for host in lab.hosts]
+    assert [len(containers) for containers in found] == [1] * len(lab.hosts), found
+    assert [int(count) for count in units] == [1] * len(lab.hosts), units
+    return [containers[0] for containers in found]
+
+
+def test_new_ones_serve_before_old_ones_stop_and_no_request_is_lost(fronted: Fronted) -> None:
+    words = ("--surge", "--set", "serve.max_num_seqs=3", "--set", "deadline_s=300", "--latency", "30")
+    before = one_each(fronted)
+    plan = fronted.inventory.with_name("surge.json")
+    try:
+        shown = fronted.flagprov(
+            "rollout", fronted.inventory, RELEASE, *words, "--save", plan, "--output", "json"
+        )
+    finally:
+        plan.unlink(missing_ok=True)
+    orders = [replica["order"] for batch in shown.json["batches"] for replica in batch["replicas"]]
+    assert orders == ["start before stop"] * len(fronted.hosts), shown
+    with Load(fronted.url, "qwen3-tiny") as load:
+        fronted.until(lambda: load.done > 50, 60, "load")
+        rollout(fronted, *words)
+        so_far = load.done
+        fronted.until(lambda: load.done > so_far + 50, 60, "load goes on")
+        refused = rollout(fronted, *words, "--set", "env.STANDIN_FAIL_AT_START=on order", expect=1)
+        so_far = load.done
+        fronted.until(lambda: load.done > so_far + 50, 60, "load goes on still")
+    assert (load.failed, load.cut) == ([], [])
+    messages = {host["host"]: str(host["message"]) for host in refused["hosts"]}
+    assert "the new one was removed, the old one served all the time" in messages["lab1"], refused
+    assert {replica["state"] for replica in refused["replicas"]} == {"ready"}
+    now = one_each(fronted)
+    assert not set(now) & set(before)
+    assert [setting(fronted, host) for host in fronted.hosts] == ["3", "3"]
+    assert set(fronted.states().values()) == {"in"}
+    assert set(fronted.states()) == {replica["name"] for replica in fronted.replicas()}
+    assert fronted.deploy(RELEASE, *words[1:5])["changes"] == 0
+    assert one_each(fronted) == now
+    assert fronted.flagprov("diff", fronted.inventory).code == 0
+    assert fronted.flagprov("rollback", fronted.inventory, RELEASE, *ROLLOUT).code == 0
+    assert [setting(fronted, host) for host in fronted.hosts] == ["4", "4"]
+    one_each(fronted)
+
+
+@thorough
+@pytest.mark.parametrize("phase", [" starts anew beside itself", " serve: drain ", " serve: remove "])
+def test_a_surge_that_was_killed_ends_with_one_of_each(fronted: Fronted, phase: str) -> None:
+    words = ("--surge", "--set", "serve.max_num_seqs=5", "--set", "deadline_s=300", "--latency", "30")
+    with Load(fronted.url, "qwen3-tiny", clients=2) as load:
+        with Controller("rollout", fronted.inventory, RELEASE, *ROLLOUT, *words) as controller:
+            controller.begins(phase)
+            controller.kill()
+        result = fronted.flagprov("rollout", fronted.inventory, "--resume", "--yes", "--output", "json")
+        assert result.code == 0, result
+    assert (load.failed, load.cut) == ([], [])
+    one_each(fronted)
+    assert [setting(fronted, host) for host in fronted.hosts] == ["5", "5"]
+    assert set(fronted.states().values()) == {"in"}

@@ -298,3 +298,45 @@ def test_the_hosts_own_sshd_lets_the_head_in_and_the_key_is_on_the_head_alone() 
     running = Running("qwen3-tiny-0", "qwen3-tiny", "cpu-x86", ("h1", "h2"), (0,), 9010, "running")
     (gone,) = [each.spec for each in absent(running) if each.kind == "authorized_key"]
     assert gone == on_head[entry]
+
+
+def test_what_starts_beside_the_old_one_shares_its_name_record_and_history_and_nothing_else() -> None:
+    """So that both can be there at once, and whoever reads the record finds one replica."""
+    first = serving("qwen3-tiny-standin", "cpu-x86")
+    second = replace(first, replica=replace(first.replica, port=9110, slot=".b"))
+    name = first.replica.name
+    found = {
+        slot: {(r.kind, r.name): r for r in host_desired("h1", [each]).resources}
+        for slot, each in (("", first), (".b", second))
+    }
+    record = f"/var/lib/flagprov/replicas/{name}/record.json"
+    assert {each.replica for each in found[".b"].values()} == {name}
+    assert ("file", record) in found[""].keys() & found[".b"].keys()
+    assert json.loads(found[".b"]["file", record].spec["content"])["replica"]["slot"] == ".b"
+    assert "slot" not in json.loads(found[""]["file", record].spec["content"])["replica"]
+    own = {
+        slot: {resource.name for (kind, _), resource in here.items() if kind in ("container", "unit", "tree")}
+        for slot, here in found.items()
+    }
+    assert not own[""] & own[".b"]
+    body = found[".b"]["container", f"flagprov-{name}.b"].spec
+    mounts = {mount["Target"]: mount["Source"] for mount in body["create"]["HostConfig"]["Mounts"]}
+    assert mounts["/run/flagprov"] == f"/var/lib/flagprov/replicas/{name}.b/run"
+    assert (body["unit"], body["folder"]) == (
+        f"flagprov@{name}.b.service", f"/var/lib/flagprov/replicas/{name}.b"
+    )  # fmt: skip
+    assert body["create"]["Labels"]["io.flagprov.replica"] == name
+
+
+def test_what_stops_or_takes_away_a_replica_does_so_in_both_slots() -> None:
+    """Whichever it is in, and whatever a run that was cut off has left."""
+    running = Running("m-0", "m", "graviton4", ("h1",), (0,), 9110, "running", ".b")
+    found = [(resource.kind, resource.name) for resource in absent(running)]
+    assert found == [
+        ("unit", "flagprov@m-0.service"),
+        ("unit", "flagprov@m-0.b.service"),
+        ("container", "flagprov-m-0.b"),
+        ("container", "flagprov-m-0"),
+        ("directory", "/var/lib/flagprov/replicas/m-0.b"),
+        ("directory", "/var/lib/flagprov/replicas/m-0"),
+    ]

@@ -79,8 +79,9 @@ def deploy(
 
     nothing = lambda *_, **__: None  # noqa: E731
     gateways = SimpleNamespace(
-        status=lambda again=False: (), provision=nothing, settle=nothing, drain=nothing, fleet=fleet
-    )
+        status=lambda again=False: (), provision=nothing, settle=nothing, drain=nothing, tidy=nothing,
+        fleet=fleet,
+    )  # fmt: skip
     roles = SimpleNamespace(
         first=dict, outcomes={}, waiting=set(), in_batch=lambda names: {}, placement=placement
     )
@@ -88,7 +89,7 @@ def deploy(
     monkeypatch.setattr(pipeline, "prepare", lambda request: job)
     monkeypatch.setattr(pipeline, "Connections", lambda fleet: nullcontext(Sessions()))
     monkeypatch.setattr(pipeline, "Gateways", lambda fleet: nullcontext(gateways))
-    monkeypatch.setattr(pipeline, "_draw", lambda *_: pipeline.Picture(plan, placement, surveys))
+    monkeypatch.setattr(pipeline, "draw", lambda *_: pipeline.Picture(plan, placement, surveys))
     monkeypatch.setattr(pipeline, "Lease", lambda *_: nullcontext(lease))
     monkeypatch.setattr(pipeline, "Provisioning", lambda *_: roles)
     monkeypatch.setattr(pipeline, "Bringing", Bringing)

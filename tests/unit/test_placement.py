@@ -143,3 +143,17 @@ def test_no_device_port_or_name_is_given_twice_and_a_second_run_changes_nothing(
         assert len({r.port for r in mine}) == len(mine)
     again = [replace(w, survey=replace(w.survey, running=as_running(placed, w.host.name))) for w in wishes]
     assert set(run(*again).replicas) >= set(placed.replicas)
+
+
+def test_what_has_moved_to_its_other_slot_stays_there() -> None:
+    """Its devices and its port are kept by the next deploy; what was left beside it is free for no other."""
+    left = Running("m-7", "m", CHIP.name, ("a",), (5,), 9010, "exited")
+    there = Running("m-7", "m", CHIP.name, ("a",), (3,), 9110, "running", ".b", left)
+    (placed,) = run(wish(survey("a", running=(there,)))).replicas
+    assert (placed.name, placed.devices, placed.port, placed.slot) == ("m-7", (3,), 9110, ".b")
+    foreign = replace(there, replica="n-0", release="n", port=9500, beside=replace(left, replica="n-0"))
+    refused = run(wish(survey("a", running=(foreign,)), devices=8))
+    assert "6 of 8 are free" in refused.refusals[0].message
+    assert (
+        "port 9010 belongs to replica n-0" in run(wish(survey("a", running=(foreign,)))).refusals[0].message
+    )

@@ -32,7 +32,7 @@ def test_nothing_to_do_ends_the_run_that_was_killed(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(pipeline, "prepare", lambda request: job)
     monkeypatch.setattr(pipeline, "Connections", lambda fleet: nullcontext())
     monkeypatch.setattr(pipeline, "Gateways", lambda fleet: nullcontext(gateways))
-    monkeypatch.setattr(pipeline, "_draw", lambda *_: pipeline.Picture(plan, Placement(()), {}))
+    monkeypatch.setattr(pipeline, "draw", lambda *_: pipeline.Picture(plan, Placement(()), {}))
     monkeypatch.setattr(pipeline, "_finish", lambda *_: Outcome("rollout", "m", ()))
     pipeline.deploy(request, approve=cast(Any, None), resumed=killed)
     with pytest.raises(UsageError, match="its last rollout came to an end"):

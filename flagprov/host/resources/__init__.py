@@ -16,6 +16,7 @@ KINDS = (
     "image",
     "image_facts",
     "probe",
+    "slot",
     "tree",
     "unit",
     "weights",

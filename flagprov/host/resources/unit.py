@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 from flagprov.host.shell import run, unit_state
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+UNITS = "/etc/systemd/system"
+WANTS = ("multi-user.target.wants", "docker.service.wants")  # as the template says
 STARTED: set[str] = set()  # by this run; whoever waits for one of these need not bear with it
 
 
@@ -20,8 +23,13 @@ def observe(spec: dict[str, Any]) -> dict[str, Any]:
     return {
         "loaded": state.get("LoadState") == "loaded",
         "active": state.get("ActiveState", "unknown"),
-        "enabled": state.get("UnitFileState") == "enabled",
+        "enabled": enabled(spec["unit"]),
     }
+
+
+def enabled(unit: str) -> bool:
+    """By what a boot will find: of a unit that is loaded, systemd says what was so before the last reload."""
+    return any(os.path.islink(os.path.join(UNITS, folder, unit)) for folder in WANTS)
 
 
 def diff(spec: dict[str, Any], observed: dict[str, Any], changed: set[str]) -> list[tuple[str, str, str]]:
@@ -33,7 +41,7 @@ def diff(spec: dict[str, Any], observed: dict[str, Any], changed: set[str]) -> l
         if observed["enabled"]:
             changes.append(("disable", "it would start at boot", "nothing"))
         return changes
-    if not observed["enabled"]:
+    if not observed["enabled"] and spec.get("enabled", True):
         changes.append(("enable", "it has to come back after a reboot", "nothing"))
     renewed = sorted(changed & set(spec.get("after", ())))
     if not running:
@@ -50,8 +58,10 @@ def apply(spec: dict[str, Any], observed: dict[str, Any]) -> None:
         _systemctl("disable", "--no-reload", unit)
         run(["systemctl", "reset-failed", unit], timeout=20)
         return
-    if not observed["enabled"]:
+    if "enable" in observed["to_do"]:
         _systemctl("enable", "--no-reload", unit)  # a reload takes the GPUs from running containers
+    if not observed["to_do"] & {"start", "restart"}:
+        return
     run(["systemctl", "reset-failed", unit], timeout=20)
     STARTED.add(unit)
     # Never waits: the probe after it watches the start, and a lost connection does not end it.

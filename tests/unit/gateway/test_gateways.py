@@ -10,6 +10,7 @@ import pytest
 
 from flagprov.errors import FlagprovError, HostError, UnreachableError
 from flagprov.gateway.gateways import Gateways
+from flagprov.gateway.wanted import plan
 from flagprov.models.desired import Placement, Replica
 from flagprov.models.fleet import Connection, Fleet, Host
 from flagprov.models.plan import Plan
@@ -125,3 +126,72 @@ def test_a_fleet_without_gateways_is_as_it_was() -> None:
         none.admit("r", [{"replica": "r-0"}])
         none.leave(["r-0"])
         none.forget(["r-0"], uninstall=True)
+
+
+def probed(port: int) -> dict[str, Any]:
+    return {"replica": "r-0", "port": port, "model": "m", "readiness": "chat", "path": "/health"}
+
+
+def test_a_new_engine_joins_the_old_one_and_takes_its_name_when_that_is_gone() -> None:
+    gateways, asked = answering("")
+    gateways.join("r", [probed(2)])
+    gateways.drain("r", ["r-0"])
+    gateways.admit("r", [probed(2)])
+    assert [told for told in asked.told if told.startswith("gw: ")] == [
+        "gw: put r-0.beside", "gw: admit r-0.beside", "gw: drain r-0",
+        "gw: put r-0", "gw: admit r-0", "gw: remove r-0.beside",
+    ]  # fmt: skip
+    asked.told.clear()
+    gateways.admit("r", [probed(2)])
+    assert not [told for told in asked.told if "beside" in told]
+
+
+def test_a_new_engine_that_fails_leaves_alone() -> None:
+    gateways, asked = answering("")
+    assert gateways.part("r", ["r-0"]) == {}
+    assert asked.told == []
+    gateways.join("r", [probed(2)])
+    gateways.part("r", ["r-0"])
+    assert [told for told in asked.told if told.startswith("gw: ")][2:] == [
+        "gw: drain r-0.beside", "gw: remove r-0.beside"
+    ]  # fmt: skip
+
+
+def left() -> tuple[Gateways, Asked]:
+    """As a run that was killed leaves them."""
+    gateways, asked = answering("")
+    known = gateways.shown["gw"]["releases"]["r"]
+    known["r-0.beside"] = {"state": "in", "address": "a", "port": 2}
+    return gateways, asked
+
+
+def test_what_a_killed_run_left_goes_once_the_replica_by_its_record_has_the_requests() -> None:
+    gateways, asked = left()
+    running = SimpleNamespace(replica="r-0", release="r", state="running")
+    seen = SimpleNamespace(running=[running], records={"r-0": {"probe": probed(1)}})
+    gateways.tidy("r", cast(Any, {"h": seen}))
+    assert [told for told in asked.told if told.startswith("gw: ")] == [
+        "gw: put r-0", "gw: admit r-0", "gw: drain r-0.beside", "gw: remove r-0.beside"
+    ]  # fmt: skip
+    asked.told.clear()
+    gateways.tidy("r", cast(Any, {"h": seen}))
+    assert asked.told == []
+
+
+def test_what_is_drained_or_put_out_is_so_with_what_was_left_beside_it() -> None:
+    gateways, asked = left()
+    gateways.drain("r", ["r-0"])
+    gateways.put_out("r", ["r-0"])
+    gateways.leave(["r-0"])
+    gateways.forget(["r-0"], uninstall=False)
+    assert {told for told in asked.told if told.startswith("gw: ")} == {
+        "gw: drain r-0,r-0.beside", "gw: remove r-0,r-0.beside"
+    }  # fmt: skip
+
+
+def test_a_plan_says_what_a_killed_run_left() -> None:
+    found = plan("gw", "r", {"r-0": {"address": "a", "port": 1}}, left()[0].shown["gw"], "")
+    assert found
+    assert [(step.action, step.name, step.reason) for step in found.steps] == [
+        ("remove", "r-0.beside", "a run that was cut off left it")
+    ]

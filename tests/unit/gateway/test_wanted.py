@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from flagprov.errors import HostError, UnreachableError
-from flagprov.gateway.gateways import gateway_status
+from flagprov.gateway.shown import gateway_status
 from flagprov.gateway.wanted import plan
 from flagprov.models.fleet import Connection, Host
 from flagprov.models.outcome import GatewayStatus, Outcome

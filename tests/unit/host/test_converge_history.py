@@ -46,9 +46,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(converge, "STATE", str(tmp_path))
     monkeypatch.setattr(wire, "send", lambda message: None)
 
-    def one(host: Host, gated: bool = True) -> None:
+    def one(host: Host, gated: bool = True, resources: Any = RESOURCES) -> None:
         monkeypatch.setattr(converge, "load", host.load)
-        converge.converge({"resources": RESOURCES, "deployment": {"at": "1", "by": "x", "gated": gated}})
+        converge.converge({"resources": resources, "deployment": {"at": "1", "by": "x", "gated": gated}})
 
     return one
 
@@ -79,6 +79,16 @@ def test_what_was_cut_off_is_settled_by_the_next_run_that_has_no_gate(run: Any) 
     assert results() == ["pending"]
     run(Host(changes=False), gated=False)
     assert results() == ["done"]
+
+
+def test_what_was_begun_and_is_not_in_place_is_proved_by_no_other(run: Any) -> None:
+    """Cut off before its first change, and the next run wants what was there before."""
+    with pytest.raises(Killed):
+        run(Host(Killed()), resources=[{**r, "spec": {**r["spec"], "new": True}} for r in RESOURCES])
+    run(Host(changes=False))
+    assert results() == ["cut off", "pending"]
+    history.mark("m-0", "done")
+    assert history.last_good("m-0") == 2
 
 
 def test_what_fails_is_said(run: Any) -> None:

@@ -16,7 +16,7 @@ ON = {"asked": "flaggems", "on": True, "workers": 2, "by": "enable"}
 @pytest.fixture
 def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr(operators, "STATE", str(tmp_path))
-    return {"replica": "r-0", "operators": ON}
+    return {"replica": "r-0", "container": "flagprov-r-0", "operators": ON}
 
 
 def leave(tmp_path: Path, *records: dict[str, Any], processes: list[dict[str, Any]] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Steps that are alike are one line."""
+"""Steps that are alike are one line; replicas that get another order are said to."""
 
 from __future__ import annotations
 
@@ -29,3 +29,18 @@ def test_directories_side_by_side_are_counted() -> None:
         "directory /d: it is missing",
         "directory /e: mode 0700 -> 0755",
     ]
+
+
+def test_the_order_of_a_replica_is_said_with_its_reason() -> None:
+    def replica(number: int, *order: str) -> ReplicaPlan:
+        host = HostPlan(f"h{number}", (step("file", "/x"),), "")
+        return ReplicaPlan(f"m-{number}", (host,), "new container", *order)
+
+    first = replica(0, "start before stop", "device 1, port 9110 of h0")
+    text = render(plan_lines(Plan("rollout", "m", (Batch((first, replica(1))),))))
+    assert "    start before stop: device 1, port 9110 of h0\n" in text
+    assert text.count("before") == 1
+    alike = [replica(i, "stop before start", f"no free device on h{i}") for i in range(12)]
+    text = render(plan_lines(Plan("rollout", "m", (Batch((first, *alike)),))))
+    assert text.count("stop before start: no free device on h0") == 1
+    assert "12 equal ones" in text

@@ -21,7 +21,11 @@ ONE = Options(batches=(Size(count=1),), canary=False)
 
 
 def arranged(
-    hosts: Mapping[str, str], options: Options = ONE, lost: tuple[str, ...] = (), known: tuple[str, ...] = ()
+    hosts: Mapping[str, str],
+    options: Options = ONE,
+    lost: tuple[str, ...] = (),
+    known: tuple[str, ...] = (),
+    surging: tuple[str, ...] = (),
 ) -> Arrangement:
     """Host -> a letter for each of its replicas: r runs, d was deployed and is down, n is new."""
     replicas, surveys, plans = [], {}, {}
@@ -44,6 +48,7 @@ def arranged(
         cast(Any, surveys),
         options,
         lambda: Census(frozenset(known), frozenset(lost)),
+        surging=surging,
     )
 
 
@@ -133,3 +138,13 @@ def test_a_batch_of_all_is_not_cut_down_by_a_default() -> None:
     assert len(arranged(hosts, Options(canary=False)).groups) == 4
     quarter = Options(batches=parse_batches("100%"), max_unavailable=Size(percent=25), canary=False)
     assert len(arranged(hosts, quarter).groups) == 4
+
+
+def test_what_starts_before_it_stops_interrupts_nobody_and_is_gated_all_the_same() -> None:
+    """A release's only replica needs no permission then; what has to stop first beside it does."""
+    found = arranged({"a": "r"}, surging=("a0",))
+    assert ([[r.name for r in group] for group in found.groups], found.gated) == ([["a0"]], True)
+    with pytest.raises(UsageError, match="only replica"):
+        arranged({"a": "r"})
+    three = arranged({"a": "r", "b": "r", "c": "r"}, surging=("a0", "c0"))
+    assert len(three.groups) == 3

@@ -115,6 +115,18 @@ class Story:
         self.told.append(f"put out {','.join(replicas)}")
         return {}
 
+    def tidy(self, release: str, surveys: Any) -> None:
+        """Nothing was left by a run that was cut off."""
+
+    def join(self, release: str, probes: Any) -> None:
+        if "join" in self.unkind:
+            raise HostError("gw", "gateway", "no completion")
+        self.told.append(f"join {','.join(str(probe['port']) for probe in probes)}")
+
+    def part(self, release: str, replicas: Sequence[str]) -> dict[str, HostError]:
+        self.told.append(f"part {','.join(replicas)}")
+        return {}
+
     def admit(self, release: str, probes: Any) -> None:
         if "admit" in self.unkind:
             raise HostError("gw", "gateway", "no completion")

@@ -129,11 +129,9 @@ class World:
         return {host.name: HostOutcome(host.name, state, 1, "driver", self.roles) for host in hosts}
 
     def converge(self, session: Any, resources: Any, *_: Any) -> None:
-        for resource in resources:
-            if resource.kind == "unit":
-                self.log.append(f"{'start' if resource.spec['active'] else 'stop'} {resource.replica}")
-            else:
-                self.log.append(f"{resource.kind} {resource.replica}")
+        units = {True: "start", False: "stop"}
+        done = [f"{units.get(each.spec.get('active'), each.kind)} {each.replica}" for each in resources]
+        self.log += dict.fromkeys(done)  # a replica is stopped in both of its slots
 
     def leave(self, replicas: Sequence[str]) -> None:
         self.log.append(f"no requests for {', '.join(replicas)}")

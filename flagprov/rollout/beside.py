@@ -1,0 +1,152 @@
+"""Start before stop: new engines prove themselves while the old ones serve; only then these go."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from flagprov.apply.bring import Brought
+from flagprov.apply.converge import converge
+from flagprov.desired import vacated
+from flagprov.errors import HostError, UnreachableError
+from flagprov.models.desired import Replica, Stage
+from flagprov.models.fleet import Host
+from flagprov.rollout.gate import Figures
+from flagprov.rollout.put_back import of_gateway
+from flagprov.rollout.slots import Slots
+from flagprov.rollout.whole import tail
+from flagprov.transport import Session
+
+if TYPE_CHECKING:
+    from flagprov.rollout.move import Rolling
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """The replicas of a run that start in their other slots, and how a host is told to."""
+
+    slots: Slots
+    start: Callable[[Session, Mapping[str, Any]], Brought]  # with what is kept in the host's history
+    switch: Callable[[Session], Brought]
+
+
+class Pair:
+    """Both engines of each such replica of one batch."""
+
+    def __init__(self, rolling: Rolling, beside: Beside, hosts: Sequence[Host]) -> None:
+        self._rolling, self._beside = rolling, beside
+        self._hosts = [host for host in hosts if host.name in beside.slots.hosts]
+        self.names = frozenset(host.name for host in self._hosts)
+
+    def start(self, before: Mapping[str, Mapping[str, Figures]]) -> dict[str, HostError]:
+        """New ones started, judged, let in and soaked; what failed on which hosts."""
+
+        def start(session: Session) -> None:
+            self._start(session, before[session.host.name])
+
+        answers = self._rolling.connections.each(self._hosts, start)
+        answers |= self._rolling.when_back(answers, start)
+        return {name: error for name, error in answers.items() if isinstance(error, HostError)}
+
+    def switch(self, session: Session) -> Brought:
+        """The old ones, which were drained, are gone; the new ones are the replicas."""
+        brought = self._beside.switch(session)
+        self._rolling.let_in(session.host.name, brought.notes)
+        return brought
+
+    def give_up(self, broken: Mapping[str, HostError]) -> tuple[dict[str, HostError], dict[str, Any]]:
+        """The new ones gone, with those that were well; errors in full, what hosts say of the old ones."""
+        rolling = self._rolling
+        replicas = [replica.name for host in self._hosts for replica in self._new(host.name)]
+        if rolling.gateways is not None and replicas:
+            for name, error in rolling.gateways.part(rolling.release, replicas).items():
+                rolling.say(self._hosts, f"gateway {name} still knows the new ones: {error.message}")
+        answers = rolling.connections.each(self._hosts, self._vacate)
+        told, notes = {}, {}
+        for name, error in broken.items():
+            if name not in self.names:
+                told[name] = error
+                continue
+            answer = answers[name]
+            if isinstance(answer, HostError):
+                said = f"removing the new one failed: {answer.message}; the next deploy removes it"
+            else:
+                said = "the new one was removed, the old one served all the time"
+                notes[name] = answer
+            kind = UnreachableError if isinstance(error, UnreachableError) else HostError
+            told[name] = kind(
+                name, error.step, f"{error.message}; {said}", remedy=error.remedy, log=error.log
+            )
+        for name, answer in answers.items():
+            if isinstance(answer, HostError) and name not in told:
+                said = f"removing the new one failed: {answer.message}"
+                told[name] = HostError(name, "rollout", said, remedy="the next deploy removes it")
+        return told, notes
+
+    def _new(self, host: str) -> tuple[Replica, ...]:
+        return self._beside.slots.on(host)
+
+    def _start(self, session: Session, before: Mapping[str, Figures]) -> None:
+        rolling, host = self._rolling, session.host.name
+        orders = self._beside.slots.orders()
+        for new in self._new(host):
+            rolling.say([session.host], f"{new.name} starts anew beside itself: {orders[new.name][1]}")
+        brought = self._beside.start(session, rolling.kept(before))
+        rolling.gate(session, brought, before)
+        names = {new.name for new in self._new(host)}
+        probes = [probe for probe in probes_of(brought) if probe["replica"] in names]
+        if rolling.gateways is not None:
+            try:
+                rolling.gateways.join(rolling.release, probes)
+            except HostError as error:
+                raise of_gateway(host, error) from None
+        self._soak(session, probes)
+
+    def _soak(self, session: Session, probes: Collection[Mapping[str, Any]]) -> None:
+        """Under requests of the gateway, if there is one, while the old ones have theirs, too."""
+        deadline = time.monotonic() + self._rolling.options.soak_s
+        resources = [
+            {
+                "kind": "probe",
+                "name": probe["container"],
+                "stage": Stage.VERIFY.label,
+                "replica": probe["replica"],
+                "spec": dict(probe),
+            }
+            for probe in probes
+        ]
+        while time.monotonic() < deadline:
+            for note in session.ask({"op": "look", "resources": resources})["notes"].values():
+                if note["state"] != "ready":
+                    name, said = note["replica"], f"{note['state']}: {note.get('detail', '')}"
+                    log = tail(session, name, note["probe"]["container"])
+                    raise HostError(session.host.name, "soak", f"{name} became {said}", log=log)
+            self._rolling.sleep(min(1.0, max(0.0, deadline - time.monotonic())))
+
+    def _vacate(self, session: Session) -> Mapping[str, Any]:
+        """What the host says of the old ones, which serve on; its history has them as its newest, too."""
+        rolling, host = self._rolling, session.host.name
+        good = {wish["replica"]: wish["number"] for wish in rolling.good.get(host, ())}
+        for new in self._new(host):
+            old = next(r for r in rolling.surveys[host].running if r.replica == new.name)
+            converge(
+                session, vacated(new.name, new.instance, old.instance), "", rolling.lease, rolling.on_event
+            )
+            mark: dict[str, Any] = {"op": "mark", "replica": new.name, "result": "refused"}
+            if new.name in good:
+                wire = rolling.lease.wire
+                by = {"by": wire.get("holder"), "at": wire.get("since")}
+                command = f"kept after {wire.get('command', '')}"
+                mark["kept"] = {"number": good[new.name], "command": command, **by}
+            session.ask(mark)
+        names = [new.name for new in self._new(host) if new.name in good]
+        wishes = [{"replica": name, "number": good[name]} for name in names]
+        found: Mapping[str, Any] = session.ask({"op": "look", "from": wishes})["notes"] if wishes else {}
+        return found
+
+
+def probes_of(brought: Brought) -> list[Mapping[str, Any]]:
+    notes = brought.notes.values()
+    return [note["probe"] for note in notes if isinstance(note, Mapping) and note.get("probe")]

@@ -1,0 +1,312 @@
+"""A rollout with `--surge` from its plan to the next deploy, against the real host program and a gateway."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from itertools import count
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from slotted import Killed, Machine, alone, installed
+
+from flagprov import desired, drawing, pipeline, serving
+from flagprov.apply import lease, provision
+from flagprov.catalog import load_release
+from flagprov.chips import load_chips
+from flagprov.errors import HostError, UsageError
+from flagprov.gateway import gateways
+from flagprov.gateway import provision as gateway_provision
+from flagprov.host import converge, gate, main
+from flagprov.host.facts import devices
+from flagprov.host.resources import claim, container, unit
+from flagprov.host.wire import Blocked
+from flagprov.models.fleet import Connection, Fleet, Host
+from flagprov.models.image import ImageFacts
+from flagprov.models.outcome import Outcome
+from flagprov.models.plan import Plan
+from flagprov.preparation import Job, Request, probe_version
+from flagprov.rollout import back
+from flagprov.rollout.options import Options
+from flagprov.scope import Scope
+from flagprov.serving import image_key
+from flagprov.settings import apply_settings, merge_settings, parse_sets
+from flagprov.site import Site
+
+RELEASE, REPLICA = "qwen3-tiny-standin", "qwen3-tiny-standin-0"
+SECOND = f"{REPLICA}.b"
+CAREFUL = Options(soak_s=0, return_s=0, surge=True)
+BRIEF = Options(soak_s=0, return_s=0, allow_downtime=True)
+DEVICE = {"name": "x86", "memory_mib": 9, "processes": [], "uuid": ""}
+
+
+class Gateway:
+    """Its servers as the host program keeps them."""
+
+    def __init__(self) -> None:
+        self.servers: dict[str, dict[str, Any]] = {}
+
+    def ask(self, payload: dict[str, Any]) -> dict[str, Any]:
+        names = payload.get("replicas") or [payload.get("replica")]
+        if payload["do"] == "show":
+            shown = {name: dict(server) for name, server in self.servers.items()}
+            return {"provisioned": "print", "running": True, "releases": {RELEASE: shown}}
+        if payload["do"] == "put":
+            for name, server in payload["servers"].items():
+                there = self.servers.get(name)
+                kept = there["state"] if there and there["port"] == server["port"] else "out"
+                self.servers[name] = {**server, "state": kept}
+        for name in names if payload["do"] in ("admit", "drain", "remove") else ():
+            if payload["do"] == "remove":
+                self.servers.pop(name, None)
+            elif name in self.servers:
+                self.servers[name]["state"] = "in" if payload["do"] == "admit" else "out"
+        return {}
+
+
+class World:
+    """One host, one gateway, and a controller beside them."""
+
+    def __init__(self, machine: Machine, folder: Path) -> None:
+        self.machine, self.gateway = machine, Gateway()
+        self.asked = False  # from then on somebody asks the gateway at every step
+        self.unserved: list[str] = []  # there was no engine for him
+        self.dead: list[str] = []  # he was sent to one that is not there
+        self.nonsense: set[int] = set()  # ports
+        self.fleet = Fleet(
+            folder / "hosts.ini",
+            (Host("h1", Connection("192.0.2.1"), chip="cpu-x86"),),
+            (Host("gw", Connection("192.0.2.9")),),
+        )
+        self.site = Site(folder)
+        step = machine.step
+        machine.step = lambda: (self.look("a step"), step())[1]  # type: ignore[method-assign]
+
+    def look(self, what: str) -> None:
+        """Somebody asks the gateway."""
+        ports = {9010: REPLICA, 9110: SECOND}
+        found = [server["port"] for server in self.gateway.servers.values() if server["state"] == "in"]
+        dead = [port for port in found if not self.machine.runs(ports[port])]
+        if self.asked and dead:
+            self.dead.append(f"{what}: {found} in, {dead} dead")
+        if self.asked and not found:
+            self.unserved.append(what)
+
+    def ask(self, host: str, payload: dict[str, Any]) -> dict[str, Any]:
+        payload = json.loads(json.dumps(payload))
+        if payload["op"] == "gateway":
+            if payload["do"] != "show":
+                self.machine.step()
+            found = self.gateway.ask(payload)
+            self.look(f"gateway {payload['do']}")
+            return found
+        unit.STARTED.clear()
+        try:
+            return main.answer(payload)
+        except Blocked as problem:
+            said = problem.wire()
+            raise HostError(host, problem.step, problem.message, log=str(said["log"])) from None
+
+    def measure(self, request: dict[str, Any]) -> dict[str, Any]:
+        texts = [""] if request["probe"]["port"] in self.nonsense else ["hello"]
+        return {"seconds": [0.1], "errors": [], "texts": texts, "tokens_per_s": 9.0}
+
+    def connections(self, fleet: Fleet) -> Any:
+        def each(hosts: Sequence[Host], function: Callable[[Any], Any], **_: Any) -> dict[str, Any]:
+            found: dict[str, Any] = {}
+            for host in hosts:
+                ask = lambda payload, *_, name=host.name: self.ask(name, payload)  # noqa: E731
+                try:
+                    found[host.name] = function(SimpleNamespace(host=host, ask=ask, busy=False))
+                except HostError as error:
+                    found[host.name] = error
+            return found
+
+        found = SimpleNamespace(each=each, once=each, close=lambda: None)
+        return nullcontext(found)
+
+    def prepared(self, request: Request) -> Job:
+        release = load_release(RELEASE)
+        settings = merge_settings({}, parse_sets(request.sets), where="x")
+        variant = apply_settings(release, release.variants["cpu-x86"], settings)
+        key = f"{image_key(variant.image)}-{probe_version()}"
+        facts = ImageFacts("sha256:" + "0" * 64, "amd64", "3.12.3", flagscale="0.8.0", vllm="0.9.0")
+        self.site.save_facts(key, facts)
+        keys = {"h1": frozenset(settings.serve)}
+        return Job(
+            self.fleet, self.site, release, load_chips(), {"h1": variant}, None, tuple(request.sets), keys
+        )
+
+    # What a user does.
+
+    def request(self, *sets: str) -> Request:
+        return Request(self.fleet.inventory, RELEASE, sets=sets)
+
+    def rollout(self, *sets: str, options: Options = CAREFUL) -> Outcome:
+        found = pipeline.deploy(
+            self.request(*sets), approve=lambda plan: True, options=options, verb="rollout"
+        )
+        assert found
+        return found
+
+    def plan(self, *sets: str, options: Options = CAREFUL) -> Plan:
+        return pipeline.plan(self.request(*sets), options=options, verb="rollout")
+
+    def unlocked(self) -> None:
+        self.machine.dies_at = 0
+        self.ask("h1", {"op": "lease", "do": "break"})
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], World]]:
+    def make(memory: int = 1 << 20, nodes: int = 2) -> World:
+        shutil.rmtree(tmp_path / "here", ignore_errors=True)
+        state = tmp_path / "here/state"
+        machine = installed(monkeypatch, state)
+        found = World(machine, tmp_path / "here")
+        for module in (serving, desired):
+            monkeypatch.setattr(module, "STATE", str(state))
+        nothing = SimpleNamespace(observe=lambda spec: {}, diff=lambda *_: [], note=lambda *_: {"here": True})
+        load = converge.load
+        stubs = ("image", "weights", "claim", "image_facts")
+        own = lambda kind: nothing if kind in stubs and kind != "claim" else load(kind)  # noqa: E731
+        monkeypatch.setattr(converge, "load", own)
+        monkeypatch.setattr(container, "_missing", lambda spec: [])
+        monkeypatch.setattr(claim.machine, "listening", dict)
+        cpus = [{**DEVICE, "index": index} for index in range(nodes)]
+        monkeypatch.setattr(devices, "devices", lambda: ({"cpuinfo": cpus}, {}))
+        monkeypatch.setattr(claim.machine, "available_mib", lambda: memory)
+        monkeypatch.setattr(drawing, "is_new", lambda seen: False)  # no doctor
+        seconds = count()
+        monkeypatch.setattr(lease, "_now", lambda: f"2026-01-01 {next(seconds):06d} UTC")
+        monkeypatch.setattr(gate, "measure", found.measure)
+        monkeypatch.setattr(provision, "fingerprint", lambda host: "print")
+        monkeypatch.setattr(gateway_provision, "gateway_fingerprint", lambda host: "print")
+        state.mkdir(parents=True)
+        (state / "provisioned").write_text("print")
+        monkeypatch.setattr(pipeline, "prepare", found.prepared)
+        for module in (pipeline, back):
+            monkeypatch.setattr(module, "Connections", found.connections)
+        told = found.connections(found.fleet).enter_result
+        monkeypatch.setattr(gateways, "Connections", lambda fleet: told)
+        scope = Scope(found.fleet, found.site, RELEASE)
+        monkeypatch.setattr(back, "scope_of", lambda request: scope)
+        return found
+
+    yield make
+
+
+def test_the_only_replica_changes_and_every_request_finds_an_engine(world: Any) -> None:
+    here: World = world()
+    assert here.rollout(options=BRIEF).succeeded
+    assert here.machine.place() == alone(REPLICA)
+    here.asked = True
+    (replica,) = here.plan("serve.max_num_seqs=3").batches[0].replicas
+    assert (replica.order, replica.order_reason) == ("start before stop", "device 1, port 9110 of h1")
+    with pytest.raises(UsageError, match="allow-downtime"):
+        here.plan("serve.max_num_seqs=3", options=Options())
+    found = here.rollout("serve.max_num_seqs=3")
+    assert found.succeeded, found
+    assert [each.state for each in found.replicas] == ["ready"]
+    assert found.replicas[0].endpoint == "http://192.0.2.1:9110"
+    assert (here.unserved, here.dead) == ([], [])
+    assert here.machine.place() == alone(SECOND)
+    assert [(n, s["port"], s["state"]) for n, s in here.gateway.servers.items()] == [(REPLICA, 9110, "in")]
+    assert here.plan("serve.max_num_seqs=3").changes == 0
+    assert back.drift(here.request()).changes == 0
+    assert here.rollout("serve.max_num_seqs=5").succeeded
+    assert here.machine.place() == alone(REPLICA)
+    assert (here.unserved, here.dead) == ([], [])
+    assert here.machine.restarted == []
+    here.asked = False
+    gone = back.rollback(
+        here.request(), to=None, approve=lambda plan: True, on_event=lambda event: None, options=BRIEF
+    )
+    assert gone
+    assert gone.succeeded
+    assert here.machine.place() == alone(SECOND)
+    assert here.gateway.servers[REPLICA]["port"] == 9110
+    assert back.drift(here.request()).changes == 0
+
+
+def test_what_fails_its_gate_is_removed_and_the_old_one_never_stopped(world: Any) -> None:
+    here: World = world()
+    here.rollout(options=BRIEF)
+    before = dict(here.machine.containers)
+    here.asked, here.nonsense = True, {9110}
+    found = here.rollout("serve.max_num_seqs=3")
+    assert (found.hosts[0].state, found.replicas[0].state) == ("failed", "ready")
+    assert str(found.hosts[0].message).endswith("the new one was removed, the old one served all the time")
+    assert found.replicas[0].endpoint == "http://192.0.2.1:9010"
+    assert (here.unserved, here.dead) == ([], [])
+    assert here.machine.containers == before
+    assert here.machine.place() == alone(REPLICA)
+    assert here.plan().changes == 0
+    entries, _ = back.history(here.request())
+    assert [entry["result"] for entry in entries] == ["done", "refused", "done"]
+
+
+@pytest.mark.parametrize(
+    ("room", "why"),
+    [
+        ({"nodes": 1, "memory": 900}, "no free memory on h1: 1026 MiB are needed, 900 are available"),
+        ({"nodes": 1, "memory": 4000}, ""),
+    ],
+)
+def test_a_host_without_room_stops_first(world: Any, room: dict[str, int], why: str) -> None:
+    here: World = world(**room)
+    here.rollout(options=BRIEF)
+    options = Options(soak_s=0, surge=True, allow_downtime=True)
+    (replica,) = here.plan("serve.max_num_seqs=3", options=options).batches[0].replicas
+    assert replica.order == ("stop before start" if why else "start before stop")
+    assert replica.order_reason == (why or "device 0, port 9110 of h1")
+    assert here.rollout("serve.max_num_seqs=3", options=options).succeeded
+    assert here.machine.place() == alone(REPLICA if why else SECOND)
+
+
+@pytest.mark.parametrize("then", ["the same again", "back to the old one", "rollback"])
+@pytest.mark.parametrize("rebooted", [False, True])
+def test_whatever_kills_it_the_next_run_leaves_one_engine_and_one_server(
+    world: Any, then: str, rebooted: bool
+) -> None:
+    """Before every third step of the host's and the gateway's, in turn."""
+    at, over = 0, False
+    while not over:
+        at += 3
+        here: World = world()
+        here.rollout(options=BRIEF)
+        here.asked = not rebooted
+        here.machine.dies_at = here.machine.steps + at
+        try:
+            here.rollout("serve.max_num_seqs=3")
+            over = True
+        except Killed:
+            pass
+        here.unlocked()
+        if rebooted:
+            here.machine.reboot()
+        if then == "rollback":
+            approve, quiet = (lambda plan: True), (lambda event: None)
+            back.rollback(here.request(), to=None, approve=approve, on_event=quiet, options=BRIEF)
+            sets: tuple[str, ...] = ()
+            assert here.rollout(options=BRIEF).succeeded
+        elif then == "the same again":
+            sets = ("serve.max_num_seqs=3",)
+            assert here.rollout(*sets, options=CAREFUL if here.machine.active else BRIEF).succeeded
+        else:
+            sets = ()
+            assert here.rollout(options=BRIEF).succeeded, at
+        now = here.machine.place()
+        assert here.dead == [], at
+        assert then != "the same again" or here.unserved == [], at
+        assert now in (alone(REPLICA), alone(SECOND)), (at, now)
+        port = 9010 if now == alone(REPLICA) else 9110
+        known = [(n, s["port"], s["state"]) for n, s in here.gateway.servers.items()]
+        assert known == [(REPLICA, port, "in")], (at, known)
+        assert here.plan(*sets).changes == 0
+        assert back.drift(here.request()).changes == 0
+    assert at > 30
