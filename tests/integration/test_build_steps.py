@@ -153,10 +153,10 @@ def test_an_image_is_made_of_another_and_of_steps(
         configuration = b"".join(source.blob(json.loads(data)["config"]["digest"]))
     config, manifest = derived(configuration, data, found["digest"], found["size"], ["greeting"])
     name = f"localhost/flagprov/test:{mark}"
-    put_layout(tmp_path / "image", name, manifest, kind, config, layer, found["digest"])
-    layout = lying(read_layout(tmp_path / "image"))
+    put_layout(tmp_path / "image" / "part", name, manifest, kind, config, layer, found["digest"])
+    layout = lying(read_layout(tmp_path / "image" / "part"))
     assert len(layout.blobs) == 3  # what lies beneath stays where it is
-    spec = {"path": str(layout.root), "reference": name, "manifest": layout.manifest, "digests": []}
+    spec = {"path": str(layout.root.parent), "reference": name, "manifest": layout.manifest, "digests": []}
     try:
         assert oci.load(spec)["id"] == sha256(config)
         assert docker.image_id(name, []) == sha256(config)
