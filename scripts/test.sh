@@ -17,7 +17,7 @@ ansible      |  8 | yes | yes | e2e plain_ansible reprovision least
 multinode    | 10 | yes | yes | e2e multinode ray flaggems
 faults       |  6 | yes | yes | e2e faults
 rollouts     | 10 | yes | yes | e2e rollout gateway replace
-distribution |  4 | yes | yes | e2e images
+distribution |  6 | yes | yes | e2e images built_images
 roles        | 12 | yes | no  | scripts/molecule.sh --defaults
 arm64        | 40 | no  | no  | python -m flagprov lab up --hosts 2 --chips $CHIPS,graviton4 && e2e chips
 scenarios    | 60 | no  | no  | scripts/molecule.sh
