@@ -10,7 +10,7 @@ GROUPS_TABLE="
 static       |  3 | yes | no  | scripts/check.sh
 unit         |  5 | yes | no  | python -m pytest tests/unit
 lab          |  8 | yes | no  | python -m flagprov lab up --hosts 2 --chips $CHIPS
-integration  |  6 | yes | yes | python -m pytest tests/integration -m "$quick"
+integration  |  6 | yes | yes | integration
 main         | 12 | yes | yes | e2e main_job bad_hosts comes_back installed
 releases     |  8 | yes | yes | e2e chips
 ansible      |  8 | yes | yes | e2e plain_ansible reprovision least
@@ -30,7 +30,8 @@ e2e() {
     local files=("${@/#/tests/e2e/test_}")
     python -m pytest "${files[@]/%/.py}" -m "$marked"
 }
-export -f e2e
+integration() { python -m pytest tests/integration -m "$quick"; }
+export -f e2e integration
 export PATH=$PWD/.venv/bin:$PATH PYTHONUNBUFFERED=1
 
 all=no patience=2
