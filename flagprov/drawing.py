@@ -186,7 +186,8 @@ def _room(
 
     changing = [replica for replica in placement.replicas if interrupts(replica, plans, surveys)]
     wishes = {wish.host.name: wish for wish in job.wishes(surveys)}
-    return find_slots(changing, placement, wishes, provision, need)
+    steps = {str(step.replica) for plan in plans.values() for step in plan.steps}
+    return find_slots(changing, placement, wishes, provision, need, steps)
 
 
 def _weights(job: Job) -> int:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-from flagprov.choosing import APART, Wish, is_well, ports_of, whole_cards, with_besides
+from flagprov.choosing import APART, DEFAULT_PORT, Wish, is_well, ports_of, whole_cards, with_besides
 from flagprov.host.slots import opposite
 from flagprov.models.desired import Placement, Replica
 from flagprov.models.observed import Running
@@ -63,8 +64,12 @@ def find_slots(
     wishes: Mapping[str, Wish],
     provisioned: Collection[str],
     need: Need,
+    steps: Collection[str] = (),
 ) -> Slots:
-    """For replicas that serve and would be interrupted; those of one host have room together, or none has."""
+    """For replicas that serve and would be interrupted; those of one host have room together, or none has.
+
+    `steps`: all replicas that the plan has steps for; one that serves nobody has nothing to start beside.
+    """
     taken: dict[str, Replica] = {}
     refused: dict[str, str] = {}
     for host in dict.fromkeys(replica.hosts[0] for replica in changing):
@@ -74,6 +79,8 @@ def find_slots(
                 raise NoRoom("it spans several hosts")
             if host in provisioned:
                 raise NoRoom(f"{host} is provisioned first")
+            if others := [r.name for r in placement.on(host) if r.name in steps and r not in mine]:
+                raise NoRoom(f"{others[0]} on {host} is changed with it, and cannot start beside itself")
             taken.update((new.name, new) for new in _together(wishes[host], mine, placement, need))
         except NoRoom as no:
             refused.update((replica.name, str(no)) for replica in mine)
@@ -99,6 +106,8 @@ def _together(wish: Wish, mine: Sequence[Replica], placement: Placement, need: N
             raise NoRoom(f"there is no port {port}")
         if port in ports:
             raise NoRoom(f"port {port} of {host} belongs to {ports[port]}")
+        if not _closed(wish.host.variables, port):
+            raise NoRoom(f"firewall_serving_ports of {host} does not name port {port}")
         devices = _devices(wish, replica, left, held)
         if devices is None:
             devices, memory = replica.devices, _less(memory, need(replica), host, left)
@@ -106,6 +115,18 @@ def _together(wish: Wish, mine: Sequence[Replica], placement: Placement, need: N
         ports[port] = replica.name
         found.append(replace(replica, devices=devices, port=port, slot=opposite(replica.slot)))
     return found
+
+
+def _closed(variables: Mapping[str, Any], port: int) -> bool:
+    """The role `firewall` closes the ports only that it is told; true where it is not asked for."""
+    if str(variables.get("firewall_enabled", False)).lower() in ("", "0", "f", "false", "n", "no", "off"):
+        return True
+    named = variables.get("firewall_serving_ports", [DEFAULT_PORT])
+    spans = [str(each).partition("-") for each in (named if isinstance(named, list | tuple) else [named])]
+    return any(
+        first.strip().isdecimal() and int(first) <= port <= int(last if last.strip().isdecimal() else first)
+        for first, _, last in spans
+    )
 
 
 def _devices(

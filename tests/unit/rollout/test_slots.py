@@ -28,6 +28,9 @@ def found(
     memory: int = 0,
     hosts: tuple[str, ...] = ("h",),
     provisioned: tuple[str, ...] = (),
+    changing: Sequence[str] = (),
+    steps: Sequence[str] = (),
+    **variables: Any,
 ) -> Slots:
     """For the release's replicas among those that run."""
     mine = [
@@ -40,8 +43,11 @@ def found(
     )
     detection = SimpleNamespace(tool="tool", devices_per_card=1)
     chip = SimpleNamespace(resource_type=kind, detection=detection)
-    wish: Any = SimpleNamespace(host=SimpleNamespace(name="h"), chip=chip, survey=survey)
-    return find_slots(mine, Placement(tuple(mine)), {"h": wish}, provisioned, lambda replica: need)
+    host = SimpleNamespace(name="h", variables=variables)
+    wish: Any = SimpleNamespace(host=host, chip=chip, survey=survey)
+    interrupted = [replica for replica in mine if not changing or replica.name in changing]
+    placement, wishes = Placement(tuple(mine)), {"h": wish}
+    return find_slots(interrupted, placement, wishes, provisioned, lambda replica: need, steps)
 
 
 def busy(device: Device) -> Device:
@@ -60,6 +66,9 @@ def busy(device: Device) -> Device:
         pytest.param({"running": [replace(OLD, beside=replace(LEFT, devices=(0,)))], "kind": "cpu",
                       "devices": GPUS[:1], "need": 900, "memory": 100},
                      (0,), 9110, ".b", id="what was left there has its memory"),
+        pytest.param({"firewall_enabled": "true", "firewall_serving_ports": [9010, "9100-9120"]},
+                     (1,), 9110, ".b", id="where its port is closed to others, too"),
+        pytest.param({"firewall_enabled": False}, (1,), 9110, ".b", id="no firewall of ours"),
         pytest.param({"running": [OLD, replace(OTHER, devices=(2,))]},
                      (1,), 9110, ".b", id="others elsewhere"),
     ],
@@ -82,6 +91,9 @@ def test_room(asked: dict[str, Any], devices: tuple[int, ...], port: int, slot: 
         ({"running": [replace(OLD, devices=(0, 2))]}, "2 devices are needed, 1 of 2 are free on h"),
         ({"running": [OLD, replace(OTHER, devices=(5,), port=9110)]}, "port 9110 of h belongs to n-0"),
         ({"running": [replace(OLD, port=65500)]}, "there is no port 65600"),
+        ({"firewall_enabled": True}, "firewall_serving_ports of h does not name port 9110"),
+        ({"firewall_enabled": "yes", "firewall_serving_ports": [9010, "9100-9109"]},
+         "firewall_serving_ports of h does not name port 9110"),
         ({"hosts": ("h", "i")}, "it spans several hosts"),
         ({"provisioned": ("h",)}, "h is provisioned first"),
         ({"kind": "cpu", "devices": GPUS[:1], "need": 900, "memory": 800},
@@ -108,11 +120,19 @@ def test_replicas_of_one_host_have_room_together_or_none_has() -> None:
     assert "400 are available" in found(two, devices[:2], **cast(Any, memory)).refused["m-1"]
 
 
+def test_what_has_to_be_changed_with_it_but_serves_nobody_stops_it_first() -> None:
+    two = [OLD, replace(OLD, replica="m-1", devices=(2,), port=9011, state="exited")]
+    slots = found(two, changing=["m-0"], steps=["m-0", "m-1"])
+    assert slots.refused == {"m-0": "m-1 on h is changed with it, and cannot start beside itself"}
+    assert set(found(two, changing=["m-0"], steps=["m-0"]).taken) == {"m-0"}
+
+
 def test_what_asks_for_more_devices_needs_those_free_and_no_others() -> None:
     devices = [Device(i, "H100", 1) for i in range(3)]
     survey = SimpleNamespace(running=(OLD,), devices={"tool": devices}, records={}, facts={})
     chip = SimpleNamespace(resource_type="gpu", detection=SimpleNamespace(tool="tool", devices_per_card=1))
-    wish: Any = SimpleNamespace(host=SimpleNamespace(name="h"), chip=chip, survey=survey)
+    host = SimpleNamespace(name="h", variables={})
+    wish: Any = SimpleNamespace(host=host, chip=chip, survey=survey)
     larger = Replica("m-0", "m", "c", ("h",), (0, 1), 9010)
     slots = find_slots([larger], Placement((larger,)), {"h": wish}, (), lambda replica: None)
     assert slots.taken["m-0"].devices == (1, 2)
