@@ -179,7 +179,7 @@ def _apply(
 
     def start(session: Session, kept: Mapping[str, Any]) -> Brought:
         name = session.host.name
-        return bringing.start(session, surveys[name], with_settings(name, kept))
+        return bringing.start(session, surveys[name], with_settings(name, kept), slots.on(name))
 
     def switch(session: Session) -> Brought:
         name = session.host.name

@@ -13,7 +13,7 @@ from flagprov.apply.converge import OnEvent, checked_look, converge, failed, to_
 from flagprov.apply.lease import Lease, run_of
 from flagprov.desired import host_desired
 from flagprov.errors import FlagprovError, HostError, UnreachableError
-from flagprov.models.desired import HostDesired, Placement, Resource
+from flagprov.models.desired import HostDesired, Placement, Replica, Resource
 from flagprov.models.event import Event
 from flagprov.models.fleet import Host
 from flagprov.models.observed import Survey
@@ -104,9 +104,11 @@ class Bringing:
         outcome = HostOutcome(host.name, "changed" if changes else "unchanged", changes, seconds=seconds)
         return Brought(outcome, answer["notes"])
 
-    def start(self, session: Session, survey: Survey, kept: Mapping[str, Any]) -> Brought:
+    def start(
+        self, session: Session, survey: Survey, kept: Mapping[str, Any], replicas: Sequence[Replica]
+    ) -> Brought:
         """New engines in free slots, while the old ones serve on; the host's history has them as pending."""
-        desired = self.desired(session.host, survey)
+        desired = self.desired(session.host, survey, Placement(tuple(replicas)))
         checked_look(session, desired.resources)
         deployment = {**self.deployment, **kept}
         answer = self._converge(session, desired.resources, "", deployment, beside=True)
@@ -119,9 +121,10 @@ class Bringing:
         changes = _add(answer, seconds)
         return Brought(HostOutcome(session.host.name, "changed", changes, seconds=seconds), answer["notes"])
 
-    def desired(self, host: Host, survey: Survey) -> HostDesired:
+    def desired(self, host: Host, survey: Survey, placement: Placement | None = None) -> HostDesired:
+        """Of all its replicas, or of those placed there only."""
         try:
-            return host_desired(host.name, self.job.servings(host, self.placement, survey))
+            return host_desired(host.name, self.job.servings(host, placement or self.placement, survey))
         except HostError:
             raise
         except FlagprovError as error:  # the image's facts refuse what the release or the settings ask for

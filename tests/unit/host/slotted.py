@@ -29,6 +29,7 @@ class Machine:
         self.enabled: set[str] = set()
         self.active: set[str] = set()
         self.restarted: list[str] = []
+        self.hung: set[str] = set()
         self.steps = 0
         self.dies_at = 0
 
@@ -96,7 +97,8 @@ class Machine:
 
     def engine(self, spec: dict[str, Any], *_: Any) -> dict[str, Any]:
         name = spec["container"].removeprefix("flagprov-")
-        return {"state": "ready" if self.runs(name) else "stopped", "detail": ""}
+        well = "hung" if name in self.hung else "ready"
+        return {"state": well if self.runs(name) else "stopped", "detail": ""}
 
     def reboot(self) -> None:
         self.active = set(self.enabled)

@@ -38,7 +38,7 @@ from flagprov.settings import apply_settings, merge_settings, parse_sets
 from flagprov.site import Site
 
 RELEASE, REPLICA = "qwen3-tiny-standin", "qwen3-tiny-standin-0"
-SECOND = f"{REPLICA}.b"
+SECOND, NEXT = f"{REPLICA}.b", f"{RELEASE}-1"
 CAREFUL = Options(soak_s=0, return_s=0, surge=True)
 BRIEF = Options(soak_s=0, return_s=0, allow_downtime=True)
 DEVICE = {"name": "x86", "memory_mib": 9, "processes": [], "uuid": ""}
@@ -88,7 +88,7 @@ class World:
 
     def look(self, what: str) -> None:
         """Somebody asks the gateway."""
-        ports = {9010: REPLICA, 9110: SECOND}
+        ports = {9010: REPLICA, 9110: SECOND, 9011: NEXT, 9111: f"{NEXT}.b"}
         found = [server["port"] for server in self.gateway.servers.values() if server["state"] == "in"]
         dead = [port for port in found if not self.machine.runs(ports[port])]
         if self.asked and dead:
@@ -137,9 +137,8 @@ class World:
         facts = ImageFacts("sha256:" + "0" * 64, "amd64", "3.12.3", flagscale="0.8.0", vllm="0.9.0")
         self.site.save_facts(key, facts)
         keys = {"h1": frozenset(settings.serve)}
-        return Job(
-            self.fleet, self.site, release, load_chips(), {"h1": variant}, None, tuple(request.sets), keys
-        )
+        sets, count = tuple(request.sets), settings.replicas
+        return Job(self.fleet, self.site, release, load_chips(), {"h1": variant}, count, sets, keys)
 
     # What a user does.
 
@@ -248,6 +247,20 @@ def test_what_fails_its_gate_is_removed_and_the_old_one_never_stopped(world: Any
     assert here.plan().changes == 0
     entries, _ = back.history(here.request())
     assert [entry["result"] for entry in entries] == ["done", "refused", "done"]
+
+
+def test_what_serves_beside_the_one_that_fails_stays_as_it_was(world: Any) -> None:
+    here: World = world(nodes=3)
+    here.rollout("replicas=2", options=BRIEF)
+    before = here.machine.place()
+    here.machine.hung, here.nonsense = {NEXT}, {9111}
+    found = here.rollout("replicas=2")
+    assert found.hosts[0].state == "failed"
+    assert here.machine.place() == before
+    results: dict[str, list[str]] = {}
+    for entry in back.history(here.request())[0]:
+        results.setdefault(entry["replica"], []).append(entry["result"])
+    assert results == {REPLICA: ["done"], NEXT: ["done", "refused", "done"]}
 
 
 @pytest.mark.parametrize(
