@@ -29,6 +29,11 @@ def opposite(slot: str) -> str:
     return "" if slot else SECOND
 
 
+def across(name: str) -> str:
+    """What is in the other slot of the same replica is called so; of containers too."""
+    return name[: -len(SECOND)] if name.endswith(SECOND) else name + SECOND
+
+
 def in_place(replica: str) -> str:
     """The name of what is the replica now."""
     record = read_json(os.path.join(folder(replica), RECORD)) or {}

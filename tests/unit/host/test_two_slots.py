@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from slotted import Killed, Machine, alone, installed
 
-from flagprov.host import converge, history, slots, status, survey
-from flagprov.host.resources import unit
+from flagprov.host import converge, history, machine, slots, status, survey
+from flagprov.host.resources import claim, unit
 
 RELEASE = {"release": "m", "chip": "c", "hosts": "h", "replica": "m-0"}
 
@@ -162,3 +162,18 @@ def test_what_was_kept_is_the_newest_again(host: Any) -> None:
     ]  # fmt: skip
     assert found[2]["what"] == found[0]["what"]
     assert (found[2]["run"], found[2]["command"]) == (found[0]["run"], "kept after rollout")
+
+
+def test_what_ends_first_is_in_nobodys_way(host: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A way back to devices, or a port, that the second slot has now."""
+    here = host()
+    here.converge("m-0.b", "old", deployment={"at": "1", "by": "x"})
+    known = [{"index": index, "processes": [f"python3 (pid {index})"]} for index in range(3)]
+    monkeypatch.setattr(claim.probe, "devices", lambda: ({"nvidia-smi": known}, {}))
+    monkeypatch.setattr(machine, "listening", lambda: {9110: "1", 9200: "2"})
+    monkeypatch.setattr(machine, "holder", lambda port: "python3")
+    spec = {"container": "flagprov-m-0", "port": 9110, "devices": [0, 1], "tool": "nvidia-smi"}
+    found = claim.observe(spec)
+    assert (found["port"], found["devices"]) == ("", {"0": "python3 (pid 0)"})
+    assert claim.observe({**spec, "port": 9200})["port"] == "python3"
+    assert sorted(claim.observe({**spec, "container": "flagprov-m-1"})["devices"]) == ["0", "1"]
