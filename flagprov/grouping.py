@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from flagprov.choosing import Refused, Wish, choose_devices, choose_port, is_well, ports_of
+from flagprov.choosing import Refused, Wish, choose_devices, choose_port, is_well, ports_of, with_besides
 from flagprov.cluster import Unconnected, node_ports, nodes_of
 from flagprov.models.desired import Refusal, Replica
 from flagprov.models.observed import Device, Running
@@ -105,7 +105,8 @@ def _devices(members: Sequence[Wish], previous: Running | None) -> tuple[int, ..
     head, tool = members[0], members[0].chip.detection.tool
     held: dict[int, Running] = {}
     for wish in members:
-        own = {device: running for running in _foreign(wish, previous) for device in running.devices}
+        others = with_besides(_foreign(wish, previous))
+        own = {device: running for running in others for device in running.devices}
         choose_devices(wish, previous, wish.survey.devices[tool], own)
         held.update(own)
     common = _common([wish.survey.devices[tool] for wish in members])

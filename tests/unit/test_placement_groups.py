@@ -126,6 +126,8 @@ def test_devices_are_the_same_on_all_hosts() -> None:
     one = Running("other-1", "other", CHIP.name, ("h1",), (1,), 8000, "running")
     placed = run(wish(0, devices=2, running=(other,)), wish(1, devices=2, running=(one,)))
     assert placed.replicas[0].devices == (2, 3)
+    left = replace(other, devices=(), beside=replace(other, slot=".b", port=8100))
+    assert run(wish(0, running=(left,)), wish(1)).replicas[0].devices == (1,)
     short = run(wish(0, devices=7, running=(other,)), wish(1, devices=7, running=(one,)))
     assert refused(short)["h0"] == "no 7 devices of the same numbers are free on h0, h1"
     full = run(wish(0, devices=8), wish(1, devices=8, running=(one,)))
