@@ -58,7 +58,8 @@ def test_what_stays_is_said() -> None:
     session: Any = SimpleNamespace(ask=ask, host=SimpleNamespace(name="h0"))
     resources = removal(survey(m="/srv/m", n="/srv/n"), "m", True)
     assert staying(session, resources) == ["h0: /srv/m is on a share"]
-    assert asked == [{"op": "kept", "weights": ["/srv/m"], "going": ["flagprov-m-0"]}]
+    going = ["flagprov-m-0", "flagprov-m-0.b"]
+    assert asked == [{"op": "kept", "weights": ["/srv/m"], "going": going}]
     assert staying(session, removal(survey(m="/srv/m"), "m", False)) == []
     assert len(asked) == 1
 
