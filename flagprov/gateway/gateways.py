@@ -227,8 +227,10 @@ class Gateways:
         self, release: str, found: Mapping[str, Mapping[str, Any]], called: Callable[[str], str]
     ) -> None:
         def let_in(session: Session) -> None:
-            known = self.shown[session.host.name]["releases"].get(release, {})
+            known = (self.shown[session.host.name].get("releases") or {}).get(release, {})
             told = {called(n): _spec(known[n]["address"], found[n]) for n in found if n in known}
+            if not told:
+                return
             self._say(session, {"do": "put", "release": release, "servers": told})
             for name in told:
                 payload = {"do": "admit", "release": release, "replica": name, "deadline_s": ADMIT_S}

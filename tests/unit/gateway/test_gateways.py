@@ -113,6 +113,13 @@ def test_a_replica_that_is_not_let_in_keeps_no_other_out(monkeypatch: pytest.Mon
     assert gateways.silent["gw"].message == "r-0: HAProxy does not answer"
 
 
+def test_a_gateway_that_this_run_has_made_knows_nobody_yet() -> None:
+    gateways, asked = answering("")
+    gateways.shown["gw2"] = {}
+    gateways.admit("r", [probed(1)])
+    assert asked.told == ["gw: put r-0", "gw: admit r-0"]
+
+
 def test_what_no_gateway_knows_needs_no_drain(away: Gateways) -> None:
     away.drain("r", ["r-1"])
     away.drain("other", ["r-0"])
