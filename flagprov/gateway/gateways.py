@@ -151,7 +151,7 @@ class Gateways:
                         raise
                     except HostError as error:  # the others are let in all the same
                         failures.append(error)
-            stale = [beside(name) for name in fit if beside(name) in known]
+            stale = [beside(name) for name in fit if beside(name) in known or name in self._joined]
             if stale and not failures:
                 self._say(session, {"do": "remove", "release": release, "replicas": stale})
             if failures:

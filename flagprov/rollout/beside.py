@@ -51,9 +51,16 @@ class Pair:
         return {name: error for name, error in answers.items() if isinstance(error, HostError)}
 
     def switch(self, session: Session) -> Brought:
-        """The old ones, which were drained, are gone; the new ones are the replicas."""
+        """The old ones, which were drained, are gone; the new ones are the replicas.
+
+        Gateways send to these already: one that does not take up their new names is no reason to go back.
+        """
         brought = self._beside.switch(session)
-        self._rolling.let_in(session.host.name, brought.notes)
+        try:
+            self._rolling.let_in(session.host.name, brought.notes)
+        except HostError as error:
+            said = f"gateways still know the new one as one beside the old one: {error.message}"
+            self._rolling.say([session.host], said)
         return brought
 
     def give_up(self, broken: Mapping[str, HostError]) -> tuple[dict[str, HostError], dict[str, Any]]:

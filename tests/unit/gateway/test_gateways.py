@@ -153,6 +153,24 @@ def test_a_new_engine_joins_the_old_one_and_takes_its_name_when_that_is_gone() -
     assert not [told for told in asked.told if "beside" in told]
 
 
+def test_a_new_engine_whose_name_was_not_taken_up_has_it_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    gateways, asked = answering("admit r-0")
+    gateways.join("r", [probed(2)])
+    gateways.drain("r", ["r-0"])
+    with pytest.raises(HostError):
+        gateways.admit("r", [probed(2)])
+    asked.refused = ""
+    asked.told.clear()
+    wanted = {"r-0": {"address": "a", "port": 2}}
+    monkeypatch.setattr("flagprov.gateway.gateways.servers", lambda job, placement: wanted)
+    fine = {"h0": SimpleNamespace(outcome=SimpleNamespace(state="changed"))}
+    placement = Placement((Replica("r-0", "r", "c", ("h0",), (0,), 2),))
+    gateways.settle(JOB, placement, cast(Any, fine))
+    assert [told for told in asked.told if told.startswith("gw: ")] == [
+        "gw: put r-0", "gw: admit r-0", "gw: remove r-0.beside"
+    ]  # fmt: skip
+
+
 def test_a_new_engine_that_fails_leaves_alone() -> None:
     gateways, asked = answering("")
     assert gateways.part("r", ["r-0"]) == {}

@@ -147,6 +147,12 @@ def test_what_has_switched_goes_back_with_its_batch() -> None:
     assert found["h1"].outcome.state == "failed"
 
 
+def test_a_gateway_that_fails_once_the_old_one_is_gone_sends_to_the_new_one_all_the_same() -> None:
+    story = Surge(unkind=["admit"])
+    assert story.surge()["h1"].outcome.state == "changed"
+    assert story.told == ["start h1", "join 9110", "drain r-1", "switch h1", "done r-1"]
+
+
 def test_a_host_that_goes_away_while_it_starts_is_waited_for() -> None:
     story = Surge()
     story.lost = 2
