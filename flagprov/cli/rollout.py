@@ -62,6 +62,8 @@ def command(
         release = defined_in(release_file, release)
     wanted = request(inventory, release, limit, sets, force, allow_disruption, allow_reboot)
     how = replace(rolling.chosen(**rest), surge=surge)
+    if surge and how.at_once:
+        raise click.UsageError("--surge needs gates, which --all-at-once leaves out: give one of the two")
     if (release is None) != resume:
         raise click.UsageError("a release is to be named, or --resume given")
     resumed = taken_up(wanted, "rollout") if resume else None
