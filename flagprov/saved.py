@@ -12,7 +12,7 @@ from typing import Any
 from flagprov.apply import record
 from flagprov.errors import FlagprovError, UsageError, VersionError
 from flagprov.models.fleet import Fleet
-from flagprov.models.plan import Plan
+from flagprov.models.plan import START_FIRST, Plan
 from flagprov.preparation import Request
 from flagprov.rollout.options import Options
 from flagprov.rollout.order import Size
@@ -132,7 +132,7 @@ def _batches(plan: Plan) -> tuple[tuple[str, ...], ...]:
 
 def _hosts(plan: Plan) -> dict[str, Any]:
     """JSON values only, so that what was read compares with what is."""
-    found = {
+    found: dict[str, Any] = {
         host.host: {
             "digest": host.digest,
             "pending": host.pending,
@@ -140,5 +140,8 @@ def _hosts(plan: Plan) -> dict[str, Any]:
         }
         for host in plan.hosts()
     }
+    for replica in (each for batch in plan.batches for each in batch.replicas):
+        for host in replica.hosts if replica.order == START_FIRST else ():
+            found[host.host].setdefault("slots", {})[replica.replica] = replica.order_reason
     left = {left.host: {"left_out": left.problem.step} for left in plan.left_out}
     return {**found, **left}

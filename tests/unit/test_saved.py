@@ -62,6 +62,20 @@ def test_a_fleet_that_has_moved_is_refused(file: Path, now: Plan, said: str) -> 
     assert refused.value.remedy
 
 
+def test_another_free_slot_is_another_plan_and_another_reason_for_none_is_not(tmp_path: Path) -> None:
+    def ordered(order: str, reason: str) -> Plan:
+        hosts = (HostPlan("h", (STEP,), "d"),)
+        return Plan("rollout", "m", (Batch((ReplicaPlan("m-0", hosts, "nothing", order, reason),)),))
+
+    path = tmp_path / "plan.json"
+    saved.save(path, "rollout", REQUEST, OPTIONS, ordered("start before stop", "device 1, port 9110 of h"))
+    saved.load(path).check(ordered("start before stop", "device 1, port 9110 of h"))
+    with pytest.raises(FlagprovError, match="h: not as"):
+        saved.load(path).check(ordered("start before stop", "device 2, port 9110 of h"))
+    saved.save(path, "rollout", REQUEST, OPTIONS, ordered("stop before start", "901 MiB are available"))
+    saved.load(path).check(ordered("stop before start", "900 MiB are available"))
+
+
 def test_another_reason_is_no_other_plan(file: Path) -> None:
     step = replace(STEP, reason="it has 3 of 4 files")
     hosts = {name: (HostPlan(f"h-{name}", (step,), "d"),) for name in "ab"}
