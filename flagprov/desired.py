@@ -298,6 +298,13 @@ def absent(running: Running) -> tuple[Resource, ...]:
     )
 
 
+def returning(replica: str, instance: str) -> tuple[Resource, ...]:
+    """What runs in one slot of a replica comes back after a reboot, too."""
+    unit = unit_name(instance)
+    spec = {"unit": unit, "active": True, "stop_timeout_s": STOP_TIMEOUT_S}
+    return (Resource("unit", unit, Stage.SERVE, spec, replica),)
+
+
 def vacated(replica: str, instance: str, serves: str) -> tuple[Resource, ...]:
     """One slot of a replica empty again; what is in the other one serves on."""
     spec = {"name": instance, "replica": replica, "for": serves, "stop_timeout_s": STOP_TIMEOUT_S}

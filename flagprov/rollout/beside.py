@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flagprov.apply.bring import Brought
 from flagprov.apply.converge import converge
-from flagprov.desired import vacated
+from flagprov.desired import returning, vacated
 from flagprov.errors import HostError, UnreachableError
 from flagprov.models.desired import Replica, Stage
 from flagprov.models.fleet import Host
@@ -110,6 +110,10 @@ class Pair:
             except HostError as error:
                 raise of_gateway(host, error) from None
         self._soak(session, probes)
+        # It is about to be the only one that gateways send to: a power cut amid the drain must not end it.
+        for new in self._new(host):
+            units = returning(new.name, new.instance)
+            converge(session, units, "", rolling.lease, rolling.on_event)
 
     def _soak(self, session: Session, probes: Collection[Mapping[str, Any]]) -> None:
         """Under requests of the gateway, if there is one, while the old ones have theirs, too."""

@@ -21,7 +21,7 @@ from flagprov.chips import load_chips
 from flagprov.errors import HostError, UsageError
 from flagprov.gateway import gateways
 from flagprov.gateway import provision as gateway_provision
-from flagprov.host import converge, gate, main
+from flagprov.host import converge, gate, main, status
 from flagprov.host.facts import devices
 from flagprov.host.resources import claim, container, unit
 from flagprov.host.wire import Blocked
@@ -323,3 +323,24 @@ def test_whatever_kills_it_the_next_run_leaves_one_engine_and_one_server(
         assert here.plan(*sets).changes == 0
         assert back.drift(here.request()).changes == 0
     assert at > 30
+
+
+def test_whatever_kills_it_and_the_power_the_gateway_has_an_engine_to_send_to(world: Any) -> None:
+    at, over = 0, False
+    while not over:
+        at += 1
+        here: World = world()
+        here.rollout(options=BRIEF)
+        here.machine.dies_at = here.machine.steps + at
+        try:
+            here.rollout("serve.max_num_seqs=3")
+            over = True
+        except Killed:
+            pass
+        here.machine.reboot()
+        ports = {9010: REPLICA, 9110: SECOND}
+        found = [s["port"] for s in here.gateway.servers.values() if s["state"] == "in"]
+        assert any(here.machine.runs(ports[port]) for port in found), at
+        units = {f"flagprov@{name}.service" for name in (REPLICA, SECOND)}
+        (said,) = status.status({})["replicas"]
+        assert here.machine.active != units or "a second container" in said["detail"], at

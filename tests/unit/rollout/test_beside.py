@@ -32,6 +32,7 @@ class Surge(Story):
     def __init__(self, *, full: tuple[str, ...] = (), dies: str = "", sick: str = "", **more: Any) -> None:
         super().__init__(**more)
         self.full, self.dies, self.sick = full, dies, sick
+        self.lasting: list[str] = []  # units that come back after a reboot, too
         self.lost = 0  # so many times h1 is away while it starts
 
     def ask(self, host: str, payload: dict[str, Any], on_event: Any = None) -> dict[str, Any]:
@@ -48,6 +49,9 @@ class Surge(Story):
             return {"notes": {"x": {"state": state, "replica": replica, "probe": resource["spec"]}}}
         if op == "converge" and "from" not in payload and payload["resources"][0]["kind"] == "slot":
             self.told.append(f"remove {payload['resources'][0]['name']}")
+            return {"changes": 1, "notes": {}, "seconds": {}}
+        if op == "converge" and "from" not in payload and payload["resources"][0]["spec"]["active"]:
+            self.lasting.append(payload["resources"][0]["name"])
             return {"changes": 1, "notes": {}, "seconds": {}}
         if op == "mark" and payload.get("kept"):
             self.told.append(f"{payload['result']} {payload['replica']}, kept {payload['kept']['number']}")
@@ -95,6 +99,7 @@ def test_the_new_one_serves_before_the_old_one_is_drained() -> None:
     story = Surge()
     assert story.surge()["h1"].outcome.state == "changed"
     assert story.told == ["start h1", "join 9110", "drain r-1", "switch h1", "admit r-1", "done r-1"]
+    assert story.lasting == ["flagprov@r-1.b.service"]
     assert story.kept["h1"]["gated"] is True
     assert story.kept["h1"]["before"]["r-1"]["texts"] == ("x",)
 
