@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from flagprov.host.files import read_foreign
 from flagprov.host.resources import directory, file, tree
 
 
@@ -64,3 +65,15 @@ def test_a_tree_is_put_right_when_somebody_edited_it(tmp_path: Path) -> None:
     assert (path / "conf/serve.yaml").read_text() == "a: 1\n"
     assert not (path / "notes").exists()
     assert [entry.name for entry in path.parent.iterdir()] == ["abc"]
+
+
+def test_what_a_container_writes_neither_holds_nor_leads_the_host(tmp_path: Path) -> None:
+    plain, other, link, pipe, most = (tmp_path / name for name in ("a", "b", "link", "pipe", "most"))
+    plain.write_text('{"phase": "running"}')
+    other.write_text("[1]")
+    link.symlink_to(plain)
+    os.mkfifo(pipe)
+    most.write_text('"' + "x" * (1 << 20) + '"')
+    assert read_foreign(str(plain)) == {"phase": "running"}
+    for path in (other, link, pipe, most, tmp_path, tmp_path / "none"):
+        assert read_foreign(str(path)) == {}
