@@ -146,9 +146,9 @@ def _runner(serving: Serving) -> Iterable[Resource]:
         return
     yield Resource("directory", folder, Stage.CONFIG, {"path": folder, "mode": "0700"}, replica.name)
     if said["by_host"]:
-        files = entry_files(keys, replica.nodes, said["port"])
+        files = entry_files(keys, replica.nodes)
     else:
-        files = runner_files(keys, replica.name, replica.nodes, said["port"])
+        files = runner_files(keys, replica.name, replica.nodes)
     for name, content in files.items():
         path = f"{folder}/{name}"
         spec = {"path": path, "mode": "0600", "content": content, "secret": True}
