@@ -17,8 +17,8 @@ from flagprov.models.observed import Running
 from flagprov.models.release import BuiltImage, Image, Release
 from flagprov.models.runner import RunnerKeys
 from flagprov.runner.operators import operators_expected
-from flagprov.runner.render import render
-from flagprov.runner.spanning import by_host, spanning_ports, ssh_document
+from flagprov.runner.render import ENVIRONMENT, render
+from flagprov.runner.spanning import ROOT, by_host, spanning_ports, ssh_document
 from flagprov.runner_keys import entry_files, entry_line, mark, runner_files
 from flagprov.serving import (
     STATE,
@@ -126,7 +126,10 @@ def _config(serving: Serving) -> Iterable[Resource]:
         yield Resource("directory", path, Stage.CONFIG, {"path": path, "mode": "0755"}, name)
     yield from _runner(serving)
     path = config_path(files)
-    yield Resource("tree", path, Stage.CONFIG, {"path": path, "files": dict(files)}, name)
+    tree: dict[str, Any] = {"path": path, "files": dict(files)}
+    if serving.variant.container.user in ROOT:
+        tree["private"] = list(ENVIRONMENT)  # it may hold keys
+    yield Resource("tree", path, Stage.CONFIG, tree, name)
     wait = {"path": f"{folder}/wait", "mode": "0755", "content": wait_script(serving)}
     yield Resource("file", wait["path"], Stage.CONFIG, wait, name)
     record = {"path": f"{home}/{RECORD}", "mode": "0644", "content": _record(serving, path)}
@@ -146,9 +149,9 @@ def _runner(serving: Serving) -> Iterable[Resource]:
         return
     yield Resource("directory", folder, Stage.CONFIG, {"path": folder, "mode": "0700"}, replica.name)
     if said["by_host"]:
-        files = entry_files(keys, replica.nodes, said["port"])
+        files = entry_files(keys, replica.nodes)
     else:
-        files = runner_files(keys, replica.name, replica.nodes, said["port"])
+        files = runner_files(keys, replica.name, replica.nodes)
     for name, content in files.items():
         path = f"{folder}/{name}"
         spec = {"path": path, "mode": "0600", "content": content, "secret": True}

@@ -28,15 +28,14 @@ def _pair() -> tuple[str, str]:
     return text, public
 
 
-def entry_files(keys: RunnerKeys, nodes: Sequence[Node], port: int) -> dict[str, str]:
+def entry_files(keys: RunnerKeys, nodes: Sequence[Node]) -> dict[str, str]:
     """The same for the head of nodes that are entered by their hosts' own sshd; the others need none."""
-    return {"key": keys.key, "known_hosts": "".join(known_host(node, port) for node in nodes[1:])}
+    return {"key": keys.key, "known_hosts": "".join(known_host(node, node.host_key) for node in nodes[1:])}
 
 
-def known_host(node: Node, port: int) -> str:
-    """OpenSSH leaves its usual port out."""
-    place = node.address if port == 22 else f"[{node.address}]:{port}"
-    return f"{place} {node.host_key}\n"
+def known_host(node: Node, key: str) -> str:
+    """At whatever port: no history has these files, and what is put back may be at another one."""
+    return f"{node.address},[{node.address}]:* {key}\n"
 
 
 def entry_line(keys: RunnerKeys, replica: str, nodes: Sequence[Node], entry: str) -> str:
@@ -53,7 +52,7 @@ def mark(replica: str) -> str:
     return f"flagprov {replica}"
 
 
-def runner_files(keys: RunnerKeys, replica: str, nodes: Sequence[Node], port: int) -> dict[str, str]:
+def runner_files(keys: RunnerKeys, replica: str, nodes: Sequence[Node]) -> dict[str, str]:
     """Name -> text of the files in a node's folder of keys; every one of them is for its owner alone."""
     allowed = ",".join(node.address for node in nodes)
     return {
@@ -61,5 +60,5 @@ def runner_files(keys: RunnerKeys, replica: str, nodes: Sequence[Node], port: in
         "host_key": keys.host_key,
         # The daemon's own configuration forces the command; this says from where, and forbids the rest.
         "authorized_keys": f'restrict,from="{allowed}" {keys.public_key} {mark(replica)}\n',
-        "known_hosts": "".join(f"[{node.address}]:{port} {keys.public_host_key}\n" for node in nodes),
+        "known_hosts": "".join(known_host(node, keys.public_host_key) for node in nodes),
     }

@@ -103,7 +103,9 @@ def save(
     Lock.model_validate(stored)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     beside = path.with_name(f"{path.name}.{os.getpid()}.new")
-    beside.write_text(json.dumps(stored, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    # Read as YAML, for its lines; libyaml takes no pair of surrogates for one character.
+    text = json.dumps(stored, indent=1, sort_keys=True, ensure_ascii=False)
+    beside.write_text(text + "\n", encoding="utf-8")
     beside.replace(path)
 
 

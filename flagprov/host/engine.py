@@ -7,10 +7,11 @@ import re
 import time
 
 from flagprov.host import docker
-from flagprov.host.files import read_json
+from flagprov.host.files import read_foreign
 from flagprov.host.http import Late, NoAnswer, get_json, parse, request
 from flagprov.host.operators import missing
 from flagprov.host.shell import run, unit_state
+from flagprov.host.slots import CONTAINER, folder
 from flagprov.host.standstill import LIMIT_S, Standstill
 
 TYPE_CHECKING = False
@@ -84,8 +85,13 @@ def state(spec: dict[str, Any], patience_s: float = LIMIT_S) -> dict[str, Any]:
     if found["State"].get("Paused"):
         return {"state": "hung", "detail": "its container is paused"}
     if not spec.get("launcher"):
-        return _with_operators(spec, _serving(spec, patience_s))
-    said = _launcher(spec, found)
+        now = _serving(spec, patience_s)
+        if now["state"] == "starting":
+            name = spec["container"][len(CONTAINER) :]
+            said = _launcher(os.path.join(folder(name), "run", "state.json"), found)
+            now["detail"] = said.get("reason") or now["detail"]
+        return _with_operators(spec, now)
+    said = _launcher(spec["launcher"], found)
     rank = _rank(said)
     rank["again"] = int(said.get("again", 0))
     if rank["state"] == "ready" and spec["readiness"] != "rank":
@@ -130,13 +136,13 @@ def _with_operators(spec: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]
     return dict(now, state="wrong", detail=lacking) if lacking else now
 
 
-def _launcher(spec: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+def _launcher(path: str, found: dict[str, Any]) -> dict[str, Any]:
     """What the launcher of this start says; nothing where the file is of an earlier one."""
     import calendar
 
-    said = dict(read_json(spec["launcher"]) or {})
+    said = read_foreign(path)
     if said:
-        said["age_s"] = time.time() - os.stat(spec["launcher"]).st_mtime
+        said["age_s"] = time.time() - os.lstat(path).st_mtime
     started = calendar.timegm(time.strptime(found["State"]["StartedAt"][:19], "%Y-%m-%dT%H:%M:%S"))
     return said if said.get("started_at", 0) >= started else {}
 

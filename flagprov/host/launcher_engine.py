@@ -88,7 +88,7 @@ class Engine:
         )
         while front not in node.ended:
             node.turn()
-            if node.stopping:
+            if node.called_off():
                 return None
         # FlagScale returns 0 for nearly everything, so its pid file is what counts.
         pid = engine_of_flagscale(node.exp)

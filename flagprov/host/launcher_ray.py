@@ -50,6 +50,7 @@ done
 [ -z "$head" ] || options+=(%(only)s)
 # A minimal Ray has no client, and refuses to be told of its port.
 python=$(sed -n '1s/^#!//p' "$(type -P ray)")
+case $python in *python*) ;; *) python=python3 ;; esac # a shell comes first where its path is long
 if [ -n "$head" ] && $python -c 'import grpc' 2>/dev/null; then options+=(%(client)s); fi
 exec ray start "${options[@]}" %(fixed)s
 """

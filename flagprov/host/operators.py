@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from flagprov.host.files import read_json
+from flagprov.host.files import read_foreign
 from flagprov.host.slots import CONTAINER
 
 TYPE_CHECKING = False
@@ -51,12 +51,12 @@ def _processes(run: str) -> list[dict[str, Any]]:
     folder = os.path.join(run, "operators")
     found = {}
     for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
-        record = read_json(os.path.join(folder, name)) if name.endswith(".json") else None
-        if isinstance(record, dict) and record.get("schema_version") == 1:
+        record = read_foreign(os.path.join(folder, name)) if name.endswith(".json") else {}
+        if record.get("schema_version") == 1:
             process = {key: record.get(key) for key in SHOWN}
             found[record.get("pid")] = dict(process, operators=record.get("count", 0))
     # Those which compute nothing: the API server, the engine's core.
-    for process in (read_json(os.path.join(run, "state.json")) or {}).get("processes", ()):
+    for process in read_foreign(os.path.join(run, "state.json")).get("processes", ()):
         off = dict.fromkeys(("version", "error", "device"), "")
         found.setdefault(
             process["pid"],

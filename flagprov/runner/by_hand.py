@@ -36,7 +36,7 @@ def start_script(launch: Mapping[str, Any]) -> str:
     who = str(launch["replica"])
     if hosts:
         who = f"rank {launch['rank']} of {who} on {hosts[launch['rank']]}"
-    parts = [HEADER.format(who=who)]
+    parts = [HEADER.format(who=" ".join(who.split()))]  # of one line, for it stands in a comment
     parts += [f"export {name}={shlex.quote(value)}\n" for name, value in launch["env"].items()]
     if launch.get("operators"):
         parts.append(OPERATORS.format(file=launch["operators"]))
@@ -58,7 +58,8 @@ def _last(launch: Mapping[str, Any], ray: Ray | None) -> Iterator[str]:
     if launch["kind"] == "flagscale":
         if beside:
             head = launch["peers"]["hosts"][0]
-            yield f"echo 'flagprov: nothing to start here: FlagScale enters from {head}'\n"
+            text = f"flagprov: nothing to start here: FlagScale enters from {head}"
+            yield f"echo {shlex.quote(text)}\n"
             return
         said = launch["flagscale"]
         yield "# It comes back at once; what it started logs into $FLAGPROV_EXP_DIR/serve_logs.\n"

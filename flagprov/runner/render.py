@@ -28,6 +28,7 @@ from flagprov.runner.spanning import (
 
 LAUNCH_SCHEMA_VERSION = 1
 CACHE = "/var/lib/flagprov/cache"
+ENVIRONMENT = ("launch.json", SCRIPT)  # files that have the engine's environment
 _PARTS = (
     "door", "engine", "launch", "log", "node", "peers", "processes", "ray", "ssh", "start", "state", "stop",
 )  # fmt: skip

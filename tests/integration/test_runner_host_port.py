@@ -101,7 +101,7 @@ def replica(tmp_path: Path, ports: list[int], head_address: str = "127.0.0.1") -
     write(tmp_path, tools)
     for name in tools:
         (tmp_path / name).chmod(0o755)
-    for name, text in entry_files(keys, nodes, ssh).items():
+    for name, text in entry_files(keys, nodes).items():
         write(tmp_path, {f"0/keys/{name}": text})
         (tmp_path / "0/keys" / name).chmod(0o600)
     line = entry_line(keys, "r-0", nodes, str(ENTRY)).replace("PYTHON", sys.executable)

@@ -62,7 +62,7 @@ def replica(tmp_path: Path, ports: list[int], stack: ExitStack, keys: list[Runne
         (tmp_path / name).chmod(0o755)
     running = []
     for rank in (0, 1):
-        for name, text in runner_files(keys[rank], "r-0", NODES, ssh).items():
+        for name, text in runner_files(keys[rank], "r-0", NODES).items():
             write(tmp_path, {f"{rank}/keys/{name}": text})
             (tmp_path / f"{rank}/keys/{name}").chmod(0o600)
         said: dict[str, Any] = {
@@ -148,7 +148,7 @@ def test_an_older_openssh_gets_what_it_knows(tmp_path: Path) -> None:
     write(tmp_path, {"bin/ssh": "#!/bin/sh\necho curve25519-sha256", "bin/sshd": "#!/bin/sh"})
     for name in ("ssh", "sshd"):
         (tmp_path / "bin" / name).chmod(0o755)
-    for name, text in runner_files(make_runner_keys(), "r-0", NODES, 1).items():
+    for name, text in runner_files(make_runner_keys(), "r-0", NODES).items():
         write(tmp_path, {f"ssh/{name}": text})
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")

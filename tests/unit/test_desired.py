@@ -61,6 +61,17 @@ def serving(release_name: str, chip: str, host: Host | None = None, facts: bool 
     return Serving(release, variant, load_chips()[chip], replica, host, survey, known, "probe")
 
 
+@pytest.mark.parametrize(("user", "private"), [("", True), ("root", True), ("1000", False)])
+def test_the_environment_is_for_root_alone_where_the_container_is_roots(user: str, private: bool) -> None:
+    """Keys go there, and every user of a host could read them."""
+    each = serving("qwen3-tiny-standin", "cpu-x86")
+    container = each.variant.container.model_copy(update={"user": user})
+    each = replace(each, variant=each.variant.model_copy(update={"container": container}))
+    (tree,) = [resource.spec for resource in host_desired("h1", [each]).resources if resource.kind == "tree"]
+    assert tree.get("private", []) == (["launch.json", "start.sh"] if private else [])
+    assert set(tree.get("private", [])) <= tree["files"].keys()
+
+
 @pytest.mark.parametrize(("release", "chip"), PAIRS, ids=[f"{r}-{c}" for r, c in PAIRS])
 def test_the_container_of_a_card(release: str, chip: str) -> None:
     body = create_body(serving(release, chip), "/var/lib/flagprov/configs/HASH")

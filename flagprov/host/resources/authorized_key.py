@@ -57,20 +57,22 @@ def _path() -> str:
 
 
 def _lines() -> list[str]:
+    """Lines as sshd reads them; `splitlines` would make two of one with a form feed in it."""
     try:
-        with open(_path(), encoding="utf-8", errors="surrogateescape") as file:
-            return file.read().splitlines()
+        with open(_path(), encoding="utf-8", errors="surrogateescape", newline="") as file:
+            lines = file.read().split("\n")
     except FileNotFoundError:
         return []
+    return lines if lines[-1] else lines[:-1]
 
 
 def _wanted(spec: dict[str, Any]) -> str:
     """With the Python that is here; not every host has one by the name of python3."""
-    return str(spec["line"]).replace("PYTHON", sys.executable)
+    return str(spec["line"]).replace("PYTHON", sys.executable, 1)
 
 
 def _marked(line: str, spec: dict[str, Any]) -> bool:
-    return line.endswith(" " + spec["mark"])
+    return line.rstrip("\r").endswith(" " + spec["mark"])
 
 
 def _refused(caller: str) -> str:

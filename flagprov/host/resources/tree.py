@@ -38,6 +38,10 @@ def diff(spec: dict[str, Any], observed: dict[str, Any], changed: set[str]) -> l
     return []
 
 
+def _mode(spec: dict[str, Any], name: str) -> int:
+    return 0o600 if name in spec.get("private", ()) else 0o644
+
+
 def apply(spec: dict[str, Any], observed: dict[str, Any]) -> None:
     import shutil
 
@@ -50,12 +54,12 @@ def apply(spec: dict[str, Any], observed: dict[str, Any]) -> None:
             if name not in spec["files"]:
                 os.unlink(os.path.join(path, name))
         for name, content in spec["files"].items():
-            replace(os.path.join(path, name), content.encode(), 0o644)
+            replace(os.path.join(path, name), content.encode(), _mode(spec, name))
         return
     beside = path + ".new"
     shutil.rmtree(beside, ignore_errors=True)
     for name, content in spec["files"].items():
-        replace(os.path.join(beside, name), content.encode(), 0o644)
+        replace(os.path.join(beside, name), content.encode(), _mode(spec, name))
     for folder, _, _ in os.walk(beside):
         os.chmod(folder, 0o755)
     os.rename(beside, path)

@@ -56,6 +56,33 @@ def test_what_others_have_there_stays(file: Path) -> None:
     assert file.read_text() == OTHERS + "\n"
 
 
+def test_lines_of_others_stay_byte_for_byte(file: Path) -> None:
+    """What sshd takes for one line is one: a key that hides in a comment must not come to life."""
+    others = "# old:\x0cssh-rsa AAAA gone\r\nssh-rsa AAAA a\x85b\u2028c\r\n\n".encode() + b"# \xff\n"
+    file.parent.mkdir()
+    file.write_bytes(others)
+    converge(PLACED)
+    assert file.read_bytes() == others + f"{sys.executable} ssh-ed25519 A flagprov r-0\n".encode()
+    converge(ABSENT)
+    assert file.read_bytes() == others
+
+
+def test_a_link_stays_one(file: Path, tmp_path: Path) -> None:
+    file.parent.mkdir()
+    real = tmp_path / "keys"
+    real.write_text(OTHERS + "\n")
+    file.symlink_to(real)
+    converge(PLACED)
+    converge(ABSENT)
+    assert file.is_symlink()
+    assert real.read_text() == OTHERS + "\n"
+
+
+def test_only_the_command_gets_this_python(file: Path) -> None:
+    converge({**PLACED, "line": "PYTHON ssh-ed25519 APYTHONB flagprov r-0"})
+    assert file.read_text() == f"{sys.executable} ssh-ed25519 APYTHONB flagprov r-0\n"
+
+
 @pytest.mark.parametrize(
     ("said", "why"),
     [

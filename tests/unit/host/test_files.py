@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from flagprov.host.files import read_foreign
 from flagprov.host.resources import directory, file, tree
 
 
@@ -64,3 +65,27 @@ def test_a_tree_is_put_right_when_somebody_edited_it(tmp_path: Path) -> None:
     assert (path / "conf/serve.yaml").read_text() == "a: 1\n"
     assert not (path / "notes").exists()
     assert [entry.name for entry in path.parent.iterdir()] == ["abc"]
+
+
+def test_what_may_hold_keys_is_for_its_owner_alone(tmp_path: Path) -> None:
+    path = tmp_path / "configs" / "abc"
+    files = {"launch.json": "{}", "launcher.py": "", "start.sh": "true"}
+    spec = {"path": str(path), "files": files, "private": ["launch.json", "start.sh"]}
+    for _ in ("made", "mended"):
+        settle(tree, spec)
+        modes = {name: stat.S_IMODE((path / name).stat().st_mode) for name in files}
+        assert modes == {"launch.json": 0o600, "launcher.py": 0o644, "start.sh": 0o600}
+        (path / "start.sh").write_text("edited")
+        (path / "start.sh").chmod(0o644)
+
+
+def test_what_a_container_writes_neither_holds_nor_leads_the_host(tmp_path: Path) -> None:
+    plain, other, link, pipe, most = (tmp_path / name for name in ("a", "b", "link", "pipe", "most"))
+    plain.write_text('{"phase": "running"}')
+    other.write_text("[1]")
+    link.symlink_to(plain)
+    os.mkfifo(pipe)
+    most.write_text('"' + "x" * (1 << 20) + '"')
+    assert read_foreign(str(plain)) == {"phase": "running"}
+    for path in (other, link, pipe, most, tmp_path, tmp_path / "none"):
+        assert read_foreign(str(path)) == {}

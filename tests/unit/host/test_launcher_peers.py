@@ -143,6 +143,24 @@ def test_an_engine_that_ends_takes_all_ranks_with_it(tmp_path: Path) -> None:
         assert "rank 1 on b ended" in head.until("the engine was ended")
 
 
+def test_a_flagscale_that_hangs_on_a_node_that_is_gone_is_ended_too(tmp_path: Path) -> None:
+    """Its script enters the nodes before it comes back, and a node that is gone may hold it for ever."""
+    address = loopback()
+    write(tmp_path, {"bin/flagscale": "#!/bin/sh\necho entering\nexec sleep 1000\n"})
+    (tmp_path / "bin/flagscale").chmod(0o755)
+    peers = {"hosts": ["a", "b"], "address": address, "port": 47811, "token": "t"}
+    label = {"label": "tiny", "config": "conf/serve.yaml"}
+    start = launched(
+        tmp_path / "0", path=str(tmp_path / "bin"), kind="flagscale", flagscale=label, rank=0, peers=peers
+    )
+    with start as head, rank(tmp_path, 1, address) as worker:
+        head.until("entering")
+        worker.process.kill()
+        assert "rank 1 on b ended" in head.until("the engine was ended")
+        head.until("waiting for")
+        assert not descendants(head.process.pid, processes())
+
+
 def test_of_two_engines_that_end_only_the_first_is_to_blame(tmp_path: Path) -> None:
     """The second ended because of the first; only one unit counts a failed start."""
     address, pipe = loopback(), tmp_path / "pipe"

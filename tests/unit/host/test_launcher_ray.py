@@ -163,3 +163,17 @@ def test_a_ray_without_its_client_is_not_told_of_its_port(tmp_path: Path, import
     done = subprocess.run(wrapper, env=env, capture_output=True, text=True, check=True)
     assert ("--ray-client-server-port=7" in done.stdout) == told
     assert "--port=1" in done.stdout
+
+
+def test_a_ray_behind_a_long_path_is_asked_for_its_client_all_the_same(tmp_path: Path) -> None:
+    """The kernel reads 127 bytes of a first line, so pip lets a shell start a Python that lies deeper."""
+    write(tmp_path / "bin", {"python3": "#!/bin/sh\n", "ray": '#!/bin/sh\necho "$@"\n'})
+    for path in (tmp_path / "bin").iterdir():
+        path.chmod(0o755)
+    said = {"address": "127.0.0.1", "head": "127.0.0.1", "nodes": 2, "resources": [],
+            "ports": {"port": 1, "ray-client-server-port": 7}}  # fmt: skip
+    Ray(said, str(tmp_path)).write({})
+    env = {"PATH": f"{tmp_path}/bin:/usr/bin:/bin"}
+    wrapper = [str(tmp_path / "first" / "ray"), "start", "--head"]
+    done = subprocess.run(wrapper, env=env, capture_output=True, text=True, check=True)
+    assert "--ray-client-server-port=7" in done.stdout

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from flagprov.host import engine, networks
+from flagprov.host import engine, networks, slots
 from flagprov.host.resources import probe
 
 STARTED = "2026-01-02T03:04:05.6789Z"
@@ -75,6 +75,26 @@ def test_a_launcher_that_does_not_move_hangs(monkeypatch: pytest.MonkeyPatch, tm
     assert (found["state"], found["detail"]) == ("hung", "its launcher has not moved for 25 s")
     # One of before, which touches nothing.
     assert state(monkeypatch, tmp_path, {"phase": "running"})["state"] == "ready"
+
+
+def test_a_replica_on_one_host_says_why_its_launcher_waits(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A launcher that somebody held and forgot would else never be told from an engine that loads."""
+    run = tmp_path / "replicas" / "r-0" / "run"
+    run.mkdir(parents=True)
+    monkeypatch.setattr(slots, "STATE", str(tmp_path))
+    monkeypatch.setattr(engine, "_serving", lambda *_: {"state": "starting", "detail": "refused"})
+    found = {"State": {"Running": True, "StartedAt": STARTED}}
+    monkeypatch.setattr(engine.docker, "container", lambda _: found)
+    monkeypatch.setattr(engine, "unit_state", lambda _: {"ActiveState": "active"})
+    spec = {"container": "flagprov-r-0", "unit": "u", "readiness": "chat"}
+    assert engine.state(spec)["detail"] == "refused"
+    said = {"started_at": STARTED_AT + 1, "phase": "starting", "reason": "held by hand, until x is removed"}
+    (run / "state.json").write_text(json.dumps(said))
+    assert engine.state(spec) == {"state": "starting", "detail": "held by hand, until x is removed"}
+    (run / "state.json").write_text(json.dumps(said | {"reason": ""}))
+    assert engine.state(spec)["detail"] == "refused"
 
 
 def test_a_paused_container_hangs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

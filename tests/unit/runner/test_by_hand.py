@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,11 +12,10 @@ from launch_inputs import chip, facts, inputs
 from flagprov.models.desired import Node, Replica
 from flagprov.runner.render import render
 
-NODES = (Node("a", "192.0.2.1", "eth0"), Node("b", "192.0.2.2", "eth0"))
 
-
-def spanning(kind: str, rank: int) -> str:
-    replica = Replica("r-0", "r", "nvidia-h100", ("a", "b"), tuple(range(8)), 9010, NODES)
+def spanning(kind: str, rank: int, names: tuple[str, str] = ("a", "b")) -> str:
+    nodes = tuple(Node(name, f"192.0.2.{number}", "eth0") for number, name in enumerate(names, 1))
+    replica = Replica("r-0", "r", "nvidia-h100", names, tuple(range(8)), 9010, nodes)
     launch = inputs(
         launch={"kind": kind, "label": "r"},
         chip=chip(name="nvidia-h100", resource_type="gpu"),
@@ -52,3 +52,12 @@ def scripts() -> list[Any]:
 def test_it_is_shell(text: str) -> None:
     done = subprocess.run(["bash", "-n"], input=text, text=True, capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_hosts_name_is_no_shell(rank: int, tmp_path: Path) -> None:
+    """An inventory may call a host anything."""
+    names = (f"x';touch {tmp_path}/0;'", f"y\ntouch {tmp_path}/1\n")
+    text = spanning("flagscale", rank, names)
+    subprocess.run(["bash"], input=text, text=True, capture_output=True, check=False)
+    assert list(tmp_path.iterdir()) == []

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -146,9 +149,11 @@ def test_keys_are_a_replicas_own() -> None:
 
 
 def test_a_key_opens_only_from_the_replicas_nodes() -> None:
-    files = runner_files(RunnerKeys("K", "ssh-ed25519 A", "H", "ssh-ed25519 B"), "r-0", NODES, 10019)
+    files = runner_files(RunnerKeys("K", "ssh-ed25519 A", "H", "ssh-ed25519 B"), "r-0", NODES)
     assert files["authorized_keys"] == ('restrict,from="192.0.2.1,192.0.2.2" ssh-ed25519 A flagprov r-0\n')
-    assert files["known_hosts"] == "[192.0.2.1]:10019 ssh-ed25519 B\n[192.0.2.2]:10019 ssh-ed25519 B\n"
+    assert files["known_hosts"] == (
+        "192.0.2.1,[192.0.2.1]:* ssh-ed25519 B\n192.0.2.2,[192.0.2.2]:* ssh-ed25519 B\n"
+    )
 
 
 def test_on_a_host_the_key_is_for_the_head_and_one_container() -> None:
@@ -156,5 +161,19 @@ def test_on_a_host_the_key_is_for_the_head_and_one_container() -> None:
     assert entry_line(keys, "r-0", KEYED, "/state/enter") == (
         'restrict,from="192.0.2.1",command="PYTHON -I /state/enter flagprov-r-0" ssh-ed25519 A flagprov r-0'
     )
-    assert entry_files(keys, KEYED, 22) == {"key": "K", "known_hosts": "192.0.2.2 ssh-ed25519 b\n"}
-    assert entry_files(keys, KEYED, 2022)["known_hosts"] == "[192.0.2.2]:2022 ssh-ed25519 b\n"
+    assert entry_files(keys, KEYED) == {"key": "K", "known_hosts": "192.0.2.2,[192.0.2.2]:* ssh-ed25519 b\n"}
+
+
+@pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="without OpenSSH")
+@pytest.mark.parametrize("address", ["192.0.2.1", "fd00::1"])
+def test_a_node_is_known_at_whatever_port(address: str, tmp_path: Path) -> None:
+    """What a rollout puts back may be at another port, and no history has its known_hosts."""
+    keys, file = make_runner_keys(), tmp_path / "known_hosts"
+    file.write_text(runner_files(keys, "r-0", (Node("a", address, "eth0"),))["known_hosts"])
+
+    def known(place: str) -> bool:
+        found = subprocess.run(["ssh-keygen", "-F", place, "-f", file], capture_output=True, check=False)
+        return found.returncode == 0
+
+    assert all(map(known, (address, f"[{address}]:22", f"[{address}]:10019")))
+    assert not any(map(known, (address + "1", f"[{address}1]:10019")))
