@@ -61,7 +61,7 @@ def test_processes_that_cannot_be_read_are_not_none(tool: Any) -> None:
     found, errors = probe()
     assert found["nvidia-smi"] == []
     assert "does not say which processes" in errors["nvidia-smi"]
-    claimed = claim._devices({"tool": "nvidia-smi", "devices": [0, 1]})
+    claimed = claim._devices({"tool": "nvidia-smi", "devices": [0, 1]}, [])
     assert (claimed["devices"], claimed["silent"]) == ({}, [0, 1])
 
 
