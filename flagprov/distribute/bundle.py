@@ -155,7 +155,8 @@ def write(
         "files": listed,
     }  # fmt: skip
     beside = output.with_name(f"{output.name}.part")
-    with tarfile.open(beside, "w", format=tarfile.PAX_FORMAT) as archive:
+    # Links, too, go in as files: hubs' clients keep weights behind them, images on one base share its layers.
+    with tarfile.open(beside, "w", format=tarfile.PAX_FORMAT, dereference=True) as archive:
         _add(archive, INDEX, json.dumps(index, indent=1).encode())
         _add(archive, RELEASE, stored)
         weighed = ((f"{WEIGHTS}/{name}", weights / name) for name, _, _ in files)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -91,6 +93,24 @@ def test_what_comes_out_is_what_went_in(file: Path) -> None:
 def test_nobody_is_named_inside(file: Path) -> None:
     with tarfile.open(file) as archive:
         assert {(entry.uid, entry.uname, entry.mode) for entry in archive} == {(0, "", 0o644)}
+
+
+def test_links_go_in_as_the_files_that_they_lead_to(tmp_path: Path) -> None:
+    weights = tmp_path / "weights"  # as a hub's client keeps them
+    weights.mkdir()
+    (tmp_path / "blob").write_bytes(b"12345")
+    (weights / "model.safetensors").symlink_to(tmp_path / "blob")
+    first, second = layout(tmp_path / "oci" / "one"), tmp_path / "oci" / "two"
+    shutil.copytree(first.root, second, copy_function=os.link)  # two images on one base share its layers
+    images = [
+        BundledImage(("cpu-x86",), "amd64", first),
+        BundledImage(("cpu-x86",), "arm64", read_layout(second)),
+    ]
+    files = [("model.safetensors", 5, hashlib.sha256(b"12345").hexdigest())]
+    bundle.write(RELEASE, images, weights, files, tmp_path / "b.tar", lambda text: None)
+    found = opened(tmp_path / "b.tar")
+    assert (found.weights / "model.safetensors").read_bytes() == b"12345"
+    assert found.image("cpu-x86", "arm64").blobs == first.blobs
 
 
 def rewritten(file: Path, change: str) -> Path:
