@@ -7,6 +7,7 @@ repository of packages for each platform in `packages/PLATFORM/`.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import io
 import json
@@ -207,8 +208,11 @@ def open_bundle(path: Path, site: Site) -> Bundle:
     with _archive(path) as archive:
         index, digest = _index(path, archive)
         root = site.root / "bundles" / digest[:16]
-        if not root.is_dir():
-            _unpack(path, archive, index, root)
+        site.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with (site.root / "bundles.lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # another run may be unpacking it
+            if not root.is_dir():
+                _unpack(path, archive, index, root)
         return _opened(root, index)
 
 

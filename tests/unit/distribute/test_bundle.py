@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import tarfile
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,6 +92,33 @@ def test_what_comes_out_is_what_went_in(file: Path) -> None:
     assert opened(file) == found  # unpacked once
     with pytest.raises(UsageError, match="no image of qwen3-tiny-standin for cpu-x86 on arm64"):
         found.image("cpu-x86", "arm64")
+
+
+def test_two_runs_at_once_unpack_it_once(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unpack, lock = bundle._unpack, fcntl.flock
+    begun: list[Path] = []
+    waits = threading.Event()
+
+    def locking(stream: Any, what: int) -> None:
+        if begun:
+            waits.set()
+        lock(stream, what)
+
+    def unpacking(path: Path, archive: tarfile.TarFile, index: dict[str, Any], root: Path) -> None:
+        begun.append(root)
+        if len(begun) == 1:
+            others.append(pool.submit(opened, file))
+            waits.wait(10)
+        unpack(path, archive, index, root)
+
+    monkeypatch.setattr(fcntl, "flock", locking)
+    monkeypatch.setattr(bundle, "_unpack", unpacking)
+    others: list[Future[Bundle]] = []
+    with ThreadPoolExecutor(1) as pool:
+        found = opened(file)
+        assert others[0].result() == found
+    assert len(begun) == 1
+    assert (file.parent / "site" / ".flagprov").stat().st_mode & 0o777 == 0o700
 
 
 def test_nobody_is_named_inside(file: Path) -> None:
