@@ -12,6 +12,7 @@ from flagprov.catalog.building import unpinned
 from flagprov.chips import load_chips
 from flagprov.distribute import repository, system_packages, wheels
 from flagprov.distribute.bundle import PACKAGES, WHEELS, BundledImage, Listed, Part, Say, write
+from flagprov.distribute.fan_images import image_cache
 from flagprov.distribute.fetch import fetch_here
 from flagprov.distribute.images import ARCHITECTURES, FromRegistry
 from flagprov.distribute.layouts import ImageLayout, built_root, fetch_layout, whole
@@ -149,12 +150,13 @@ def _images(
     reference = site_reference(image.reference, host.registries) if host else image.reference
     source = FromRegistry(stack.enter_context(registry_of(reference, host)), reference)
     found: list[BundledImage] = []
+    folder = image_cache(cache)
     for processor in load_chips()[chip].detection.arch:
         architecture = ARCHITECTURES[processor]
         if _is_for(source, architecture):
-            layout = fetch_layout(source, reference, architecture, image.digests, cache / "oci", say)
+            layout = fetch_layout(source, reference, architecture, image.digests, folder, say)
             if made is not image:
-                layout = _whole(layout, built_root(cache / "oci", made.reference, architecture))
+                layout = _whole(layout, built_root(folder, made.reference, architecture))
             found.append(BundledImage((chip,), architecture, layout))
     if not found:
         raise FlagprovError(f"{reference}: is for another processor than those of {chip}")

@@ -289,6 +289,10 @@ def test_a_bundle_gets_the_layers_beneath_too(hosts: Hosts, tmp_path: Path) -> N
     assert {digest for digest, _ in found.blobs} >= {sha256(BASE), sha256(LAYER)}
     for digest, _ in found.blobs:
         assert sha256((found.root / name(digest)).read_bytes()) == digest
+    (below / name(sha256(BASE))).unlink()
+    (below / name(sha256(MANIFEST))).write_bytes(MANIFEST.replace(sha256(BASE).encode(), b"sha256:0"))
+    with pytest.raises(FlagprovError, match="built from another image"):
+        whole(read_layout(below), root)
 
 
 def test_the_name_says_what_is_in_it(tmp_path: Path) -> None:
