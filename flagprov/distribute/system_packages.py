@@ -18,6 +18,7 @@ from flagprov.models.fleet import Fleet
 
 Say = Callable[[str], None]
 GATEWAY = "gateway"  # the role, which no chip names
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+:_~-]*")
 _APT = ("debian", "ubuntu")
 _ELSEWHERE = "add a repository that has it, or fetch the packages elsewhere and give --packages"
 _UPDATE = "see which repositories apt has (apt-get update), or give --packages"
@@ -47,7 +48,11 @@ def wanted(
         for need in needs_of(roles)
         for package in need.packages(platform, manager, values)
     ]
-    return list(dict.fromkeys((*found, *(Package((name,)) for name in more))))
+    named = list(dict.fromkeys((*found, *(Package((name,)) for name in more))))
+    for name in (name for package in named for name in package.names):
+        if not _NAME.fullmatch(name):  # an option, a file or an address to a package manager
+            raise UsageError(f"{name!r} is no name of a package", remedy="name one by its name alone")
+    return named
 
 
 def fetch(platform: str, packages: Sequence[Package], folder: Path, say: Say) -> list[Path]:
@@ -59,6 +64,7 @@ def fetch(platform: str, packages: Sequence[Package], folder: Path, say: Say) ->
             remedy=f"on a machine of {platform}: {by_hand(platform, packages)}\n"
             f"then here: --packages {platform}=DIRECTORY",
         )
+    folder = folder.absolute()  # apt reads another one below its own directories
     folder.mkdir(parents=True, exist_ok=True)
     say(f"fetching packages for {platform}")
     return (_from_apt if manager_of(platform) == "apt" else _from_dnf)(packages, folder)
