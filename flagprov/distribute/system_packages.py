@@ -18,7 +18,7 @@ from flagprov.models.fleet import Fleet
 
 Say = Callable[[str], None]
 GATEWAY = "gateway"  # the role, which no chip names
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+:_~-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+:_~*-]*")  # dnf takes patterns
 _APT = ("debian", "ubuntu")
 _ELSEWHERE = "add a repository that has it, or fetch the packages elsewhere and give --packages"
 _UPDATE = "see which repositories apt has (apt-get update), or give --packages"
