@@ -75,6 +75,15 @@ def test_a_host_lacks_what_it_does_not_show() -> None:
     assert lacking(CPU, {"firewall_enabled": True}, answer, {"docker.io": "1"}) == [Package(("nftables",))]
 
 
+def test_a_clock_that_the_site_keeps_in_another_way_needs_no_package() -> None:
+    there = ["/usr/bin/python3", "/sbin/ip", "/sbin/sysctl", "/usr/sbin/update-ca-certificates"]
+    answer = {**BARE, "there": [*there, "/usr/bin/dockerd"]}
+    assert lacking(CPU, {}, answer, {}) == [Package(("systemd-timesyncd",))]
+    assert lacking(CPU, {"host_baseline_time_sync": "yes"}, answer, {}) == [Package(("systemd-timesyncd",))]
+    assert lacking(CPU, {"host_baseline_time_sync": "false"}, answer, {}) == []
+    assert "/lib/systemd/system/ptp4l.service" in question(CPU, {})["paths"]  # as the role looks for it
+
+
 def test_a_pinned_package_is_needed_at_its_version() -> None:
     values: dict[str, Any] = {"nvidia_container_toolkit_version": "1.18.1"}
     roles = ("nvidia_container_toolkit",)
