@@ -66,7 +66,9 @@ class Need:
         return Package(tuple(name.strip() for name in filled.split("|")), version)
 
     def concerns(self, values: Mapping[str, Any]) -> bool:
-        return (not self.when or _is_set(values.get(self.when, self.default))) and not _is_set(values.get(self.unless))
+        return (not self.when or _is_set(values.get(self.when, self.default))) and not _is_set(
+            values.get(self.unless)
+        )
 
 
 @cache

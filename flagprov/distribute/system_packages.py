@@ -17,7 +17,7 @@ from flagprov.host.packages import platform as this_platform
 from flagprov.models.fleet import Fleet
 
 Say = Callable[[str], None]
-GATEWAY = "gateway"  # the role, which no chip names
+ON_GATEWAYS = ("host_baseline", "gateway")  # roles, as in their playbook: no chip names these
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+:_~*-]*")  # dnf takes patterns
 _APT = ("debian", "ubuntu")
 _ELSEWHERE = "add a repository that has it, or fetch the packages elsewhere and give --packages"
@@ -40,7 +40,7 @@ def wanted(
         asked += [(known[chip].roles, {**known[chip].pins, **variables}) for variables in of_chip]
     if fleet is None or fleet.gateways:
         gateways = [host.variables for host in fleet.gateways] if fleet else [{}]
-        asked += [((GATEWAY,), variables) for variables in gateways]
+        asked += [(ON_GATEWAYS, variables) for variables in gateways]
     manager = manager_of(platform)
     found = [
         package
