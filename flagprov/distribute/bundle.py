@@ -218,9 +218,7 @@ def open_bundle(path: Path, site: Site) -> Bundle:
 
 def _opened(root: Path, index: Mapping[str, Any]) -> Bundle:
     images = tuple(
-        BundledImage(
-            tuple(image["chips"]), str(image["architecture"]), read_layout(root / IMAGES / image["layout"])
-        )
+        BundledImage(tuple(image["chips"]), str(image["architecture"]), read_layout(_folder(root, image)))
         for image in index["images"]
     )
     platforms = dict.fromkeys(f["path"].split("/")[1] for f in index["files"] if _below(f, PACKAGES))
@@ -230,6 +228,13 @@ def _opened(root: Path, index: Mapping[str, Any]) -> Bundle:
         if (folder := f"{PACKAGES}/{platform}")
     }
     return Bundle(root, load_release(str(root / RELEASE)), images, _files(index, WEIGHTS), packages)
+
+
+def _folder(root: Path, image: Mapping[str, Any]) -> Path:
+    name = str(image["layout"])
+    if "/" in name or not is_safe(name):
+        raise ValueError(f"an image lies in {name!r}")
+    return root / IMAGES / name
 
 
 def _below(file: Mapping[str, Any], folder: str) -> bool:

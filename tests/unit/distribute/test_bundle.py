@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -177,6 +178,21 @@ def test_a_changed_bundle_is_refused_and_leaves_nothing(file: Path, change: str,
         opened(rewritten(file, change))
     assert [path.suffix for path in (file.parent / "site" / ".flagprov" / "bundles").iterdir()] == [".part"]
     assert not (file.parent / "more").exists()
+
+
+def test_an_image_lies_in_a_directory_of_its_own(file: Path) -> None:
+    """Its name is that of a directory on hosts, too, which goes when dockerd has the image."""
+    target = file.with_name("changed.tar")
+    with tarfile.open(file) as archive, tarfile.open(target, "w") as out:
+        for entry in archive:
+            data = archive.extractfile(entry)
+            assert data
+            if entry.name == "bundle.json":
+                text = data.read().replace(b'"layout": "one"', b'"layout": ".."')
+                entry.size, data = len(text), io.BytesIO(text)
+            out.addfile(entry, data)
+    with pytest.raises(UsageError, match=r"changed\.tar: not a whole bundle \(an image lies in '\.\.'\)"):
+        opened(target)
 
 
 @pytest.mark.parametrize("size", [0, 100, 1500])
