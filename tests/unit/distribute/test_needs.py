@@ -84,6 +84,12 @@ def test_a_clock_that_the_site_keeps_in_another_way_needs_no_package() -> None:
     assert "/lib/systemd/system/ptp4l.service" in question(CPU, {})["paths"]  # as the role looks for it
 
 
+def test_a_driver_that_is_not_compiled_there_needs_no_compiler() -> None:
+    named = ["gcc", "make", "linux-headers-6.1.0-32-amd64"]
+    assert [str(package) for package in lacking(("ascend_driver",), {}, BARE, {})] == named
+    assert lacking(("ascend_driver",), {"ascend_driver_build_tools": False}, BARE, {}) == []
+
+
 def test_a_pinned_package_is_needed_at_its_version() -> None:
     values: dict[str, Any] = {"nvidia_container_toolkit_version": "1.18.1"}
     roles = ("nvidia_container_toolkit",)
