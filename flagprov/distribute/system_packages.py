@@ -73,7 +73,7 @@ def fetch(platform: str, packages: Sequence[Package], folder: Path, say: Say) ->
 def by_hand(platform: str, packages: Sequence[Package]) -> str:
     """The command that fills a directory on a machine of that platform."""
     if manager_of(platform) == "apt":
-        names = [f"{p.names[0]}={p.version}-*" if p.version else p.names[0] for p in packages]
+        names = [_apt_name(package.names[0], package) for package in packages]
         options = ["-o", "Dir::State::status=/dev/null", "-o", "Dir::Cache::archives=$PWD/packages"]
         words = ["apt-get", "install", "--download-only", "--yes", "--no-install-recommends", *options]
         made = "mkdir -p packages/partial && "
@@ -141,6 +141,11 @@ def _from_dnf(packages: Sequence[Package], folder: Path) -> list[Path]:
         names.append(_dnf_name(known[0], package))
     run(["dnf", "--quiet", "download", "--resolve", "--alldeps", "--destdir", str(target), *names], _UPDATE)
     return given(target)
+
+
+def _apt_name(name: str, package: Package) -> str:
+    whole = "-" in package.version or "*" in package.version
+    return f"{name}={package.version}{'' if whole else '-*'}" if package.version else name
 
 
 def _dnf_name(name: str, package: Package) -> str:
