@@ -131,7 +131,7 @@ class _Building:
             if not (root / "index.json").exists():
                 self._build_on_one(kind, hosts, root)
             layout = lying(read_layout(root))
-            self._accept(hosts, layout, _others(root))
+            self._accept(hosts, layout, root)
         except FlagprovError as error:
             failures = {host.name: _failure(host.name, error) for host in hosts}
             self.images.failures.update(failures)
@@ -220,16 +220,15 @@ class _Building:
             raise HostError(host.name, "build", "the layer did not arrive whole", remedy="run it again")
         session.ask({"op": "layer", "name": name, "offset": size})  # it may go there
 
-    def _accept(self, hosts: Sequence[Host], layout: ImageLayout, others: set[str]) -> None:
-        """It is known by its digest from now on; where it was known before, it has to be the same.
+    def _accept(self, hosts: Sequence[Host], layout: ImageLayout, root: Path) -> None:
+        """It is known by its digest from now on; where it was known before, it has to be the same."""
+        from flagprov.distribute.layouts import known_as
 
-        `others` are digests of what came out for other processors, which goes by the same name.
-        """
         config = layout.blobs[0][0]
         for host in hosts:
             image, release = self._image(host), self.job.release.name
             lock = self.job.site.lock_file(release)
-            known = set(image.digests) - others
+            known = known_as(root, image.digests)
             if known and not {config, layout.manifest} & known:
                 raise FlagprovError(
                     f"{image.reference}: it came out other than the one that is locked",
@@ -294,14 +293,6 @@ def _root(job: Job, kind: Kind) -> Path:
     from flagprov.distribute.layouts import built_root
 
     return built_root(cache_of(job), *kind)
-
-
-def _others(root: Path) -> set[str]:
-    from flagprov.distribute.layouts import read_layout
-
-    alike = root.parent.glob(f"{root.name.rpartition('-')[0]}-*/index.json")
-    layouts = [read_layout(file.parent) for file in alike if file.parent != root]
-    return {digest for layout in layouts for digest in (layout.blobs[0][0], layout.manifest)}
 
 
 def _words(image: BuiltImage) -> list[str]:

@@ -79,6 +79,13 @@ def built_root(folder: Path, reference: str, architecture: str) -> Path:
     return folder / f"built-{reference.rpartition(':')[2]}-{architecture}"
 
 
+def known_as(built: Path, digests: Collection[str]) -> set[str]:
+    """Of the digests of a built image those for its processor: others that lie here go by the same name."""
+    alike = built.parent.glob(f"{built.name.rpartition('-')[0]}-*/index.json")
+    layouts = [read_layout(file.parent) for file in alike if file.parent != built]
+    return set(digests) - {digest for layout in layouts for digest in (layout.blobs[0][0], layout.manifest)}
+
+
 def whole(base: ImageLayout, built: Path) -> ImageLayout:
     """A built image with the layers of the one beneath it, in a directory of its own."""
     top = lying(read_layout(built))

@@ -15,7 +15,7 @@ from flagprov.distribute.bundle import PACKAGES, WHEELS, BundledImage, Listed, P
 from flagprov.distribute.fan_images import image_cache
 from flagprov.distribute.fetch import fetch_here
 from flagprov.distribute.images import ARCHITECTURES, FromRegistry
-from flagprov.distribute.layouts import ImageLayout, built_root, fetch_layout, whole
+from flagprov.distribute.layouts import ImageLayout, built_root, fetch_layout, known_as, whole
 from flagprov.distribute.lock import hashed
 from flagprov.distribute.registry import registry_of
 from flagprov.errors import FlagprovError, UsageError
@@ -156,20 +156,27 @@ def _images(
         if _is_for(source, architecture):
             layout = fetch_layout(source, reference, architecture, image.digests, folder, say)
             if made is not image:
-                layout = _whole(layout, built_root(folder, made.reference, architecture))
+                layout = _whole(layout, built_root(folder, made.reference, architecture), made.digests)
             found.append(BundledImage((chip,), architecture, layout))
     if not found:
         raise FlagprovError(f"{reference}: is for another processor than those of {chip}")
     return found
 
 
-def _whole(base: ImageLayout, built: Path) -> ImageLayout:
+def _whole(base: ImageLayout, built: Path, digests: Sequence[str]) -> ImageLayout:
     if not (built / "index.json").exists():
         raise UsageError(
             f"{base.reference} has build steps, and nobody has built that image yet",
             remedy="deploy the release once where the hosts reach what it needs; this controller keeps it",
         )
-    return whole(base, built)
+    layout, known = whole(base, built), known_as(built, digests)
+    if known and not {layout.blobs[0][0], layout.manifest} & known:
+        raise UsageError(
+            f"{layout.reference}: what lies in {built} is not the image that the site has locked",
+            remedy="remove its name from the site's lock to take this one, or bring the other one from the "
+            "controller that locked it",
+        )
+    return layout
 
 
 def _is_for(source: FromRegistry, architecture: str) -> bool:

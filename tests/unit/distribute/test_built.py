@@ -17,8 +17,9 @@ from flagprov.distribute import fan_out, sources
 from flagprov.distribute.fan_images import Upstream
 from flagprov.distribute.images import Parts
 from flagprov.distribute.layouts import BLOBS, lying, read_layout, whole
+from flagprov.distribute.pack import _whole
 from flagprov.distribute.registry import MANIFESTS, sha256
-from flagprov.errors import FlagprovError, HostError, UnreachableError
+from flagprov.errors import FlagprovError, HostError, UnreachableError, UsageError
 from flagprov.models.observed import Change, Look
 from flagprov.models.release import BuiltImage, Image
 from flagprov.preparation import Job
@@ -289,6 +290,9 @@ def test_a_bundle_gets_the_layers_beneath_too(hosts: Hosts, tmp_path: Path) -> N
     assert {digest for digest, _ in found.blobs} >= {sha256(BASE), sha256(LAYER)}
     for digest, _ in found.blobs:
         assert sha256((found.root / name(digest)).read_bytes()) == digest
+    assert _whole(read_layout(below), root, [found.manifest]) == _whole(read_layout(below), root, []) == found
+    with pytest.raises(UsageError, match="not the image that the site has locked"):
+        _whole(read_layout(below), root, ["sha256:" + "0" * 64])
     (below / name(sha256(BASE))).unlink()
     (below / name(sha256(MANIFEST))).write_bytes(MANIFEST.replace(sha256(BASE).encode(), b"sha256:0"))
     with pytest.raises(FlagprovError, match="built from another image"):
