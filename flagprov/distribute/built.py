@@ -131,7 +131,7 @@ class _Building:
             if not (root / "index.json").exists():
                 self._build_on_one(kind, hosts, root)
             layout = lying(read_layout(root))
-            self._accept(hosts, layout)
+            self._accept(hosts, layout, root)
         except FlagprovError as error:
             failures = {host.name: _failure(host.name, error) for host in hosts}
             self.images.failures.update(failures)
@@ -166,12 +166,12 @@ class _Building:
         spec = {
             "name": name,
             "reference": reference,
-            "digests": base["digests"],
+            "digests": list(parts.digests),  # others may be accepted, too: their layers are not these
             "steps": [_step(step) for step in image.base.build],
         }
         answer = self._run(self.connections.session(host), spec, f"build {kind[0]}")
         digest, size = str(answer["digest"]), int(answer["size"])
-        layer = root.with_name(f"{root.name}.layer")
+        layer = root / "layer.part"
         self._fetch_layer(host, name, digest, size, layer)
         config, manifest = derived(configuration, data, digest, size, _words(image))
         put_layout(root, kind[0], manifest, media_type, config, layer, digest)
@@ -220,18 +220,21 @@ class _Building:
             raise HostError(host.name, "build", "the layer did not arrive whole", remedy="run it again")
         session.ask({"op": "layer", "name": name, "offset": size})  # it may go there
 
-    def _accept(self, hosts: Sequence[Host], layout: ImageLayout) -> None:
+    def _accept(self, hosts: Sequence[Host], layout: ImageLayout, root: Path) -> None:
         """It is known by its digest from now on; where it was known before, it has to be the same."""
+        from flagprov.distribute.layouts import known_as
+
         config = layout.blobs[0][0]
         for host in hosts:
             image, release = self._image(host), self.job.release.name
             lock = self.job.site.lock_file(release)
-            if image.digests and not {config, layout.manifest} & set(image.digests):
+            known = known_as(root, image.digests)
+            if known and not {config, layout.manifest} & known:
                 raise FlagprovError(
                     f"{image.reference}: it came out other than the one that is locked",
                     remedy=f"to take this one, remove its name from {lock} and deploy again",
                 )
-            if not image.digests:
+            if not known:
                 self.job.site.lock_image(release, str(host.chip), image.reference, config)
 
     def _image(self, host: Host) -> BuiltImage:

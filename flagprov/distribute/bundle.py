@@ -7,6 +7,7 @@ repository of packages for each platform in `packages/PLATFORM/`.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import io
 import json
@@ -155,7 +156,8 @@ def write(
         "files": listed,
     }  # fmt: skip
     beside = output.with_name(f"{output.name}.part")
-    with tarfile.open(beside, "w", format=tarfile.PAX_FORMAT) as archive:
+    # Links, too, go in as files: hubs' clients keep weights behind them, images on one base share its layers.
+    with tarfile.open(beside, "w", format=tarfile.PAX_FORMAT, dereference=True) as archive:
         _add(archive, INDEX, json.dumps(index, indent=1).encode())
         _add(archive, RELEASE, stored)
         weighed = ((f"{WEIGHTS}/{name}", weights / name) for name, _, _ in files)
@@ -206,16 +208,17 @@ def open_bundle(path: Path, site: Site) -> Bundle:
     with _archive(path) as archive:
         index, digest = _index(path, archive)
         root = site.root / "bundles" / digest[:16]
-        if not root.is_dir():
-            _unpack(path, archive, index, root)
+        site.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with (site.root / "bundles.lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # another run may be unpacking it
+            if not root.is_dir():
+                _unpack(path, archive, index, root)
         return _opened(root, index)
 
 
 def _opened(root: Path, index: Mapping[str, Any]) -> Bundle:
     images = tuple(
-        BundledImage(
-            tuple(image["chips"]), str(image["architecture"]), read_layout(root / IMAGES / image["layout"])
-        )
+        BundledImage(tuple(image["chips"]), str(image["architecture"]), read_layout(_folder(root, image)))
         for image in index["images"]
     )
     platforms = dict.fromkeys(f["path"].split("/")[1] for f in index["files"] if _below(f, PACKAGES))
@@ -225,6 +228,13 @@ def _opened(root: Path, index: Mapping[str, Any]) -> Bundle:
         if (folder := f"{PACKAGES}/{platform}")
     }
     return Bundle(root, load_release(str(root / RELEASE)), images, _files(index, WEIGHTS), packages)
+
+
+def _folder(root: Path, image: Mapping[str, Any]) -> Path:
+    name = str(image["layout"])
+    if "/" in name or not is_safe(name):
+        raise ValueError(f"an image lies in {name!r}")
+    return root / IMAGES / name
 
 
 def _below(file: Mapping[str, Any], folder: str) -> bool:

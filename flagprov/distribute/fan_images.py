@@ -290,6 +290,10 @@ class Upstream:
 
 
 def cache_of(job: Job) -> Path:
-    """Where the controller keeps images that it fans out; large, so it may be elsewhere."""
+    return image_cache(job.site.root)
+
+
+def image_cache(root: Path) -> Path:
+    """Where the controller keeps images that it fans out or bundles; large, so it may be elsewhere."""
     base = os.environ.get("FLAGPROV_IMAGE_CACHE")
-    return Path(base) if base else job.site.root / "oci"
+    return Path(base) if base else root / "oci"

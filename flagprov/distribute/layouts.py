@@ -79,9 +79,22 @@ def built_root(folder: Path, reference: str, architecture: str) -> Path:
     return folder / f"built-{reference.rpartition(':')[2]}-{architecture}"
 
 
+def known_as(built: Path, digests: Collection[str]) -> set[str]:
+    """Of the digests of a built image those for its processor: others that lie here go by the same name."""
+    alike = built.parent.glob(f"{built.name.rpartition('-')[0]}-*/index.json")
+    layouts = [read_layout(file.parent) for file in alike if file.parent != built]
+    return set(digests) - {digest for layout in layouts for digest in (layout.blobs[0][0], layout.manifest)}
+
+
 def whole(base: ImageLayout, built: Path) -> ImageLayout:
     """A built image with the layers of the one beneath it, in a directory of its own."""
     top = lying(read_layout(built))
+    there = {digest for layout in (base, top) for digest, _ in layout.blobs}
+    if not there.issuperset(digest for digest, _ in read_layout(built).blobs):
+        raise FlagprovError(
+            f"{top.reference}: was built from another image than {base.reference} is now",
+            remedy=f"remove {built} and deploy the release once, which builds it anew",
+        )
     root = built.with_name(f"{_hex(top.manifest)[:32]}")
     (root / BLOBS).mkdir(parents=True, exist_ok=True)
     for layout in (base, top):

@@ -39,6 +39,7 @@ class Need:
     pin: str = ""
     variable: str = ""
     when: str = ""
+    default: bool = False
     unless: str = ""
     ask: bool = True
 
@@ -46,9 +47,9 @@ class Need:
         self, platform: str, manager: str, values: Mapping[str, Any], kernel: str = ""
     ) -> list[Package]:
         """`values`: pins of the chip, under the host's own variables."""
-        named = str(values.get(self.variable) or "")
+        named, _, version = str(values.get(self.variable) or "").partition("=")
         if named:
-            return [Package((named.partition("=")[0],))]
+            return [Package((named,), version)]
         distribution, release, _ = split(platform)
         keys = (f"{distribution}-{release}", distribution, manager)
         texts: Sequence[str] = next((self.names[key] for key in keys if key in self.names), ())
@@ -65,7 +66,9 @@ class Need:
         return Package(tuple(name.strip() for name in filled.split("|")), version)
 
     def concerns(self, values: Mapping[str, Any]) -> bool:
-        return (not self.when or _is_set(values.get(self.when))) and not _is_set(values.get(self.unless))
+        return (not self.when or _is_set(values.get(self.when, self.default))) and not _is_set(
+            values.get(self.unless)
+        )
 
 
 @cache
@@ -109,8 +112,13 @@ def lacking(
 
 
 def is_version(found: str, wanted: str) -> bool:
-    """Whether a package's version is this one of its maker's, whatever the distribution adds."""
-    return not wanted or bool(re.fullmatch(rf"(\d+:)?{re.escape(wanted)}([-+~].*)?", found))
+    """Whether a package's version is this one of its maker's, whatever the distribution adds.
+
+    `wanted` may be a pattern. Epochs do not count: not every list has them.
+    """
+    found, wanted = (re.sub(r"^\d+:", "", text) for text in (found, wanted))
+    pattern = ".*".join(re.escape(part) for part in wanted.split("*"))
+    return not wanted or bool(re.fullmatch(rf"{pattern}([-+~].*)?", found))
 
 
 def _is_set(value: Any) -> bool:

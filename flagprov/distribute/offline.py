@@ -10,7 +10,7 @@ from flagprov.distribute.bundle import Bundle
 from flagprov.distribute.content import Here, content_of
 from flagprov.distribute.images import ARCHITECTURES
 from flagprov.distribute.needs import lacking, question
-from flagprov.distribute.system_packages import GATEWAY
+from flagprov.distribute.system_packages import ON_GATEWAYS
 from flagprov.errors import FlagprovError, HostError, UsageError
 from flagprov.models.fleet import Host
 from flagprov.models.observed import Problem, Survey
@@ -109,7 +109,7 @@ def _roles(job: Job, host: Host, needy: set[str]) -> tuple[str, ...]:
     """Roles that may install something there in this run."""
     roles = job.chips[str(host.chip)].roles if host.name in needy else ()
     gateways = {gateway.name for gateway in job.fleet.gateways}
-    return (*roles, GATEWAY) if host.name in gateways else roles
+    return tuple(dict.fromkeys((*roles, *ON_GATEWAYS))) if host.name in gateways else roles
 
 
 def _values(job: Job, host: Host) -> dict[str, Any]:

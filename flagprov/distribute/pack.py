@@ -12,9 +12,10 @@ from flagprov.catalog.building import unpinned
 from flagprov.chips import load_chips
 from flagprov.distribute import repository, system_packages, wheels
 from flagprov.distribute.bundle import PACKAGES, WHEELS, BundledImage, Listed, Part, Say, write
+from flagprov.distribute.fan_images import image_cache
 from flagprov.distribute.fetch import fetch_here
 from flagprov.distribute.images import ARCHITECTURES, FromRegistry
-from flagprov.distribute.layouts import ImageLayout, built_root, fetch_layout, whole
+from flagprov.distribute.layouts import ImageLayout, built_root, fetch_layout, known_as, whole
 from flagprov.distribute.lock import hashed
 from flagprov.distribute.registry import registry_of
 from flagprov.errors import FlagprovError, UsageError
@@ -149,25 +150,33 @@ def _images(
     reference = site_reference(image.reference, host.registries) if host else image.reference
     source = FromRegistry(stack.enter_context(registry_of(reference, host)), reference)
     found: list[BundledImage] = []
+    folder = image_cache(cache)
     for processor in load_chips()[chip].detection.arch:
         architecture = ARCHITECTURES[processor]
         if _is_for(source, architecture):
-            layout = fetch_layout(source, reference, architecture, image.digests, cache / "oci", say)
+            layout = fetch_layout(source, reference, architecture, image.digests, folder, say)
             if made is not image:
-                layout = _whole(layout, built_root(cache / "oci", made.reference, architecture))
+                layout = _whole(layout, built_root(folder, made.reference, architecture), made.digests)
             found.append(BundledImage((chip,), architecture, layout))
     if not found:
         raise FlagprovError(f"{reference}: is for another processor than those of {chip}")
     return found
 
 
-def _whole(base: ImageLayout, built: Path) -> ImageLayout:
+def _whole(base: ImageLayout, built: Path, digests: Sequence[str]) -> ImageLayout:
     if not (built / "index.json").exists():
         raise UsageError(
             f"{base.reference} has build steps, and nobody has built that image yet",
             remedy="deploy the release once where the hosts reach what it needs; this controller keeps it",
         )
-    return whole(base, built)
+    layout, known = whole(base, built), known_as(built, digests)
+    if known and not {layout.blobs[0][0], layout.manifest} & known:
+        raise UsageError(
+            f"{layout.reference}: what lies in {built} is not the image that the site has locked",
+            remedy="remove its name from the site's lock to take this one, or bring the other one from the "
+            "controller that locked it",
+        )
+    return layout
 
 
 def _is_for(source: FromRegistry, architecture: str) -> bool:

@@ -50,12 +50,12 @@ def archive(repository: str, commit: str, folder: Path) -> Path:
         _git(repository, "init", "--quiet", "--bare", work)
         try:
             one = ("--depth=1", "--no-tags", "--", repository, commit)
-            _git(repository, "-C", work, "fetch", "--quiet", *one)
+            _git(repository, f"--git-dir={work}", "fetch", "--quiet", *one)
         except FlagprovError:  # not every server gives a commit by its name
             everything = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
-            _git(repository, "-C", work, "fetch", "--quiet", "--", repository, *everything)
+            _git(repository, f"--git-dir={work}", "fetch", "--quiet", "--", repository, *everything)
         part = Path(work) / "archive"
-        _git(repository, "-C", work, "archive", "--format=tar", f"--output={part}", commit)
+        _git(repository, f"--git-dir={work}", "archive", "--format=tar", f"--output={part}", commit)
         part.replace(target)
     return target
 

@@ -17,7 +17,8 @@ from flagprov.host.packages import platform as this_platform
 from flagprov.models.fleet import Fleet
 
 Say = Callable[[str], None]
-GATEWAY = "gateway"  # the role, which no chip names
+ON_GATEWAYS = ("host_baseline", "gateway")  # roles, as in their playbook: no chip names these
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+:_~*-]*")  # dnf takes patterns
 _APT = ("debian", "ubuntu")
 _ELSEWHERE = "add a repository that has it, or fetch the packages elsewhere and give --packages"
 _UPDATE = "see which repositories apt has (apt-get update), or give --packages"
@@ -39,7 +40,7 @@ def wanted(
         asked += [(known[chip].roles, {**known[chip].pins, **variables}) for variables in of_chip]
     if fleet is None or fleet.gateways:
         gateways = [host.variables for host in fleet.gateways] if fleet else [{}]
-        asked += [((GATEWAY,), variables) for variables in gateways]
+        asked += [(ON_GATEWAYS, variables) for variables in gateways]
     manager = manager_of(platform)
     found = [
         package
@@ -47,7 +48,11 @@ def wanted(
         for need in needs_of(roles)
         for package in need.packages(platform, manager, values)
     ]
-    return list(dict.fromkeys((*found, *(Package((name,)) for name in more))))
+    named = list(dict.fromkeys((*found, *(Package((name,)) for name in more))))
+    for name in (name for package in named for name in package.names):
+        if not _NAME.fullmatch(name):  # an option, a file or an address to a package manager
+            raise UsageError(f"{name!r} is no name of a package", remedy="name one by its name alone")
+    return named
 
 
 def fetch(platform: str, packages: Sequence[Package], folder: Path, say: Say) -> list[Path]:
@@ -59,6 +64,7 @@ def fetch(platform: str, packages: Sequence[Package], folder: Path, say: Say) ->
             remedy=f"on a machine of {platform}: {by_hand(platform, packages)}\n"
             f"then here: --packages {platform}=DIRECTORY",
         )
+    folder = folder.absolute()  # apt reads another one below its own directories
     folder.mkdir(parents=True, exist_ok=True)
     say(f"fetching packages for {platform}")
     return (_from_apt if manager_of(platform) == "apt" else _from_dnf)(packages, folder)
@@ -67,7 +73,7 @@ def fetch(platform: str, packages: Sequence[Package], folder: Path, say: Say) ->
 def by_hand(platform: str, packages: Sequence[Package]) -> str:
     """The command that fills a directory on a machine of that platform."""
     if manager_of(platform) == "apt":
-        names = [f"{p.names[0]}={p.version}-*" if p.version else p.names[0] for p in packages]
+        names = [_apt_name(package.names[0], package) for package in packages]
         options = ["-o", "Dir::State::status=/dev/null", "-o", "Dir::Cache::archives=$PWD/packages"]
         words = ["apt-get", "install", "--download-only", "--yes", "--no-install-recommends", *options]
         made = "mkdir -p packages/partial && "
@@ -135,6 +141,11 @@ def _from_dnf(packages: Sequence[Package], folder: Path) -> list[Path]:
         names.append(_dnf_name(known[0], package))
     run(["dnf", "--quiet", "download", "--resolve", "--alldeps", "--destdir", str(target), *names], _UPDATE)
     return given(target)
+
+
+def _apt_name(name: str, package: Package) -> str:
+    whole = "-" in package.version or "*" in package.version
+    return f"{name}={package.version}{'' if whole else '-*'}" if package.version else name
 
 
 def _dnf_name(name: str, package: Package) -> str:

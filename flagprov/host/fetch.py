@@ -218,7 +218,8 @@ def hidden(text: str, environment: dict[str, str]) -> str:
         if len(value) > 5 and any(word in name.upper() for word in ("TOKEN", "PASSWORD", "SECRET")):
             text = text.replace(value, "[redacted]")
         if name.lower().endswith("_proxy") and "@" in value:
-            text = text.replace(value, "[proxy]")
+            login = value.split("://")[-1].rpartition("@")[0]
+            text = text.replace(value, "[proxy]").replace(login + "@", "[redacted]@")
     return text
 
 

@@ -46,4 +46,5 @@ def _versions(manager: str, names: list[str]) -> dict[str, str]:
     # What is not installed is complained of, and is no error.
     said = subprocess.run(QUERIES[manager] + names, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     lines = [line.split() for line in said.stdout.decode(errors="replace").splitlines()]
-    return {line[0]: line[1] for line in lines if len(line) == 3 and line[2] == "ii"}
+    # Installed, and wanted so or held, as roles leave drivers.
+    return {line[0]: line[1] for line in lines if len(line) == 3 and line[2] in ("ii", "hi")}

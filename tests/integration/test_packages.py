@@ -102,6 +102,21 @@ def test_apt_takes_a_package_and_what_it_needs_from_the_bundle_alone(host: Host)
     assert "Unable to locate package bash" in host.apt("--simulate", "install", "bash").stderr
 
 
+def test_settings_of_the_host_lead_to_no_other_source(host: Host) -> None:
+    parts = host.root / "parts"
+    parts.mkdir()
+    own = (
+        *('APT::Default-Release "bookworm";', 'Dir::Etc::SourceParts "/etc/apt/sources.list.d";'),
+        'Dir::Etc::SourceList "/etc/apt/sources.list";',
+    )
+    (parts / "99own").write_text("\n".join(own) + "\n")
+    settings = host.packages / "apt.conf"
+    settings.write_text(f'Dir::Etc::Parts "{parts}";\n{settings.read_text()}')
+    updated = host.apt("update")
+    assert updated.returncode == 0 and "http" not in updated.stdout, updated
+    assert host.apt("--simulate", "install", "flagprov-one").returncode == 0
+
+
 def test_a_list_that_was_changed_is_not_believed(host: Host) -> None:
     packages = host.packages / "files" / "Packages"
     packages.write_text(packages.read_text().replace("2.0", "2.1"))

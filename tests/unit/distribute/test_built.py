@@ -17,8 +17,9 @@ from flagprov.distribute import fan_out, sources
 from flagprov.distribute.fan_images import Upstream
 from flagprov.distribute.images import Parts
 from flagprov.distribute.layouts import BLOBS, lying, read_layout, whole
+from flagprov.distribute.pack import _whole
 from flagprov.distribute.registry import MANIFESTS, sha256
-from flagprov.errors import FlagprovError, HostError, UnreachableError
+from flagprov.errors import FlagprovError, HostError, UnreachableError, UsageError
 from flagprov.models.observed import Change, Look
 from flagprov.models.release import BuiltImage, Image
 from flagprov.preparation import Job
@@ -74,6 +75,7 @@ class Hosts:
         self.specs: list[dict[str, Any]] = []
         self.errors: dict[tuple[str, str], HostError] = {}
         self.layer = LAYER
+        self.registry: Any = None
         self.carried: list[tuple[list[str], list[str]]] = []
 
     def session(self, host: Any) -> Any:
@@ -121,6 +123,7 @@ def hosts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Hosts:
         ),
         blob=lambda digest: [CONFIG],
     )
+    found.registry = registry
     file = tmp_path / f"{COMMIT}.tar"
     file.write_bytes(b"sources")
     monkeypatch.setattr(Upstream, "source", lambda *_: registry)
@@ -146,7 +149,8 @@ def test_one_host_builds_and_all_get_what_came_of_it(hosts: Hosts, tmp_path: Pat
     assert hosts.did("converge") == ["h1", "h2"]  # what it is made from comes to both
     assert hosts.did("build") == ["h1"] and hosts.did("load") == ["h1", "h2"]
     build, *loads = hosts.specs
-    assert (build["reference"], build["digests"]) == ("r.example/m:1", [sha256(MANIFEST)])
+    assert build["reference"] == "r.example/m:1"
+    assert build["digests"] == [sha256(MANIFEST), sha256(CONFIG)]  # this one, of all that are accepted
     assert [set(step) - {"words"} for step in build["steps"]] == [
         {"python", "archive", "directory", "version"},
         {"python", "pip"},
@@ -215,7 +219,34 @@ def test_a_layer_that_arrives_changed_is_not_taken(hosts: Hosts, tmp_path: Path)
     hosts.layer = LAYER.upper()
     work = bring(wanted(tmp_path), hosts)
     assert "did not arrive whole" in work.failures["h1"].message
-    assert not list((tmp_path / ".flagprov/oci").glob("built-*"))
+    assert not [path for path in (tmp_path / ".flagprov/oci").rglob("*") if path.is_file()]
+
+
+def test_a_layer_that_came_half_lies_where_prune_looks(
+    hosts: Hosts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hosts, "layer", b"")
+    monkeypatch.setattr(Path, "unlink", lambda *_: None)  # killed before
+    bring(wanted(tmp_path), hosts)
+    assert [path.parent.name[:6] for path in (tmp_path / ".flagprov/oci").rglob("layer*")] == ["built-"]
+
+
+def test_an_image_for_another_processor_comes_out_other(hosts: Hosts, tmp_path: Path) -> None:
+    """Its digest is locked beside, also where it is built much later."""
+    one = wanted(tmp_path)
+    bring(one, hosts)
+    reference = one.variants["h1"].image.reference
+    (first,) = json.loads(one.site.lock_file("qwen3-tiny").read_text())["variants"]["cpu-x86"]["references"][
+        reference
+    ]
+    arm = CONFIG.replace(b"amd64", b"arm64")
+    hosts.registry.blob = lambda digest: [arm]
+    later = wanted(tmp_path, first)
+    other = {name: replace(survey, arch="aarch64") for name, survey in surveys().items()}
+    work = module.bring(later, hosts, LOOKS, other, (), lambda event: None)  # type: ignore[arg-type]
+    assert not work.failures
+    lock = json.loads(one.site.lock_file("qwen3-tiny").read_text())
+    assert len(lock["variants"]["cpu-x86"]["references"][reference]) == 2
 
 
 def test_what_comes_out_other_than_it_is_locked_is_refused(hosts: Hosts, tmp_path: Path) -> None:
@@ -259,6 +290,13 @@ def test_a_bundle_gets_the_layers_beneath_too(hosts: Hosts, tmp_path: Path) -> N
     assert {digest for digest, _ in found.blobs} >= {sha256(BASE), sha256(LAYER)}
     for digest, _ in found.blobs:
         assert sha256((found.root / name(digest)).read_bytes()) == digest
+    assert _whole(read_layout(below), root, [found.manifest]) == _whole(read_layout(below), root, []) == found
+    with pytest.raises(UsageError, match="not the image that the site has locked"):
+        _whole(read_layout(below), root, ["sha256:" + "0" * 64])
+    (below / name(sha256(BASE))).unlink()
+    (below / name(sha256(MANIFEST))).write_bytes(MANIFEST.replace(sha256(BASE).encode(), b"sha256:0"))
+    with pytest.raises(FlagprovError, match="built from another image"):
+        whole(read_layout(below), root)
 
 
 def test_the_name_says_what_is_in_it(tmp_path: Path) -> None:

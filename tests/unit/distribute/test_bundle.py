@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import io
 import json
+import os
+import shutil
 import tarfile
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,9 +95,54 @@ def test_what_comes_out_is_what_went_in(file: Path) -> None:
         found.image("cpu-x86", "arm64")
 
 
+def test_two_runs_at_once_unpack_it_once(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unpack, lock = bundle._unpack, fcntl.flock
+    begun: list[Path] = []
+    waits = threading.Event()
+
+    def locking(stream: Any, what: int) -> None:
+        if begun:
+            waits.set()
+        lock(stream, what)
+
+    def unpacking(path: Path, archive: tarfile.TarFile, index: dict[str, Any], root: Path) -> None:
+        begun.append(root)
+        if len(begun) == 1:
+            others.append(pool.submit(opened, file))
+            waits.wait(10)
+        unpack(path, archive, index, root)
+
+    monkeypatch.setattr(fcntl, "flock", locking)
+    monkeypatch.setattr(bundle, "_unpack", unpacking)
+    others: list[Future[Bundle]] = []
+    with ThreadPoolExecutor(1) as pool:
+        found = opened(file)
+        assert others[0].result() == found
+    assert len(begun) == 1
+    assert (file.parent / "site" / ".flagprov").stat().st_mode & 0o777 == 0o700
+
+
 def test_nobody_is_named_inside(file: Path) -> None:
     with tarfile.open(file) as archive:
         assert {(entry.uid, entry.uname, entry.mode) for entry in archive} == {(0, "", 0o644)}
+
+
+def test_links_go_in_as_the_files_that_they_lead_to(tmp_path: Path) -> None:
+    weights = tmp_path / "weights"  # as a hub's client keeps them
+    weights.mkdir()
+    (tmp_path / "blob").write_bytes(b"12345")
+    (weights / "model.safetensors").symlink_to(tmp_path / "blob")
+    first, second = layout(tmp_path / "oci" / "one"), tmp_path / "oci" / "two"
+    shutil.copytree(first.root, second, copy_function=os.link)  # two images on one base share its layers
+    images = [
+        BundledImage(("cpu-x86",), "amd64", first),
+        BundledImage(("cpu-x86",), "arm64", read_layout(second)),
+    ]
+    files = [("model.safetensors", 5, hashlib.sha256(b"12345").hexdigest())]
+    bundle.write(RELEASE, images, weights, files, tmp_path / "b.tar", lambda text: None)
+    found = opened(tmp_path / "b.tar")
+    assert (found.weights / "model.safetensors").read_bytes() == b"12345"
+    assert found.image("cpu-x86", "arm64").blobs == first.blobs
 
 
 def rewritten(file: Path, change: str) -> Path:
@@ -126,6 +178,21 @@ def test_a_changed_bundle_is_refused_and_leaves_nothing(file: Path, change: str,
         opened(rewritten(file, change))
     assert [path.suffix for path in (file.parent / "site" / ".flagprov" / "bundles").iterdir()] == [".part"]
     assert not (file.parent / "more").exists()
+
+
+def test_an_image_lies_in_a_directory_of_its_own(file: Path) -> None:
+    """Its name is that of a directory on hosts, too, which goes when dockerd has the image."""
+    target = file.with_name("changed.tar")
+    with tarfile.open(file) as archive, tarfile.open(target, "w") as out:
+        for entry in archive:
+            data = archive.extractfile(entry)
+            assert data
+            if entry.name == "bundle.json":
+                text = data.read().replace(b'"layout": "one"', b'"layout": ".."')
+                entry.size, data = len(text), io.BytesIO(text)
+            out.addfile(entry, data)
+    with pytest.raises(UsageError, match=r"changed\.tar: not a whole bundle \(an image lies in '\.\.'\)"):
+        opened(target)
 
 
 @pytest.mark.parametrize("size", [0, 100, 1500])

@@ -47,11 +47,11 @@ def test_pins_are_those_of_the_chip_under_the_variables_of_its_hosts() -> None:
         "nvidia-h100",
         variables={
             "nvidia_container_toolkit_version": "1.17.0",
-            "container_engine_package": "docker-ce=5:27",
+            "container_engine_package": "docker-ce=5:27*",
         },
     )
     found = names("ubuntu-22.04-x86_64", "nvidia-h100", fleet=Fleet(ansible_root(), (host,)))
-    assert "libnvidia-container1 1.17.0" in found and "docker-ce" in found
+    assert "libnvidia-container1 1.17.0" in found and "docker-ce 5:27*" in found
     assert "haproxy" not in found  # no gateways
 
 
@@ -60,6 +60,8 @@ def test_what_nobody_can_know_here_is_named_by_hand() -> None:
     assert names("debian-12-x86_64", "cpu-x86", more=("linux-headers-amd64",))[-1] == "linux-headers-amd64"
     said = by_hand("ubuntu-22.04-x86_64", [Package(("docker.io",)), Package(("a", "b"), "1.2")])
     assert "--download-only" in said and said.endswith(" docker.io 'a=1.2-*'")
+    said = by_hand("ubuntu-22.04-x86_64", [Package(("a",), "5:27*"), Package(("b",), "2.8-1")])
+    assert said.endswith(" 'a=5:27*' b=2.8-1")
     assert by_hand("rhel-9.4-x86_64", [Package(("a",), "1.2")]).startswith("dnf download --resolve --alldeps")
 
 
@@ -73,6 +75,31 @@ def test_a_host_lacks_what_it_does_not_show() -> None:
     assert lacking(CPU, {}, answer, {"docker.io": "20.10.24+dfsg1-1"}) == []
     assert lacking(CPU, {"firewall_enabled": "no"}, answer, {"docker.io": "1"}) == []
     assert lacking(CPU, {"firewall_enabled": True}, answer, {"docker.io": "1"}) == [Package(("nftables",))]
+
+
+def test_a_package_that_the_inventory_names_is_needed_at_its_version() -> None:
+    values = {"gateway_package": "haproxy=2.8*"}
+    wanted = [Package(("haproxy",), "2.8*")]
+    assert lacking(("gateway",), values, BARE, {"haproxy": "2.9.1-1"}) == wanted
+    assert lacking(("gateway",), values, BARE, {"haproxy": "2.8.3-1"}) == []
+    exact = {"gateway_package": "haproxy=3:2.8.3-1.el9"}
+    assert lacking(("gateway",), exact, BARE, {"haproxy": "2.8.3-1.el9"}) == []  # rpms say no epoch
+    assert lacking(("gateway",), exact, BARE, {"haproxy": "2.8.3-2.el9"}) != []
+
+
+def test_a_clock_that_the_site_keeps_in_another_way_needs_no_package() -> None:
+    there = ["/usr/bin/python3", "/sbin/ip", "/sbin/sysctl", "/usr/sbin/update-ca-certificates"]
+    answer = {**BARE, "there": [*there, "/usr/bin/dockerd"]}
+    assert lacking(CPU, {}, answer, {}) == [Package(("systemd-timesyncd",))]
+    assert lacking(CPU, {"host_baseline_time_sync": "yes"}, answer, {}) == [Package(("systemd-timesyncd",))]
+    assert lacking(CPU, {"host_baseline_time_sync": "false"}, answer, {}) == []
+    assert "/lib/systemd/system/ptp4l.service" in question(CPU, {})["paths"]  # as the role looks for it
+
+
+def test_a_driver_that_is_not_compiled_there_needs_no_compiler() -> None:
+    named = ["gcc", "make", "linux-headers-6.1.0-32-amd64"]
+    assert [str(package) for package in lacking(("ascend_driver",), {}, BARE, {})] == named
+    assert lacking(("ascend_driver",), {"ascend_driver_build_tools": False}, BARE, {}) == []
 
 
 def test_a_pinned_package_is_needed_at_its_version() -> None:

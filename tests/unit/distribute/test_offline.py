@@ -107,6 +107,8 @@ def test_a_host_that_has_it_or_gets_it_is_fine(tmp_path: Path) -> None:
 def test_gateways_need_their_proxy(tmp_path: Path) -> None:
     held = job(tmp_path, bundle(tmp_path), host("h1"), gateways=(host("g1"),))
     assert "no haproxy for debian-12-x86_64 (g1)" in said(held, {"g1": FRESH}, [])
+    bare = {**FRESH, "there": WHOLE[:1]}  # and what every host that is provisioned needs
+    assert "no ca-certificates, haproxy, iproute2, procps" in said(held, {"g1": bare}, [])
 
 
 def test_other_things_that_a_bundle_cannot_bring(tmp_path: Path) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import pytest
 
+from flagprov.catalog import load_release
+from flagprov.distribute import pack
 from flagprov.distribute.pack import as_locked
 from flagprov.errors import FlagprovError
 
@@ -28,3 +31,14 @@ def test_another_file_is_refused(there: list[tuple[str, int, str]], said: str) -
     with pytest.raises(FlagprovError) as caught:
         as_locked(Path("/m"), there, [ONE, TWO])
     assert caught.value.message == said and caught.value.remedy
+
+
+def test_images_lie_where_a_deploy_keeps_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folders: list[Path] = []
+    monkeypatch.setenv("FLAGPROV_IMAGE_CACHE", str(tmp_path / "large"))
+    monkeypatch.setattr(pack, "registry_of", lambda *_: nullcontext())
+    monkeypatch.setattr(pack, "_is_for", lambda *_: True)
+    monkeypatch.setattr(pack, "fetch_layout", lambda *given: folders.append(given[4]))
+    with ExitStack() as stack:
+        pack._images(load_release("qwen3-tiny-standin"), "cpu-x86", None, tmp_path, stack, print)
+    assert folders == [tmp_path / "large"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import tarfile
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,24 @@ def test_an_archive_is_of_its_commit_whatever_came_after(repository: Repository,
     assert [path.name for path in (tmp_path / "sources").iterdir()] == [file.name]
     repository.path.rename(tmp_path / "away")
     assert archive(repository.url, first, tmp_path / "sources") == file
+
+
+def test_a_site_may_be_named_from_where_one_stands(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = repository.commit("one")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "another"))  # as hooks of a repository have it
+    monkeypatch.setattr(tempfile, "mkdtemp", _as_before_3_12)
+    file = archive(repository.url, commit, Path("sources"))
+    assert tarfile.is_tarfile(file) and not file.is_absolute()
+
+
+def _as_before_3_12(suffix: object = None, prefix: object = None, dir: object = None) -> str:
+    """Later ones give an absolute path whatever the directory is."""
+    made = Path(str(dir), "made")
+    made.mkdir()
+    return str(made)
 
 
 def test_what_is_not_there_is_named(repository: Repository, tmp_path: Path) -> None:

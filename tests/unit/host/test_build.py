@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from flagprov.host import build, docker, image_layer
+from flagprov.host.fetch import hidden
 from flagprov.host.wire import Blocked
 
 GEMS = {
@@ -86,6 +87,14 @@ def test_a_package_has_the_network_and_the_proxies_which_no_command_line_shows(
     environment, _, words = install.partition(" ")
     assert environment == "http://me:secret@proxy.example:3128"
     assert words.endswith(" a==1") and "secret" not in words and "--env HTTPS_PROXY" in words
+
+
+@pytest.mark.parametrize(
+    "said", ["http://me:secret@proxy:3128/", "http://me:secret@proxy:3128", "me:secret@proxy"]
+)
+def test_a_password_of_a_proxy_is_not_said_however_it_is_written(said: str) -> None:
+    words = hidden(f"no answer from {said}, try again", {"https_proxy": "http://me:secret@proxy:3128/"})
+    assert "secret" not in words and words.endswith(", try again")
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ def test_files_and_versions(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def run(command: list[str], **rest: Any) -> subprocess.CompletedProcess[bytes]:
         asked.append(command)
-        said = b"docker.io 20.10.24+dfsg1-1 ii \nremoved 1.0 rc \n"
+        said = b"docker.io 20.10.24+dfsg1-1 ii \nremoved 1.0 rc \nheld 2.0 hi \nbroken 1.0 iU \n"
         return subprocess.CompletedProcess(command, 1, said, b"dpkg-query: no packages found matching c")
 
     monkeypatch.setattr(packages.subprocess, "run", run)
@@ -27,7 +27,7 @@ def test_files_and_versions(monkeypatch: pytest.MonkeyPatch) -> None:
     paths = ["/proc/self", "/proc/sel?", "/nowhere/{kernel}"]
     found = answer({"op": "packages", "paths": paths, "packages": ["docker.io", "removed", "c"]})
     assert found["there"] == ["/proc/self", "/proc/sel?"]
-    assert found["versions"] == {"docker.io": "20.10.24+dfsg1-1"}
+    assert found["versions"] == {"docker.io": "20.10.24+dfsg1-1", "held": "2.0"}
     assert asked[0][0] == "dpkg-query" and asked[0][-3:] == ["docker.io", "removed", "c"]
     assert (found["manager"], found["kernel"]) == ("apt", os.uname().release)
 
