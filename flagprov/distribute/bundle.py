@@ -185,7 +185,7 @@ def _archive(path: Path) -> Iterator[tarfile.TarFile]:
             yield archive
     except OSError as error:
         raise UsageError(f"{path}: {(error.strerror or str(error)).lower()}") from None
-    except (tarfile.TarError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (tarfile.TarError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{path}: not a whole bundle ({error})", remedy="copy it again") from None
 
 
