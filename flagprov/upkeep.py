@@ -14,6 +14,7 @@ from flagprov.apply.record import RunRecord
 from flagprov.desired import absent, emptied, stopped, unneeded
 from flagprov.errors import HostError, UnreachableError
 from flagprov.gateway.gateways import Gateways
+from flagprov.host.slots import SECOND
 from flagprov.models.desired import Placement, Resource, Stage, container_name
 from flagprov.models.event import Event
 from flagprov.models.fleet import Host
@@ -112,7 +113,7 @@ def _mine(seen: Survey, release: str | None) -> list[Running]:
 def _weights(seen: Survey, replicas: Sequence[str]) -> list[Resource]:
     paths = {str(seen.records[name]["weights"]) for name in replicas if name in seen.records}
     kept = {str(record["weights"]) for name, record in seen.records.items() if name not in replicas}
-    going = [container_name(name) for name in replicas]
+    going = [container_name(instance) for name in replicas for instance in (name, name + SECOND)]
     spec = {"absent": True, "reason": "no replica here needs it", "going": going}
     return [Resource("weights", path, Stage.VERIFY, {"path": path, **spec}) for path in sorted(paths - kept)]
 
@@ -154,6 +155,7 @@ def change(
             gateways.must_answer(leaving)
             if not approve(plan):
                 return None
+            mine = tuple(step for step in here() if step in mine)  # another run may have begun meanwhile
             changing = hosts_of(scope.fleet, [name for name, plan in plans.items() if plan.steps])
             with (
                 RunRecord(scope.site, verb, plan, on_event) as record,
