@@ -295,7 +295,7 @@ def test_what_dockerd_hears_of_an_image(
 
 
 def test_the_way_to_a_registry_is_dockerds(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = {"HttpsProxy": "http://proxy.example:3128", "NoProxy": "localhost,.local.example,10.0.0.2"}
+    told = {"HttpsProxy": "http://proxy.example:3128", "NoProxy": "localhost,.local.example,10.0.0.0/30"}
     monkeypatch.setattr(docker, "call", lambda *_, **__: told)
     assert image.proxies("r.example:5000") == {"https": "http://proxy.example:3128"}
     assert image.proxies("r.local.example:5000") == image.proxies("10.0.0.2:5000") == {}
