@@ -155,6 +155,14 @@ def role(**variables: Any) -> Any:
             },
             "localhost,10.0.0.1,registry-host,172.31.0.1",
         ),
+        (
+            {
+                "flagprov_https_proxy": PROXY,
+                "flagprov_registries": {"a": "[fd00::1]:5000/a", "b": "[2001:db8::9]:5000"},
+                "container_engine_insecure_registries": ["10.1.0.0/16", "192.0.2.0/24", "fd00:2::/64"],
+            },
+            "fd00::1,10.1.0.0/16,fd00:2::/64",
+        ),
     ],
 )
 def test_dockerd_asks_the_sites_own_registries_directly(variables: dict[str, Any], wanted: str) -> None:
