@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import shutil
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ import yaml
 
 from flagprov.catalog import load_release
 from flagprov.catalog.show import as_dict
+from flagprov.distribute.alone import alone
 from flagprov.distribute.layouts import ImageLayout, read_layout
 from flagprov.errors import UsageError, VersionError
 from flagprov.host.transfer.layout import is_safe
@@ -206,8 +208,10 @@ def open_bundle(path: Path, site: Site) -> Bundle:
     with _archive(path) as archive:
         index, digest = _index(path, archive)
         root = site.root / "bundles" / digest[:16]
-        if not root.is_dir():
-            _unpack(path, archive, index, root)
+        with alone(root.parent, lambda: None):
+            if not root.is_dir():
+                _unpack(path, archive, index, root)
+            os.utime(root)  # a prune of another run sees that somebody is at it
         return _opened(root, index)
 
 
