@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -143,7 +142,7 @@ def test_only_a_sources_trouble_is_told_to_the_ones_behind(chain: Chain) -> None
 def test_a_source_that_hashes_what_others_have_already_is_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     """A transfer that was cut off late lacks only the end, which the source reads last."""
     now = [0.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(job, "time", SimpleNamespace(monotonic=lambda: now[0]))
 
     class Late:
         """Lacks its last bytes until `begins`; its source has come as far as `hashed` says."""
@@ -154,7 +153,7 @@ def test_a_source_that_hashes_what_others_have_already_is_no_silence(monkeypatch
 
         @property
         def full(self) -> bool:
-            now[0] += 10
+            now[0] += 40
             self.hashed += self.alive
             return now[0] > 600
 
