@@ -121,16 +121,29 @@ def test_a_host_downloads_by_its_own_proxy(monkeypatch: pytest.MonkeyPatch) -> N
     assert found["NO_PROXY"] == found["no_proxy"] == ".site.example,h1"
 
 
-def role(**variables: Any) -> Any:
-    """dockerd's NO_PROXY as the role has it."""
+def role(name: str, expression: str, **variables: Any) -> Any:
+    """What the role makes of these variables."""
     loader = DataLoader()
     known: dict[str, Any] = {"groups": {"all": ["h1", "registry-host"]}}
     for file in ("defaults", "vars"):
         known |= loader.load_from_file(
-            str(ansible_root() / f"roles/container_engine/{file}/main.yml"), trusted_as_template=True
+            str(ansible_root() / f"roles/{name}/{file}/main.yml"), trusted_as_template=True
         )
     templar = Templar(loader, variables=known | variables)
-    return templar.template(trust_as_template("{{ _container_engine_no_proxy }}"))
+    return templar.template(trust_as_template(expression))
+
+
+def test_authorities_of_one_name_would_take_each_others_place() -> None:
+    loader = DataLoader()
+    tasks = loader.load_from_file(str(ansible_root() / "roles/host_baseline/tasks/preflight.yml"))
+    (when,) = [task["when"] for task in tasks if task["name"] == "Refuse authorities of one name"]
+    for files, refused in (
+        (["a/ca.pem", "b/ca.crt"], True),
+        (["a/one.pem", "a/two.pem"], False),
+        ([], False),
+    ):
+        found = role("host_baseline", f"{{{{ {when} }}}}", host_baseline_ca_certificates=files)
+        assert found is refused
 
 
 @pytest.mark.parametrize(
@@ -166,7 +179,7 @@ def role(**variables: Any) -> Any:
     ],
 )
 def test_dockerd_asks_the_sites_own_registries_directly(variables: dict[str, Any], wanted: str) -> None:
-    assert role(**variables) == wanted
+    assert role("container_engine", "{{ _container_engine_no_proxy }}", **variables) == wanted
 
 
 def test_the_authorities_of_a_host_are_trusted_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
