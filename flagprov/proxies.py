@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
+from flagprov.host.http import is_direct
 from flagprov.models.fleet import Fleet
+
+if TYPE_CHECKING:
+    import ssl
+
+    import httpx
 
 NAMES = ("http_proxy", "https_proxy", "all_proxy")
 
@@ -30,3 +37,34 @@ def addresses(fleet: Fleet) -> Iterator[str]:
     for host in fleet.machines:
         said = (host.variables.get(name) for name in ("flagprov_address", "flagprov_serving_address"))
         yield from (host.name, host.connection.address, *(str(address or "") for address in said))
+
+
+def outward(verify: ssl.SSLContext) -> httpx.BaseTransport:
+    """By this process's proxies. httpx itself knows no networks in NO_PROXY, and ends at those of IPv6."""
+    from urllib.request import getproxies
+
+    import httpx
+
+    proxies = getproxies()
+    ways: dict[str, httpx.HTTPTransport] = {}
+
+    def way(proxy: str) -> httpx.HTTPTransport:
+        proxy = f"http://{proxy}" if proxy and "://" not in proxy else proxy
+        if proxy not in ways:
+            try:
+                ways[proxy] = httpx.HTTPTransport(verify=verify, proxy=proxy or None)
+            except (ValueError, ImportError, httpx.InvalidURL) as error:  # its text may have a password
+                raise httpx.ProxyError(f"the proxy is of no use: {type(error).__name__}") from None
+        return ways[proxy]
+
+    class Outward(httpx.BaseTransport):
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            proxy = proxies.get(request.url.scheme) or proxies.get("all") or ""
+            known = proxy and is_direct(request.url.netloc.decode("ascii"), proxies.get("no", ""))
+            return way("" if known else proxy).handle_request(request)
+
+        def close(self) -> None:
+            for each in ways.values():
+                each.close()
+
+    return Outward()

@@ -155,6 +155,7 @@ def change(
             gateways.must_answer(leaving)
             if not approve(plan):
                 return None
+            mine = tuple(step for step in here() if step in mine)  # another run may have begun meanwhile
             changing = hosts_of(scope.fleet, [name for name, plan in plans.items() if plan.steps])
             with (
                 RunRecord(scope.site, verb, plan, on_event) as record,

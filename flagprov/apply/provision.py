@@ -51,6 +51,8 @@ def roles_digest(host: Host, roles: tuple[str, ...]) -> str:
     """Roles, a host's variables for them, and the files that these name."""
     prefixes = (*(f"{role}_" for role in roles), *_SHARED)
     variables = {name: value for name, value in host.variables.items() if name.startswith(prefixes)}
+    if any(name.endswith(("_http_proxy", "_https_proxy")) for name in variables):
+        variables["flagprov_registries"] = dict(host.registries)  # dockerd's exceptions are made of them
     files = {path: _digest(Path(path)) for path in sorted(set(_paths(variables)))}
     tree = _tree_digest(ansible_root(), roles)
     text = json.dumps([tree, variables, files], sort_keys=True, default=str)

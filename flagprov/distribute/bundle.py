@@ -7,10 +7,10 @@ repository of packages for each platform in `packages/PLATFORM/`.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import io
 import json
+import os
 import shutil
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,6 +23,7 @@ import yaml
 
 from flagprov.catalog import load_release
 from flagprov.catalog.show import as_dict
+from flagprov.distribute.alone import alone
 from flagprov.distribute.layouts import ImageLayout, read_layout
 from flagprov.errors import UsageError, VersionError
 from flagprov.host.transfer.layout import is_safe
@@ -209,10 +210,10 @@ def open_bundle(path: Path, site: Site) -> Bundle:
         index, digest = _index(path, archive)
         root = site.root / "bundles" / digest[:16]
         site.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with (site.root / "bundles.lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # another run may be unpacking it
+        with alone(root.parent, lambda: None):
             if not root.is_dir():
                 _unpack(path, archive, index, root)
+            os.utime(root)  # a prune of another run sees that somebody is at it
         return _opened(root, index)
 
 

@@ -123,7 +123,7 @@ class Transfer:
             if not spec["source"]:
                 self._heard(name, data)
             if "total" in data:
-                watch.heard(name, int(data["bytes"]) >= int(data["total"]))
+                watch.heard(name, int(data["bytes"]), int(data["total"]))
             event = host_event(name, {**message, "stage": self.stage, "step": _step(self.content.id)})
             self.on_event(event)
 

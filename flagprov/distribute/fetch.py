@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from flagprov.distribute.alone import alone
 from flagprov.errors import FlagprovError
 from flagprov.host import fetch as client
 from flagprov.host.transfer import manifest
@@ -56,15 +57,16 @@ def fetch_here(
 
     say("started", "")
     listed = ask_source("list", source, revision)
-    _fits(folder, sum(int(size) for _, size, _ in listed["files"]))
-    answer = ask_source(
-        "get",
-        source,
-        revision,
-        folder,
-        lambda have: say("progress", f"{have >> 20} MiB downloaded", {"bytes": have}),
-    )
-    files = checked(folder, answer)
+    with alone(folder, lambda: say("progress", f"another run is filling {folder}")):
+        _fits(folder, sum(int(size) for _, size, _ in listed["files"]))
+        answer = ask_source(
+            "get",
+            source,
+            revision,
+            folder,
+            lambda have: say("progress", f"{have >> 20} MiB downloaded", {"bytes": have}),
+        )
+        files = checked(folder, answer)
     say("done", "")
     return files
 

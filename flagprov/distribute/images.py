@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tarfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from flagprov.errors import FlagprovError, UsageError
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar"
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 AT_ONCE = 4
 SAY_S = 5.0
 
@@ -131,6 +133,8 @@ def _parts(manifests: Sequence[tuple[bytes, str]], *more: str) -> Parts:
             digests.append(str(stored["config"]["digest"]))
             pieces = (stored["config"], *stored["layers"])
             blobs |= {str(piece["digest"]): int(piece["size"]) for piece in pieces}
+    if wrong := [digest for digest in blobs if not DIGEST.fullmatch(digest)]:
+        raise FlagprovError(f"its manifest names {wrong[0]!r}, which is no sha256")  # files are called so
     return Parts(tuple(manifests), blobs, tuple(dict.fromkeys(digests)))
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from flagprov.distribute.alone import alone
 from flagprov.distribute.content import Content, content_of
 from flagprov.distribute.images import FromRegistry, Parts, check_locked
 from flagprov.distribute.registry import WrongBytesError, sha256
@@ -55,13 +56,14 @@ def fetch_layout(
     digest = sha256(data)
     root = folder / _hex(digest)[:32]
     (root / BLOBS).mkdir(parents=True, exist_ok=True)
-    lacking = {b: size for b, size in parts.blobs.items() if not _is_there(root / BLOBS / _hex(b), size)}
-    _fits(root, sum(lacking.values()))
-    for blob, size in lacking.items():
-        say(f"{reference}: {size / 1e6:,.0f} MB")
-        _fetch(root / BLOBS / _hex(blob), source, blob)
-    _seal(root, reference, data, kind)
-    return read_layout(root)
+    with alone(root, lambda: say(f"{reference}: another run is fetching it")):
+        lacking = {b: size for b, size in parts.blobs.items() if not _is_there(root / BLOBS / _hex(b), size)}
+        _fits(root, sum(lacking.values()))
+        for blob, size in lacking.items():
+            say(f"{reference}: {size / 1e6:,.0f} MB")
+            _fetch(root / BLOBS / _hex(blob), source, blob)
+        _seal(root, reference, data, kind)
+        return read_layout(root)
 
 
 def put_layout(

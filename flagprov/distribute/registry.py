@@ -16,6 +16,7 @@ import httpx
 
 from flagprov.errors import FlagprovError
 from flagprov.models.fleet import Host
+from flagprov.proxies import outward
 
 INDEXES = (
     "application/vnd.oci.image.index.v1+json",
@@ -65,7 +66,7 @@ class Registry:
         for authority in authorities:
             verify.load_verify_locations(authority)
         timeout = httpx.Timeout(60, pool=None)
-        self._client = httpx.Client(timeout=timeout, follow_redirects=True, verify=verify)
+        self._client = httpx.Client(timeout=timeout, follow_redirects=True, transport=outward(verify))
         self._base = f"{scheme}://{host}/v2/{name}"
         self._token = ""
 

@@ -1,4 +1,7 @@
-"""A small HTTP/1.0 client for endpoints on this host; http.client would double the start-up time."""
+"""A small HTTP/1.0 client for endpoints on this host; http.client would double the start-up time.
+
+And which hosts a list like NO_PROXY leads to directly.
+"""
 
 from __future__ import annotations
 
@@ -60,3 +63,40 @@ def parse(code: int, body: bytes) -> Any:
         return json.loads(body)
     except ValueError:
         raise NoAnswer("the answer is not JSON") from None
+
+
+def is_direct(host: str, no_proxy: str) -> bool:
+    """Whether a host, with or without a port, is asked without a proxy; networks count, as for dockerd."""
+    import ipaddress
+
+    name, port = _parted(host)
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        address = None
+    if name == "localhost" or (address and address.is_loopback):
+        return True
+    for entry in no_proxy.split(","):
+        wanted, only = _parted(entry)
+        if wanted == "*":
+            return True
+        wanted = wanted.lstrip("*").lstrip(".")
+        if not wanted or only not in ("", port):
+            continue
+        if not address and (name == wanted or name.endswith("." + wanted)):
+            return True
+        try:
+            if address and address in ipaddress.ip_network(wanted, strict=False):
+                return True
+        except ValueError:  # a name
+            continue
+    return False
+
+
+def _parted(entry: str) -> tuple[str, str]:
+    """Name or address without brackets, and the port."""
+    entry = entry.strip().lower()
+    name, colon, port = entry.rpartition(":")
+    if not colon or not port.isdigit() or (":" in name and not name.endswith("]")):
+        name, port = entry, ""
+    return name.strip("[]"), port

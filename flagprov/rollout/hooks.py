@@ -13,6 +13,7 @@ from typing import Literal
 from flagprov.errors import HostError, InventoryError
 from flagprov.models.fleet import Fleet
 from flagprov.models.plan import Batch
+from flagprov.proxies import outward
 
 Phase = Literal["pre-batch", "post-batch", "on-failure"]
 PHASES: tuple[Phase, ...] = ("pre-batch", "post-batch", "on-failure")
@@ -66,10 +67,10 @@ class Hooks:
             return ""
         import httpx
 
+        way = outward(httpx.create_ssl_context())
         try:
-            answer = httpx.post(
-                self.webhook, content=text, headers={"Content-Type": "application/json"}, timeout=WEBHOOK_S
-            )
+            with httpx.Client(transport=way, timeout=WEBHOOK_S) as client:
+                answer = client.post(self.webhook, content=text, headers={"Content-Type": "application/json"})
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             return f"the webhook does not answer ({type(error).__name__})"
         return "" if answer.status_code < 400 else f"the webhook answers {answer.status_code}"

@@ -198,9 +198,10 @@ class Session:
 
     def _read_line(self) -> bytes | None:
         """The next line of standard output; None at its end."""
-        assert self._channel is not None
         while b"\n" not in self._pending:
-            data = self._channel.recv(65536)
+            if (channel := self._channel) is None:
+                raise EOFError("it was closed meanwhile")
+            data = channel.recv(65536)
             if not data:
                 return None
             self._pending += data

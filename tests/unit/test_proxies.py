@@ -15,8 +15,9 @@ from flagprov.apply.assets import ansible_root
 from flagprov.distribute.registry import registry_of
 from flagprov.distribute.weights import hub_environment
 from flagprov.errors import FlagprovError
+from flagprov.host.http import is_direct
 from flagprov.models.fleet import Connection, Fleet, Host
-from flagprov.proxies import addresses, keep_direct, no_proxy
+from flagprov.proxies import addresses, keep_direct, no_proxy, outward
 
 PROXY = "http://proxy.example:3128"
 HOSTS = (
@@ -58,6 +59,57 @@ def test_this_process_asks_the_fleet_directly(name: str, monkeypatch: pytest.Mon
         assert outside is not client._transport
 
 
+LIST = "h1, .site.example,*.b.example,10.0.0.0/8,r.example:5000,::1,[2001:db8::2]:5000,fd00::/8,fe80::1%eth0,"
+
+
+@pytest.mark.parametrize(
+    ("host", "direct"),
+    [
+        ("h1:5000", True),
+        ("h12", False),
+        ("a.site.example", True),
+        ("A.b.example:80", True),
+        ("othersite.example", False),
+        ("10.1.2.3:5000", True),
+        ("11.1.2.3", False),
+        ("r.example:5000", True),
+        ("r.example", False),
+        ("[fd00:1::2]:5000", True),
+        ("fd00:1::2", True),
+        ("[2001:db8::2]:5000", True),
+        ("[2001:db8::2]", False),
+        ("127.0.0.1:5000", True),
+        ("localhost", True),
+        ("hub.example", False),
+    ],
+)
+def test_whom_a_list_leads_to_directly(host: str, direct: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert is_direct(host, LIST) is direct
+    assert is_direct(host, "*")
+    used: list[str] = []
+
+    def way(**said: Any) -> httpx.MockTransport:
+        used.append(said["proxy"] or "")
+        return httpx.MockTransport(lambda request: httpx.Response(404))
+
+    monkeypatch.setattr(httpx, "HTTPTransport", way)
+    monkeypatch.setenv("HTTP_PROXY", "proxy.example:3128")
+    monkeypatch.setenv("HTTPS_PROXY", PROXY)
+    monkeypatch.setenv("ALL_PROXY", "socks5://other.example")
+    monkeypatch.setenv("NO_PROXY", LIST)
+    with httpx.Client(transport=outward(httpx.create_ssl_context())) as client:
+        for scheme in ("https", "http"):
+            client.get(f"{scheme}://{f'[{host}]' if host.startswith('fd') else host}/v2/")
+    assert used == ([""] if direct else [PROXY])
+
+
+def test_a_proxy_that_is_none_is_said_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "ftp://u:secret@proxy.example:3128")
+    with registry_of("r.example/a:1") as registry, pytest.raises(FlagprovError, match="proxy") as caught:
+        registry.has("sha256:0")
+    assert "secret" not in caught.value.message
+
+
 def test_a_host_downloads_by_its_own_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://other.example:1")
     monkeypatch.setenv("HF_TOKEN", "hf_1")
@@ -69,16 +121,29 @@ def test_a_host_downloads_by_its_own_proxy(monkeypatch: pytest.MonkeyPatch) -> N
     assert found["NO_PROXY"] == found["no_proxy"] == ".site.example,h1"
 
 
-def role(**variables: Any) -> Any:
-    """dockerd's NO_PROXY as the role has it."""
+def role(name: str, expression: str, **variables: Any) -> Any:
+    """What the role makes of these variables."""
     loader = DataLoader()
     known: dict[str, Any] = {"groups": {"all": ["h1", "registry-host"]}}
     for file in ("defaults", "vars"):
         known |= loader.load_from_file(
-            str(ansible_root() / f"roles/container_engine/{file}/main.yml"), trusted_as_template=True
+            str(ansible_root() / f"roles/{name}/{file}/main.yml"), trusted_as_template=True
         )
     templar = Templar(loader, variables=known | variables)
-    return templar.template(trust_as_template("{{ _container_engine_no_proxy }}"))
+    return templar.template(trust_as_template(expression))
+
+
+def test_authorities_of_one_name_would_take_each_others_place() -> None:
+    loader = DataLoader()
+    tasks = loader.load_from_file(str(ansible_root() / "roles/host_baseline/tasks/preflight.yml"))
+    (when,) = [task["when"] for task in tasks if task["name"] == "Refuse authorities of one name"]
+    for files, refused in (
+        (["a/ca.pem", "b/ca.crt"], True),
+        (["a/one.pem", "a/two.pem"], False),
+        ([], False),
+    ):
+        found = role("host_baseline", f"{{{{ {when} }}}}", host_baseline_ca_certificates=files)
+        assert found is refused
 
 
 @pytest.mark.parametrize(
@@ -103,10 +168,18 @@ def role(**variables: Any) -> Any:
             },
             "localhost,10.0.0.1,registry-host,172.31.0.1",
         ),
+        (
+            {
+                "flagprov_https_proxy": PROXY,
+                "flagprov_registries": {"a": "[fd00::1]:5000/a", "b": "[2001:db8::9]:5000"},
+                "container_engine_insecure_registries": ["10.1.0.0/16", "192.0.2.0/24", "fd00:2::/64"],
+            },
+            "fd00::1,10.1.0.0/16,fd00:2::/64",
+        ),
     ],
 )
 def test_dockerd_asks_the_sites_own_registries_directly(variables: dict[str, Any], wanted: str) -> None:
-    assert role(**variables) == wanted
+    assert role("container_engine", "{{ _container_engine_no_proxy }}", **variables) == wanted
 
 
 def test_the_authorities_of_a_host_are_trusted_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import re
 
 from flagprov.host import docker, registry
 from flagprov.host.facts import Unparsed, shown
+from flagprov.host.http import is_direct
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ TYPES = (
 ARCHES = {"x86_64": "amd64", "aarch64": "arm64"}
 HUB = "registry-1.docker.io"
 PATIENCE_S = 10
+MASK = "xxxxx:xxxxx@"  # what dockerd shows of a proxy's login
 
 
 def image(spec: dict[str, Any]) -> dict[str, Any]:
@@ -76,11 +78,15 @@ def split(reference: str) -> tuple[str, str, str]:
 
 def proxies(host: str) -> dict[str, str]:
     """The way to a host that dockerd has been given, in urllib's form."""
-    from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # of all Pythons
-
     told = docker.call("GET", "/info", timeout=20)
     proxy, no_proxy = str(told.get("HttpsProxy") or ""), str(told.get("NoProxy") or "")
-    return {} if not proxy or proxy_bypass_environment(host, {"no": no_proxy}) else {"https": proxy}
+    if not proxy or is_direct(host, no_proxy):
+        return {}
+    if MASK in proxy:
+        from flagprov.host import build
+
+        proxy = build.proxies().get("HTTPS_PROXY", proxy)
+    return {"https": proxy}
 
 
 class Registry:

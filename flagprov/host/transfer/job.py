@@ -168,10 +168,13 @@ def bring_here(spec: dict[str, Any], source: Source) -> int:
 
 
 def _arrive(node: Node, store: Incoming) -> None:
-    """Wait for the last chunk; say how far it is, and give up when nothing comes for long."""
+    """Wait for the last chunk; say how far it is, and give up when nothing comes for long.
+
+    What we lack may lie behind much that we have, which the source has to hash first.
+    """
     rates = [(time.monotonic(), store.bytes)]
     moved = said = time.monotonic()
-    last = store.bytes
+    last = store.bytes, store.hashed
     orphan = False
     while not store.full:
         if node.broken:
@@ -182,8 +185,8 @@ def _arrive(node: Node, store: Incoming) -> None:
         with store.changed:
             store.changed.wait(0.05)
         now = time.monotonic()
-        if store.bytes != last:
-            last, moved = store.bytes, now
+        if (store.bytes, store.hashed) != last:
+            last, moved = (store.bytes, store.hashed), now
         elif now - moved > GIVE_UP_S:
             message = "nothing has arrived for %d s (%s)" % (now - moved, node.note or "no host has more")
             raise Blocked(STEP, message, "the hosts must reach each other at TCP port %d" % node.spec["port"])

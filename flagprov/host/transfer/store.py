@@ -37,6 +37,7 @@ class Store:
         self.chunks = b""  # the digests of all chunks, from then on
         self.fault = ""  # why this will never be complete
         self.bytes = 0
+        self.hashed = 0  # how far the source has come, in bytes
         self.asked = 0  # the first chunk that somebody lacks
 
     def ask(self, index: int) -> None:
@@ -148,6 +149,7 @@ class Source(Store):
             for number, _, start, length in self.layout.spans(index):
                 shas[number].update(data[start : start + length])
             self.got(index, hashlib.sha256(data).digest())
+            self.hashed = self.bytes
         sums = {}
         for number, (path, _, digest) in enumerate(files):
             found = sums[path] = shas[number].hexdigest()

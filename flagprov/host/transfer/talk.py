@@ -61,7 +61,7 @@ def send(link: Link, store: Store, sent: bytearray, before: Callable[[], int]) -
                     store.changed.wait(0.1)
         now = time.monotonic()
         if now - said > ALIVE_S:
-            link.say(frames.ALIVE, {"bytes": store.bytes, "before": before()})
+            link.say(frames.ALIVE, {"bytes": store.bytes, "before": before(), "hashed": store.hashed})
             said = now
 
 
@@ -104,6 +104,7 @@ class Receiver:
             if kind == frames.SUMS:
                 self._vouched(link, words)
             elif kind == frames.ALIVE:
+                store.hashed = max(store.hashed, int(words.get("hashed", 0)))
                 self._alive(words, may_go_around)
             elif kind == frames.FAULT:
                 store.fail(str(words.get("fault")))

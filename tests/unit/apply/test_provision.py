@@ -73,6 +73,17 @@ def test_fingerprint_follows_how_containers_get_at_npus() -> None:
     assert len({fingerprint(replace(host, variables=variables)) for variables in kinds}) == 3
 
 
+def test_registries_count_where_docker_has_a_proxy_and_not_else() -> None:
+    def seen(**variables: Any) -> set[str]:
+        return {
+            fingerprint(replace(HOST, variables=variables, registries=registries))
+            for registries in ({}, {"docker.io": "10.0.0.1:5000"})
+        }
+
+    assert len(seen()) == 1
+    assert len(seen(flagprov_https_proxy="http://proxy.example:3128")) == 2
+
+
 def test_fingerprint_follows_the_files_that_variables_name(tmp_path: Path) -> None:
     authority = tmp_path / "ca.pem"
     host = replace(HOST, variables={"container_engine_registry_cas": {"registry:5000": str(authority)}})

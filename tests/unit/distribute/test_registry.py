@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import re
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
 import pytest
 
 from flagprov.distribute import registry as module
+from flagprov.distribute.alone import alone
 from flagprov.distribute.images import FromRegistry
 from flagprov.distribute.layouts import fetch_layout
 from flagprov.distribute.registry import MANIFESTS, Registry, WrongBytesError, sha256
@@ -126,3 +130,32 @@ def test_an_image_that_does_not_fit_here_is_not_begun(
     assert upstream.asked == []
     free += 1
     fetch_layout(source, source.reference, "amd64", (), tmp_path, lambda text: None)
+
+
+def test_two_runs_do_not_fetch_into_one_file(upstream: Upstream, tmp_path: Path) -> None:
+    source = FromRegistry(upstream.registry, "registry.example/tiny:1")
+    root = tmp_path / sha256(source.registry.manifest("1")[0])[7:39]
+    said: queue.SimpleQueue[str] = queue.SimpleQueue()
+    with ThreadPoolExecutor() as pool, ExitStack() as other:
+        other.enter_context(alone(root, lambda: None))
+        fetching = pool.submit(fetch_layout, source, source.reference, "amd64", (), tmp_path, said.put)
+        assert said.get(timeout=30) == "registry.example/tiny:1: another run is fetching it"
+        assert upstream.asked == []
+        assert (root / "blobs/sha256").is_dir()
+        (root / "blobs/sha256" / sha256(DATA)[7:]).write_bytes(DATA)
+        other.close()
+        assert fetching.result(30).root == root
+    assert upstream.asked == []
+
+
+def test_a_blob_whose_name_leads_elsewhere_is_refused(tmp_path: Path) -> None:
+    outside = f"sha256:../../../{'a' * 52}"
+    manifest = {"config": {"digest": sha256(CONFIG), "size": 1}, "layers": [{"digest": outside, "size": 1}]}
+    registry = Registry("registry.example", "tiny")
+    registry._client = httpx.Client(
+        transport=httpx.MockTransport(lambda _: httpx.Response(200, json=manifest))
+    )
+    source = FromRegistry(registry, "registry.example/tiny:1")
+    with pytest.raises(FlagprovError, match="no sha256"):
+        fetch_layout(source, source.reference, "amd64", (), tmp_path, lambda text: None)
+    assert not list(tmp_path.iterdir())

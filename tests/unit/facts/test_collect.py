@@ -10,7 +10,7 @@ import pytest
 from facts_tools import case
 
 from flagprov.doctor.read import read_facts
-from flagprov.host import docker
+from flagprov.host import build, docker
 from flagprov.host.facts import accelerators, devices, host, image
 from flagprov.host.facts.collect import facts
 from flagprov.host.shell import Result
@@ -295,12 +295,23 @@ def test_what_dockerd_hears_of_an_image(
 
 
 def test_the_way_to_a_registry_is_dockerds(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = {"HttpsProxy": "http://proxy.example:3128", "NoProxy": "localhost,.local.example,10.0.0.2"}
+    told = {"HttpsProxy": "http://proxy.example:3128", "NoProxy": "localhost,.local.example,10.0.0.0/30"}
     monkeypatch.setattr(docker, "call", lambda *_, **__: told)
     assert image.proxies("r.example:5000") == {"https": "http://proxy.example:3128"}
     assert image.proxies("r.local.example:5000") == image.proxies("10.0.0.2:5000") == {}
     monkeypatch.setattr(docker, "call", lambda *_, **__: {"HttpsProxy": ""})
     assert image.proxies("r.example") == {}
+
+
+def test_a_proxy_whose_password_dockerd_hides_is_asked_with_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    told = {"HttpsProxy": "http://xxxxx:xxxxx@proxy.example:3128", "NoProxy": ""}
+    monkeypatch.setattr(docker, "call", lambda *_, **__: told)
+    monkeypatch.setattr(build, "PROXIES", str(tmp_path / "proxy.env"))
+    assert image.proxies("r.example") == {"https": told["HttpsProxy"]}
+    (tmp_path / "proxy.env").write_text('HTTPS_PROXY="http://u:p@proxy.example:3128"\n')
+    assert image.proxies("r.example") == {"https": "http://u:p@proxy.example:3128"}
 
 
 def test_only_dockerd_may_know_the_way_to_a_registry(monkeypatch: pytest.MonkeyPatch) -> None:

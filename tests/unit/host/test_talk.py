@@ -53,6 +53,7 @@ def test_chunks_of_another_content_are_replaced_down_the_chain(tmp_path: Path) -
     assert brought(first, second).damaged == 0
     for store in stores:
         assert store.chunks == source.chunks and store.full
+        assert store.hashed == len(data)  # also where it comes through another one
         store.finish({})
     assert (tmp_path / "two" / "a.bin").read_bytes() == (tmp_path / "one" / "a.bin").read_bytes() == data
 

@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -136,3 +137,29 @@ def test_only_a_sources_trouble_is_told_to_the_ones_behind(chain: Chain) -> None
         assert node.broken is full
     assert middle.store.fault == ""
     assert source.store.fault == f"nas1: {full.message}"
+
+
+def test_a_source_that_hashes_what_others_have_already_is_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A transfer that was cut off late lacks only the end, which the source reads last."""
+    now = [0.0]
+    monkeypatch.setattr(job, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    class Late:
+        """Lacks its last bytes until `begins`; its source has come as far as `hashed` says."""
+
+        layout = SimpleNamespace(total=1000)
+        fault, bytes, hashed, alive = "", 900, 0, True
+        changed = threading.Condition()
+
+        @property
+        def full(self) -> bool:
+            now[0] += 40
+            self.hashed += self.alive
+            return now[0] > 600
+
+    node: Any = SimpleNamespace(broken=None, note="", orphan=False, sender="", spec={"port": 1})
+    store: Any = Late()
+    job._arrive(node, store)
+    now[0], store.alive = 0.0, False
+    with pytest.raises(Blocked, match="nothing has arrived"):
+        job._arrive(node, store)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -79,3 +81,24 @@ def test_a_webhook_never_shows_itself(tmp_path: Path) -> None:
 def test_a_webhook_that_cannot_be_told_is_noted(tmp_path: Path, url: str) -> None:
     hooks = hooks_of(fleet(tmp_path, {"flagprov_webhook": url}))
     assert "the webhook does not answer" in hooks.tell("pre-batch", "m", BATCH, 1, 1)
+
+
+def test_a_webhook_of_this_network_is_told_directly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+
+    class Chat(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            told.append(self.path)
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("no_proxy", "127.0.0.0/8,fd00::/8")
+    with HTTPServer(("127.0.0.1", 0), Chat) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/chat"
+        assert hooks_of(fleet(tmp_path, {"flagprov_webhook": url})).tell("pre-batch", "m", BATCH, 1, 1) == ""
+    assert told == ["/chat"]

@@ -5,18 +5,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from flagprov import asking
 from flagprov.doctor import verbs
-from flagprov.errors import HostError
+from flagprov.errors import HostError, UnreachableError
 from flagprov.models.fleet import Connection, Fleet, Host
 from flagprov.models.request import Request
 from flagprov.scope import Scope
 from flagprov.site import Site
-from flagprov.transport import Connections, connections, host_program
+from flagprov.transport import Connections, Session, connections, host_program
 from flagprov.verify import proof
 
 HOSTS = tuple(Host(f"h{number}", Connection(f"h{number}")) for number in range(100))
@@ -119,3 +119,26 @@ def test_verbs_of_a_single_pass(world: World, monkeypatch: pytest.MonkeyPatch, v
     acts[verb]()
     assert len(world.opened) == len(HOSTS)
     assert world.most <= 64
+
+
+def test_a_session_that_somebody_closes_amid_an_answer_is_a_lost_connection() -> None:
+    class Channel:
+        closed = False
+
+        def exit_status_ready(self) -> bool:
+            return self.closed
+
+        def sendall(self, data: bytes) -> None:
+            pass
+
+        def recv(self, count: int) -> bytes:
+            return b'{"event": {"text": "1 of 9 MiB"}}\n'
+
+        def close(self) -> None:
+            self.closed = True
+
+    unused: Any = None
+    session = Session(Host("h1", Connection("192.0.2.1")), unused, unused)
+    session._channel = cast("Any", Channel())
+    with pytest.raises(UnreachableError, match="the connection was lost during transfer"):
+        session.ask({"op": "transfer"}, lambda event: session.close())
