@@ -78,6 +78,6 @@ def test_a_killed_engine_comes_back_by_itself(lab: Lab, deployed: Any) -> None:
 
 
 def test_logs_shows_what_the_engine_said(lab: Lab, deployed: Any) -> None:
-    result = lab.flagprov("logs", lab.inventory, "lab2")
+    result = lab.flagprov("logs", "-n", "5000", lab.inventory, "lab2")
     assert result.code == 0, result
     assert "Application startup complete" in result.out
