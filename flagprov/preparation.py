@@ -108,7 +108,7 @@ class Job:
                 self.sets,
                 keys,
                 files,
-                self.site.runner_keys(replica.name) if entered and replica.nodes else None,
+                self.site.runner_keys(replica.name, replica.hosts) if entered and replica.nodes else None,
             )
             for replica in placement.on(host.name)
         ]

@@ -7,7 +7,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,12 +83,17 @@ class Site:
             for name, replica in self.deployed().items()
             if release not in (None, replica["release"]) or not set(replica["hosts"]) <= set(hosts)
         }
-        for path in (self.root / "runner").glob("*.json"):  # also of what never came up
-            if path.stem not in kept and (release is None or path.stem.startswith(f"{release}-")):
+        gone = self.deployed().keys() - kept.keys()
+        for path in (self.root / "runner").glob("*.json"):
+            if path.stem in kept or not (release is None or path.stem.startswith(f"{release}-")):
+                continue
+            # Of what never came up, the file alone says where it was to be: on our hosts, or another fleet's.
+            meant = (self._read(path) or {}).get("hosts", ())
+            if path.stem in gone or set(meant) <= set(hosts):
                 path.unlink(missing_ok=True)
         self.save_deployed(kept)
 
-    def runner_keys(self, replica: str) -> RunnerKeys:
+    def runner_keys(self, replica: str, hosts: Sequence[str]) -> RunnerKeys:
         """A replica's own keys; made where there are none yet, once for all of its hosts."""
         path = self.root / "runner" / f"{replica}.json"
         with _KEYS:  # hosts are thought about side by side
@@ -96,9 +101,9 @@ class Site:
             if stored is None:
                 from flagprov.runner_keys import make_runner_keys
 
-                stored = {"schema_version": 1, **dataclasses.asdict(make_runner_keys())}
+                stored = {"schema_version": 1, "hosts": list(hosts), **dataclasses.asdict(make_runner_keys())}
                 self._write(path, stored, mode=0o600)
-        return RunnerKeys(**{key: str(value) for key, value in stored.items() if key != "schema_version"})
+        return RunnerKeys(**{field.name: str(stored[field.name]) for field in dataclasses.fields(RunnerKeys)})
 
     def new_run(self, verb: str) -> Path:
         """A private directory for one run's plan, events and report."""
