@@ -37,7 +37,6 @@ SCHEMA_VERSION = 2
 KIND = "flagprov bundle"
 INDEX, RELEASE = "bundle.json", "release.yaml"
 WEIGHTS, IMAGES, WHEELS, PACKAGES = "weights", "oci", "wheels", "packages"
-ENDING = ".tar"
 _PIECE = 1 << 20
 
 Say = Callable[[str], None]

@@ -1,7 +1,7 @@
 """An image's build steps, run once in a container of it: what they change becomes a layer of a new image.
 
 A job on one host, for all. Steps are typed and run as argv lists, nothing of them goes through a shell; only
-packages of an index need a network, and only then the container has one.
+packages of an index need a network: where there is such a step the container has one, for all its steps.
 """
 
 from __future__ import annotations

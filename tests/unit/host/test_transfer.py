@@ -309,27 +309,28 @@ def test_nothing_is_written_below_a_mount_point_without_its_mount(
     assert weights.diff(look, weights.observe(look), set())[0][0] == "block"
 
 
+def goes_around(said: list[tuple[int, dict[str, int]]], monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Each second what a receiver has by then, and what the one before it says of itself."""
+    store = SimpleNamespace(layout=SimpleNamespace(chunk=1, total=1000), bytes=0)
+    receiver = talk.Receiver(store, lambda count: None)  # type: ignore[arg-type]
+    clock = [0.0]
+    monkeypatch.setattr("flagprov.host.transfer.talk.time.monotonic", lambda: clock[0])
+    for second, (has, told) in enumerate(said, 1):
+        clock[0], store.bytes = float(second), has
+        try:
+            receiver._alive(told, True)
+        except talk.Behind:
+            return True
+    return False
+
+
 @pytest.mark.parametrize(("given", "goes"), [(2, True), (5, False)])
 def test_a_host_that_gives_slowly_is_gone_around(
     given: int, goes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It gets ten chunks per second."""
-    store = SimpleNamespace(layout=SimpleNamespace(chunk=1, total=1000), bytes=0)
-    receiver = talk.Receiver(store, lambda count: None)  # type: ignore[arg-type]
-    clock = [0.0]
-    monkeypatch.setattr("flagprov.host.transfer.talk.time.monotonic", lambda: clock[0])
-
-    def watch() -> None:
-        for second in range(30):
-            clock[0] = float(second + 1)
-            store.bytes = given * second
-            receiver._alive({"bytes": 10 * second, "before": 10 * second}, True)
-
-    if goes:
-        with pytest.raises(talk.Behind):
-            watch()
-    else:
-        watch()
+    said = [(given * second, {"bytes": 10 * second, "before": 10 * second}) for second in range(30)]
+    assert goes_around(said, monkeypatch) == goes
 
 
 def test_a_full_disk_of_a_download_has_its_own_way_out(
@@ -350,19 +351,5 @@ def test_a_host_that_holds_everybody_up_is_gone_around(
     before: int, goes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Chunks per second of the one before the one before us, which itself gets two."""
-    store = SimpleNamespace(layout=SimpleNamespace(chunk=1, total=1000), bytes=0)
-    receiver = talk.Receiver(store, lambda count: None)  # type: ignore[arg-type]
-    clock = [0.0]
-    monkeypatch.setattr("flagprov.host.transfer.talk.time.monotonic", lambda: clock[0])
-
-    def watch() -> None:
-        for second in range(30):
-            clock[0] = float(second + 1)
-            store.bytes = 2 * second
-            receiver._alive({"bytes": store.bytes, "before": 100 + before * second}, True)
-
-    if goes:
-        with pytest.raises(talk.Behind):
-            watch()
-    else:
-        watch()
+    said = [(2 * second, {"bytes": 2 * second, "before": 100 + before * second}) for second in range(30)]
+    assert goes_around(said, monkeypatch) == goes
