@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from flagprov.apply.converge import OnEvent, checked_look, converge, failed, to_restart
+from flagprov.apply.converge import OnEvent, converge, failed, to_restart
 from flagprov.apply.lease import Lease, run_of
 from flagprov.desired import host_desired
 from flagprov.errors import FlagprovError, HostError, UnreachableError
@@ -96,10 +96,10 @@ class Bringing:
             changes += self._prepare_image(session, desired, seconds)
             desired = self.desired(session.host, survey)
             digest = ""
-        if not digest:
-            digest = checked_look(session, desired.resources).digest
         restarts = to_restart(step for name, step in self.steps if name == host.name)
-        answer = self._converge(session, desired.resources, digest, {**self.deployment, **kept}, restarts)
+        answer = self._converge(
+            session, desired.resources, digest, {**self.deployment, **kept}, restarts, checked=True
+        )
         changes += _add(answer, seconds)
         outcome = HostOutcome(host.name, "changed" if changes else "unchanged", changes, seconds=seconds)
         return Brought(outcome, answer["notes"])
@@ -109,9 +109,8 @@ class Bringing:
     ) -> Brought:
         """New engines in free slots, while the old ones serve on; the host's history has them as pending."""
         desired = self.desired(session.host, survey, Placement(tuple(replicas)))
-        checked_look(session, desired.resources)
         deployment = {**self.deployment, **kept}
-        answer = self._converge(session, desired.resources, "", deployment, beside=True)
+        answer = self._converge(session, desired.resources, "", deployment, beside=True, checked=True)
         return Brought(HostOutcome(session.host.name, "changed", answer["changes"]), answer["notes"])
 
     def switch(self, session: Session, survey: Survey) -> Brought:
@@ -134,24 +133,17 @@ class Bringing:
         """Everything that lies beside what runs: image, weights, the new configuration directory."""
         seconds: dict[str, float] = {}
         desired = self.desired(session.host, survey)
-        if digest and checked_look(session, desired.resources).digest != digest:
-            raise HostError(
-                session.host.name,
-                "plan",
-                "this host has changed since it was looked at",
-                remedy="run it again",
-            )
         if desired.pending:
             self._prepare_image(session, desired, seconds)
             desired = self.desired(session.host, survey)
-        beside = [resource for resource in desired.resources if resource.kind in STAGED]
-        _add(self._converge(session, beside, ""), seconds)
+            digest = ""
+        _add(self._converge(session, desired.resources, digest, only=STAGED), seconds)
         return seconds
 
     def _prepare_image(self, session: Session, desired: HostDesired, seconds: dict[str, float]) -> int:
         """Bring the image, and look into it unless somebody has."""
         known = [resource for resource in desired.resources if resource.kind != "image_facts"]
-        answer = self._converge(session, known, checked_look(session, known).digest)
+        answer = self._converge(session, known, "", checked=True)
         changes = _add(answer, seconds)
         for resource in desired.resources:
             if resource.kind == "image_facts":
@@ -167,11 +159,14 @@ class Bringing:
         restarts: Sequence[str] = (),
         *,
         beside: bool = False,
+        checked: bool = False,
+        only: Sequence[str] = (),
     ) -> dict[str, Any]:
         assert self.lease, "a run that only looks has no lease"
         return converge(
-            session, resources, digest, self.lease, self.on_event, deployment, restarts, beside=beside
-        )
+            *(session, resources, digest, self.lease, self.on_event, deployment, restarts),
+            beside=beside, checked=checked, only=only,
+        )  # fmt: skip
 
     def learn(self, host: Host, desired: HostDesired, notes: Mapping[str, Any]) -> bool:
         """Keep the image facts that a host knows already; whether there were any."""

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 from flagprov.errors import HostError, UnreachableError
 from flagprov.models.desired import Resource
 from flagprov.models.event import Event
-from flagprov.models.observed import Change, Look
+from flagprov.models.observed import Change
 from flagprov.models.outcome import HostOutcome
-from flagprov.observe import look
 from flagprov.transport import Session
 
 if TYPE_CHECKING:
@@ -44,11 +43,14 @@ def converge(
     restarts: Sequence[str] = (),
     *,
     beside: bool = False,
+    checked: bool = False,
+    only: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Apply resources; refused by the host when its look has moved, or when another run holds it.
 
     `restarts`: endpoints of engines that the plan restarts for how they are. `beside`: they start in free
-    slots, and what is in the others serves on and stays the replicas.
+    slots, and what is in the others serves on and stays the replicas. `checked`: nothing is applied where a
+    look finds a problem. `only`: of these kinds, though all are looked at.
     """
     host = session.host.name
     payload = {
@@ -59,6 +61,8 @@ def converge(
         "deployment": deployment,
         "restarts": list(restarts),
         **({"beside": True} if beside else {}),
+        **({"checked": True} if checked else {}),
+        **({"only": list(only)} if only else {}),
     }
     return session.ask(payload, lambda message: on_event(host_event(host, message)))
 
@@ -66,14 +70,6 @@ def converge(
 def to_restart(steps: Iterable[Change]) -> list[str]:
     """Endpoints whose engines a plan restarts for how they are; no later look may add to these."""
     return [step.name for step in steps if (step.kind, step.action) == ("probe", "restart")]
-
-
-def checked_look(session: Session, resources: Sequence[Resource]) -> Look:
-    """A look that raises its first problem."""
-    seen = look(session, resources)
-    for problem in seen.problems:
-        raise HostError(session.host.name, problem.step, problem.message, remedy=problem.remedy)
-    return seen
 
 
 def failed(error: HostError, unreachable: bool, seconds: Mapping[str, float] | None = None) -> HostOutcome:

@@ -10,12 +10,13 @@ import time
 
 from flagprov.host import wire
 from flagprov.host.resources import load
+from flagprov.host.shell import AtOnce
 from flagprov.host.slots import beside, with_others
 from flagprov.host.wire import Blocked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import IO, Any
 
 STATE = "/var/lib/flagprov"
@@ -28,12 +29,11 @@ def look(request: dict[str, Any]) -> dict[str, Any]:
     problems: list[dict[str, Any]] = []
     notes: dict[str, Any] = {}
     changed: set[str] = set()
-    for resource in with_others(wanted(request)):
+    resources = with_others(wanted(request))
+    for resource, observed in _observed(resources):
         module = load(resource["kind"])
-        try:
-            observed = module.observe(resource["spec"])
-        except Blocked as problem:
-            problems.append(dict(problem.wire(), replica=resource["replica"]))
+        if isinstance(observed, Blocked):
+            problems.append(dict(observed.wire(), replica=resource["replica"]))
             continue
         if hasattr(module, "note"):
             notes[resource["name"]] = module.note(resource["spec"], observed)
@@ -51,6 +51,15 @@ def look(request: dict[str, Any]) -> dict[str, Any]:
             changed.add(resource["name"])
             changes.append(_change(resource, action, reason, cost))
     return {"digest": digest(changes, problems), "changes": changes, "problems": problems, "notes": notes}
+
+
+def _observed(resources: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dict[str, Any] | Blocked]]:
+    with AtOnce({resource["spec"]["unit"] for resource in resources if "unit" in resource["spec"]}):
+        for resource in resources:
+            try:
+                yield resource, load(resource["kind"]).observe(resource["spec"])
+            except Blocked as problem:
+                yield resource, problem
 
 
 def _change(resource: dict[str, Any], action: str, reason: str, cost: str) -> dict[str, Any]:
@@ -78,6 +87,8 @@ def converge(request: dict[str, Any]) -> dict[str, Any]:
     """Apply what differs; refused when the host is no longer as the plan saw it.
 
     `restarts` names the endpoints whose engines the plan restarts for how they are (hung, degraded, wrong).
+    `checked`: where there is no digest, a look whose problems end it. `only`: of all that is looked at,
+    resources of these kinds are applied.
     """
     from flagprov.host.lease import Beating
 
@@ -85,13 +96,17 @@ def converge(request: dict[str, Any]) -> dict[str, Any]:
     with open(os.path.join(STATE, "lock"), "a") as lock:
         _lock(lock)
         with Beating(request.get("lease")):
-            if request.get("digest"):
-                now = look(request)
-                if now["digest"] != request["digest"]:
-                    raise Blocked(
-                        "plan", "this host has changed since it was looked at", "run the command again"
-                    )
+            if request.get("digest") or request.get("checked"):
+                _checked(look(request), request.get("digest"))
             return _recorded(request)
+
+
+def _checked(now: dict[str, Any], digest: str | None) -> None:
+    """It is still as the plan saw it; without a plan's digest, nothing is in the way."""
+    if digest and now["digest"] != digest:
+        raise Blocked("plan", "this host has changed since it was looked at", "run the command again")
+    for problem in () if digest else now["problems"]:
+        raise Blocked(problem["step"], problem["message"], problem["remedy"], replica=problem["replica"])
 
 
 def _lock(stream: IO[str]) -> None:
@@ -124,7 +139,8 @@ def _recorded(request: dict[str, Any]) -> dict[str, Any]:
     A gated deployment stays pending until the controller has seen it through its gate. `beside`: the old ones
     serve on while new ones start in free slots, and these are not the replicas yet.
     """
-    resources = wanted(request)
+    only = request.get("only")
+    resources = [r for r in wanted(request) if only is None or r["kind"] in only]
     due = beside(resources) if request.get("beside") else with_others(resources)
     restarts = frozenset(request.get("restarts") or ())
     deployment = request.get("deployment")
@@ -191,7 +207,7 @@ def _apply(
             if before_first and not count:
                 before_first()
             try:
-                _guarded(module, resource, spec, observed)
+                observed = _guarded(module, resource, spec, observed)
             except Blocked as problem:
                 wire.failed(problem.message)
                 raise
@@ -199,7 +215,7 @@ def _apply(
             count += len(changes)
             wire.done(time.monotonic() - begun)
         if hasattr(module, "note"):
-            notes[resource["name"]] = module.note(spec, module.observe(spec))
+            notes[resource["name"]] = module.note(spec, observed)
         stage = resource["stage"]
         seconds[stage] = seconds.get(stage, 0.0) + time.monotonic() - begun
     return {
@@ -209,13 +225,16 @@ def _apply(
     }
 
 
-def _guarded(module: Any, resource: dict[str, Any], spec: dict[str, Any], observed: dict[str, Any]) -> None:
-    """Every failure names its step; docker's and the kernel's words are kept."""
+def _guarded(
+    module: Any, resource: dict[str, Any], spec: dict[str, Any], observed: dict[str, Any]
+) -> dict[str, Any]:
+    """What there is afterwards. Every failure names its step; docker's and the kernel's words are kept."""
     from flagprov.host.docker import DockerError
 
     step = "%s %s" % (resource["kind"], resource["name"])
     try:
-        module.apply(spec, observed)
+        after: dict[str, Any] | None = module.apply(spec, observed)
+        return module.observe(spec) if after is None and hasattr(module, "note") else after or observed
     except Blocked as problem:
         problem.replica = problem.replica or resource["replica"]
         raise

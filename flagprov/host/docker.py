@@ -85,11 +85,27 @@ def call(
     return json.loads(data) if data.strip() else None
 
 
-def _head(answer: BinaryIO) -> int:
+def _head(answer: BinaryIO, headers: dict[str, str] | None = None) -> int:
+    """The status; `headers` is filled with what comes after it."""
     status = answer.readline().split(b" ", 2)
-    while answer.readline().strip():
-        pass
+    for line in iter(answer.readline, b""):
+        if not line.strip():
+            break
+        if headers is not None:
+            name, _, value = line.decode(errors="replace").partition(":")
+            headers[name.lower()] = value.strip()
     return int(status[1]) if len(status) > 1 else 500
+
+
+def version() -> str:
+    """dockerd says it with every answer; to be asked for it, it starts runc and others for theirs."""
+    headers: dict[str, str] = {}
+    with _open("GET", "/_ping", None, {}, 20) as answer:
+        _head(answer, headers)
+    product, _, number = headers.get("server", "").partition(" ")[0].partition("/")
+    if product == "Docker" and number:
+        return number
+    return str(call("GET", "/version", timeout=20)["Version"])
 
 
 def _message(data: bytes) -> str:

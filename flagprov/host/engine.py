@@ -69,13 +69,15 @@ def completion(
     return {"request": body, "text": text or "", "seconds": round(seconds, 3), "model": data.get("model", "")}
 
 
-def state(spec: dict[str, Any], patience_s: float = LIMIT_S) -> dict[str, Any]:
+def state(
+    spec: dict[str, Any], patience_s: float = LIMIT_S, unit: dict[str, str] | None = None
+) -> dict[str, Any]:
     """One of ready, starting, hung, failed, stopped, absent, wrong; with a detail in words.
 
-    `patience_s` is what a completion of an idle one may take.
+    `patience_s` is what a completion of an idle one may take; `unit` what systemd said of it just now.
     """
     found = docker.container(spec["container"])
-    unit = unit_state(spec["unit"])
+    unit = unit_state(spec["unit"]) if unit is None else unit
     if not found:
         return {"state": "absent", "detail": "no container %s" % spec["container"]}
     if unit.get("ActiveState") == "failed":

@@ -51,6 +51,13 @@ def request(
     return int(fields[1]), answer
 
 
+def listens(address: str, port: int) -> bool:
+    """Whether a connection is accepted there; nothing is asked."""
+    with socket.socket() as connection:
+        connection.settimeout(1)
+        return connection.connect_ex((address, port)) == 0
+
+
 def get_json(address: str, port: int, path: str, timeout: float = 5.0) -> Any:
     code, body = request(address, port, path, timeout=timeout)
     return parse(code, body)

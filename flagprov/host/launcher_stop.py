@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import http.client
 import re
 import signal
 import time
 from typing import List, Optional
 
+from flagprov.host.http import NoAnswer, request
 from flagprov.host.launcher_log import say
 from flagprov.host.launcher_node import Node
 from flagprov.host.launcher_processes import command_line, is_front, send
@@ -49,14 +49,10 @@ def drain(node: Node, seconds: float) -> None:
 
 def in_flight(address: str, port: int) -> Optional[float]:
     """Requests that run or wait, from the engine's metrics; None where it does not say."""
-    connection = http.client.HTTPConnection(address, port, timeout=2)
     try:
-        connection.request("GET", "/metrics")
-        text = connection.getresponse().read().decode("utf-8", "replace")
-    except (OSError, http.client.HTTPException):
+        text = request(address, port, "/metrics", timeout=2)[1].decode("utf-8", "replace")
+    except NoAnswer:
         return None
-    finally:
-        connection.close()
     values = re.findall(r"^vllm:num_requests_(?:running|waiting)(?:\{[^}]*\})? (\S+)", text, re.MULTILINE)
     return sum(float(value) for value in values) if values else None
 

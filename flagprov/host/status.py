@@ -7,7 +7,7 @@ import os
 from flagprov.host import docker, engine
 from flagprov.host.http import NoAnswer, get_json
 from flagprov.host.operators import operators
-from flagprov.host.shell import unit_state
+from flagprov.host.shell import AtOnce, unit_state
 from flagprov.host.slots import CONTAINER, in_place
 from flagprov.host.survey import records, replicas
 from flagprov.host.wire import Blocked, event
@@ -21,15 +21,18 @@ def status(request: dict[str, Any]) -> dict[str, Any]:
     """Every replica that has a container or a record here."""
     known = records()
     answers = []
-    for replica in replicas():
-        if request.get("release") not in (None, replica["release"]):
-            continue
-        record = known.get(replica["replica"]) or {}
-        said = _judge(replica, record)
-        if replica.get("beside"):
-            said["detail"] = "; ".join(filter(None, (said["detail"], _second(replica["beside"]))))
-        answers.append(dict(replica, **said))
+    asked = [replica for replica in replicas() if request.get("release") in (None, replica["release"])]
+    with AtOnce({_unit(replica) for replica in asked}):
+        for replica in asked:
+            said = _judge(replica, known.get(replica["replica"]) or {})
+            if replica.get("beside"):
+                said["detail"] = "; ".join(filter(None, (said["detail"], _second(replica["beside"]))))
+            answers.append(dict(replica, **said))
     return {"replicas": answers}
+
+
+def _unit(replica: dict[str, Any]) -> str:
+    return "flagprov@%s%s.service" % (replica["replica"], replica.get("slot", ""))
 
 
 def _second(other: dict[str, Any]) -> str:
@@ -42,7 +45,7 @@ def _second(other: dict[str, Any]) -> str:
 def _judge(replica: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
     spec = record.get("probe")
     if not spec:
-        unit = unit_state("flagprov@%s%s.service" % (replica["replica"], replica.get("slot", "")))
+        unit = unit_state(_unit(replica))
         return {
             "state": "failed",
             "detail": "it has no record; its unit is %s" % unit.get("ActiveState"),

@@ -97,7 +97,7 @@ def _rdma() -> dict[str, Any]:
 
 def _engine() -> str | None:
     try:
-        return str(docker.call("GET", "/version", timeout=20)["Version"])
+        return docker.version()
     except (Blocked, docker.DockerError):
         return None
 

@@ -31,7 +31,8 @@ def host_packages(*, bare: bool) -> tuple[str, ...]:
 
 def host_content(*, bare: bool, arch: str = "amd64") -> str:
     """All that decides what a host image holds; another text means another image."""
-    files = [FILES / "runc", FILES / "unused.txt", *([Path(arm64.__file__)] if arch == "arm64" else ())]
+    own = [FILES / name for name in ("runc", "runc-clamped", "unused.txt")]
+    files = [*own, *([Path(arm64.__file__)] if arch == "arm64" else ())]
     return "\0".join((FORMAT, *host_packages(bare=bare), *(path.read_text() for path in files)))
 
 
@@ -118,8 +119,10 @@ def make_host(target: Path, *, bare: bool, arch: str = "amd64") -> None:
     # A diversion holds whether runc is there already or comes later with a role.
     divert = ("dpkg-divert", "--local", "--rename", "--divert", "/usr/sbin/runc.distrib")
     run(["chroot", target, *divert, "--add", "/usr/sbin/runc"])
-    shutil.copy(FILES / "runc", target / "usr/sbin/runc")
-    (target / "usr/sbin/runc").chmod(0o755)
+    for name, place in (("runc", "usr/sbin"), ("runc-clamped", "usr/lib/flagprov-lab")):
+        (target / place).mkdir(parents=True, exist_ok=True)
+        shutil.copy(FILES / name, target / place)
+        (target / place / name).chmod(0o755)
     if arch == "arm64":
         arm64.finish_host(target)
     for unit in ("apt-daily.timer", "apt-daily-upgrade.timer", "fstrim.timer", "e2scrub_all.timer"):

@@ -152,6 +152,7 @@ def _fill(name: str, work: Path) -> None:
         # A copy, because building leaves files in the source tree.
         shutil.copytree(STANDIN, work / "source", ignore=shutil.ignore_patterns(*BUILT))
         _install(work / name, [str(work / "source")])
+        _compile(work / name)
     else:
         _install(work / name, ["-r", str(IMAGES / f"{name}.txt")])
 
@@ -164,6 +165,11 @@ def _install_for_arm64(target: Path) -> None:
     foreign = [word for name in platforms for word in ("--platform", name)]
     _install(target, [*foreign, "--python-version", "3.11", "--only-binary", ":all:", *binary])
     _install(target, [each for each in wanted if each not in binary])
+    _compile(target)
+
+
+def _compile(target: Path) -> None:
+    """A container is new at every start, and would compile what it imports each time."""
     inside = ("-s", target, "-p", "/")
     # Files that only newer versions of Python can read are in there too.
     attempt(["/usr/bin/python3", "-m", "compileall", "-q", *inside, target / PACKAGES])
@@ -265,7 +271,11 @@ def _keys() -> dict[str, str]:
     }
     if (STANDIN / "pyproject.toml").exists():
         files = sorted(path for path in STANDIN.rglob("*") if path.is_file() and not _is_built(path))
-        parts["standin"] = (FORMAT, *(f"{path.relative_to(STANDIN)}\n{path.read_text()}" for path in files))
+        parts["standin"] = (
+            FORMAT,
+            "compiled",
+            *(f"{path.relative_to(STANDIN)}\n{path.read_text()}" for path in files),
+        )
     parts["base-arm64"] = (FORMAT, (IMAGES / "base-arm64.txt").read_text())
     parts["common-arm64"] = (*parts["common"], "arm64")
     for chip in CHIPS:

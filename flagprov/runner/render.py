@@ -32,7 +32,7 @@ ENVIRONMENT = ("launch.json", SCRIPT)  # files that have the engine's environmen
 _PARTS = (
     "door", "engine", "launch", "log", "node", "peers", "processes", "ray", "ssh", "start", "state", "stop",
 )  # fmt: skip
-LAUNCHER_MODULES = (*(f"launcher_{name}.py" for name in _PARTS), "machine.py")
+LAUNCHER_MODULES = (*(f"launcher_{name}.py" for name in _PARTS), "http.py", "machine.py")
 
 
 def render(launch: LaunchInputs) -> dict[str, str]:

@@ -9,7 +9,6 @@ import os
 from flagprov.host import docker
 from flagprov.host.files import replace
 from flagprov.host.resources import unit
-from flagprov.host.shell import unit_state
 from flagprov.host.wire import Blocked
 
 TYPE_CHECKING = False
@@ -110,8 +109,7 @@ def diff(spec: dict[str, Any], observed: dict[str, Any], changed: set[str]) -> l
 def apply(spec: dict[str, Any], observed: dict[str, Any]) -> None:
     name = spec["name"]
     if observed["exists"]:
-        if unit_state(spec["unit"]).get("LoadState") == "loaded":
-            unit.stop(spec["unit"], spec.get("stop_timeout_s", 120))
+        unit.stop(spec["unit"], spec.get("stop_timeout_s", 120))
         docker.call("DELETE", "/containers/%s?force=1" % docker.quote(name))
     if spec.get("absent"):
         return

@@ -6,6 +6,7 @@ import re
 import time
 
 from flagprov.host import engine
+from flagprov.host.http import listens
 from flagprov.host.resources import unit
 from flagprov.host.shell import run, unit_state
 from flagprov.host.standstill import HUNG_S, LIMIT_S
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 INTERVAL_S = 0.5
+STEP_S = 0.1
 MEETING_S = 180.0  # all ranks are staged before the first starts, so whoever is missing then has failed
 RETURN_S = 60.0  # for a rank that was there already
 PROOF_S = 120.0  # for a new engine's completion: its first ones compile, for minutes where all is compiled
@@ -52,26 +54,27 @@ def diff(spec: dict[str, Any], observed: dict[str, Any], changed: set[str]) -> l
     return [("wait", "it starts anew" if renewed else "it is %s" % observed["state"], "nothing")]
 
 
-def apply(spec: dict[str, Any], observed: dict[str, Any]) -> None:
+def apply(spec: dict[str, Any], observed: dict[str, Any]) -> dict[str, Any]:
+    """How it is once it is ready."""
     if observed["state"] in UNWELL and spec["unit"] not in unit.STARTED:
         if not observed["may_restart"]:
-            _come_round(spec)
-            return
+            return _come_round(spec)
         run(["systemctl", "reset-failed", spec["unit"]], timeout=20)
         run(["systemctl", "restart", "--no-block", spec["unit"]], timeout=60)
         unit.STARTED.add(spec["unit"])
     begun = time.monotonic()
-    restarts = _restarts(spec)
+    said = unit_state(spec["unit"])
+    restarts = _restarts(said)
     heard = Log(spec["container"])
     alone: float | None = None  # since when this rank waits for others
     stuck: float | None = None  # since when it hangs, and compiles nothing
     limit = max(HUNG_S, spec["deadline_s"] / 10)  # what loads slowly recovers slowly
     while True:
         asked = time.monotonic()
-        now = engine.state(spec, max(LIMIT_S, min(PROOF_S, begun + spec["deadline_s"] - asked)))
+        now = engine.state(spec, max(LIMIT_S, min(PROOF_S, begun + spec["deadline_s"] - asked)), said)
         if now["state"] == "ready":
-            return
-        _fail_when_dead(spec, restarts, now)
+            return now
+        _fail_when_dead(spec, restarts, now, said)
         alone = _alone_since(now, alone)
         hangs = now["state"] == "hung"
         stuck = (asked if stuck is None else stuck) if hangs and not now.get("may_compile") else None
@@ -84,17 +87,29 @@ def apply(spec: dict[str, Any], observed: dict[str, Any]) -> None:
         if waited > spec["deadline_s"]:
             _give_up(spec, _late(spec, now["detail"]), LONGER)
         heard.follow(now["detail"] if hangs else "")
-        time.sleep(INTERVAL_S)
+        _pause(spec, now)
+        said = unit_state(spec["unit"])
 
 
-def _come_round(spec: dict[str, Any]) -> None:
+def _pause(spec: dict[str, Any], now: dict[str, Any]) -> None:
+    """A while, and less when its port begins to listen: a whole look is dear, and the first answer near."""
+    deadline = time.monotonic() + INTERVAL_S
+    awaited = now["state"] == "starting" and spec["readiness"] in engine.PATHS
+    closed = awaited and not listens(spec["address"], spec["port"])
+    while time.monotonic() < deadline:
+        time.sleep(STEP_S)
+        if closed and listens(spec["address"], spec["port"]):
+            return
+
+
+def _come_round(spec: dict[str, Any]) -> dict[str, Any]:
     """It serves, and nobody agreed to its restart: it is given a while, and neither restarted nor stopped."""
     begun = time.monotonic()
     unwell: float | None = begun  # since when without a break; it may have been started anew by its unit
     while True:
         now = engine.state(spec)
         if now["state"] == "ready":
-            return
+            return now
         at = time.monotonic()
         unwell = (at if unwell is None else unwell) if now["state"] in UNWELL else None
         if at - begun > spec["deadline_s"] or (unwell is not None and at - unwell > HUNG_S):
@@ -115,14 +130,13 @@ def _alone_since(now: dict[str, Any], since: float | None) -> float | None:
     return (since or time.monotonic()) if waits else None
 
 
-def _restarts(spec: dict[str, Any]) -> int:
-    return int(unit_state(spec["unit"]).get("NRestarts") or 0)
+def _restarts(state: dict[str, str]) -> int:
+    return int(state.get("NRestarts") or 0)
 
 
-def _fail_when_dead(spec: dict[str, Any], restarts: int, now: dict[str, Any]) -> None:
+def _fail_when_dead(spec: dict[str, Any], restarts: int, now: dict[str, Any], state: dict[str, str]) -> None:
     """One death is enough for an engine that this run started; one that heals itself may need several."""
-    state = unit_state(spec["unit"])
-    died = state.get("SubState") == "auto-restart" or int(state.get("NRestarts") or 0) > restarts
+    died = state.get("SubState") == "auto-restart" or _restarts(state) > restarts
     if (died and spec["unit"] in unit.STARTED) or state.get("ActiveState") in ("failed", "inactive"):
         _give_up(spec, "its engine ended at start%s" % engine.first_error(spec["container"]))
     if now["state"] == "wrong":

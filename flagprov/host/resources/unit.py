@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 UNITS = "/etc/systemd/system"
 WANTS = ("multi-user.target.wants", "docker.service.wants")  # as the template says
+NOT_LOADED = 5  # systemctl's code for a unit that systemd does not know
 STARTED: set[str] = set()  # by this run; whoever waits for one of these need not bear with it
 
 
@@ -69,8 +70,8 @@ def apply(spec: dict[str, Any], observed: dict[str, Any]) -> None:
 
 
 def stop(unit: str, timeout_s: float) -> None:
-    """Stop and wait; the unit's own ExecStop gives the engine its time to drain."""
-    _systemctl("stop", unit, timeout=timeout_s + 30)
+    """Stop and wait; the unit's own ExecStop gives the engine its time to drain. None need be there."""
+    _systemctl("stop", unit, timeout=timeout_s + 30, fine=NOT_LOADED)
 
 
 def stop_soon(unit: str, container: str, patience_s: float = 10.0) -> None:
@@ -91,9 +92,9 @@ def forget() -> None:
         _systemctl("daemon-reload")
 
 
-def _systemctl(verb: str, *arguments: str, timeout: float = 60) -> None:
+def _systemctl(verb: str, *arguments: str, timeout: float = 60, fine: int = 0) -> None:
     answer = run(["systemctl", verb] + list(arguments), timeout=timeout)
-    if answer.code:
+    if answer.code not in (0, fine):
         unit = arguments[-1] if arguments else "systemd"
         raise Blocked(
             "unit", "systemctl %s %s: %s" % (verb, unit, answer.err.strip()), "journalctl -u %s" % unit

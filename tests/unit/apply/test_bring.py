@@ -7,10 +7,9 @@ from typing import Any, cast
 
 import pytest
 
-from flagprov.apply import bring
 from flagprov.apply.bring import Bringing
 from flagprov.models.desired import HostDesired, Placement
-from flagprov.models.observed import Change, Look
+from flagprov.models.observed import Change
 from flagprov.models.plan import Batch, HostPlan, Plan, ReplicaPlan
 
 SERVES = Change("file", "f", "config", "write", "", cost="nothing")
@@ -32,7 +31,6 @@ def test_only_the_plan_restarts(
         asked.append(payload)
         return {"changes": 0, "notes": {}, "seconds": {}}
 
-    monkeypatch.setattr(bring, "checked_look", lambda *_: Look(host, "now", (HANGS,), (), {}))
     monkeypatch.setattr(Bringing, "desired", lambda *_: HostDesired(host, (), ""))
     lease = SimpleNamespace(wire=dict.fromkeys(("command", "holder", "since", "token"), "x"))
     job = SimpleNamespace(release=SimpleNamespace(name="tiny"), sets=())
@@ -40,3 +38,5 @@ def test_only_the_plan_restarts(
     session = SimpleNamespace(host=SimpleNamespace(name=host), ask=ask)
     bringing.bring(cast(Any, session), cast(Any, None), digest, {})
     assert asked[0]["restarts"] == restarts
+    assert asked[0]["digest"] == digest
+    assert asked[0]["checked"]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from flagprov.host import converge, docker, engine, history, lease, operators, slots, status, survey, wire
-from flagprov.host.resources import container, probe, slot, unit
+from flagprov.host.resources import probe, slot, unit
 
 RENAME, UNLINK = os.rename, os.unlink
 
@@ -124,7 +124,7 @@ def installed(monkeypatch: pytest.MonkeyPatch, state: Path) -> Machine:
     monkeypatch.setattr(docker, "image_id", lambda *_: "i")
     monkeypatch.setattr(unit, "run", found.systemctl)
     monkeypatch.setattr(unit, "enabled", found.enabled.__contains__)
-    for module in (unit, container, slot, probe, status):
+    for module in (unit, slot, probe, status):
         monkeypatch.setattr(module, "unit_state", found.unit_state)
     monkeypatch.setattr(engine, "state", found.engine)
     monkeypatch.setattr(wire, "send", lambda message: None)

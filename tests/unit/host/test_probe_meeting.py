@@ -21,6 +21,7 @@ def seconds(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     monkeypatch.setattr(probe.time, "sleep", lambda _: now.__setitem__(0, now[0] + 10))
     monkeypatch.setattr(probe, "unit_state", lambda _: {"ActiveState": "active"})
     monkeypatch.setattr(engine, "log_tail", lambda *_: "")
+    monkeypatch.setattr(probe, "listens", lambda *_: False)
     monkeypatch.setattr(probe.unit, "stop", lambda *_: None)
     monkeypatch.setattr(probe.unit, "stop_soon", lambda *_: None)
     monkeypatch.setattr(probe.unit, "STARTED", set())
@@ -53,7 +54,7 @@ def test_who_gives_an_engine_up_says_how_it_gets_longer(
     with pytest.raises(
         Blocked, match=r"^it did not answer within 1800 s: its engine is starting$"
     ) as gave_up:
-        probe.apply({**SPEC, "readiness": "chat"}, {"state": "starting"})
+        probe.apply({**SPEC, "readiness": "chat", "address": "h", "port": 1}, {"state": "starting"})
     assert "--set deadline_s=N" in gave_up.value.remedy
 
 
@@ -94,7 +95,7 @@ def test_one_that_may_compile_its_first_completion_has_all_the_time_and_is_said_
     said: list[str] = []
     asked: list[float] = []
 
-    def state(_: Any, patience_s: float) -> dict[str, Any]:
+    def state(_: Any, patience_s: float, unit: Any) -> dict[str, Any]:
         asked.append(patience_s)
         return {**STANDS, "may_compile": True}
 

@@ -29,7 +29,7 @@ SPEC = {
 
 @pytest.fixture
 def runc(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    loader = SourceFileLoader("lab_runc", str(rootfs.FILES / "runc"))
+    loader = SourceFileLoader("lab_runc", str(rootfs.FILES / "runc-clamped"))
     spec = importlib.util.spec_from_file_location("lab_runc", loader.path, loader=loader)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)

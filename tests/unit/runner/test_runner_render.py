@@ -28,6 +28,7 @@ def test_flagscale_directory() -> None:
         "conf/serve/tiny.yaml",
         "flagprov/__init__.py",
         "flagprov/host/__init__.py",
+        "flagprov/host/http.py",
         "flagprov/host/launcher_door.py",
         "flagprov/host/launcher_engine.py",
         "flagprov/host/launcher_launch.py",
