@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 INTERVAL_S = 0.5
-STEP_S = 0.1
 MEETING_S = 180.0  # all ranks are staged before the first starts, so whoever is missing then has failed
 RETURN_S = 60.0  # for a rank that was there already
 PROOF_S = 120.0  # for a new engine's completion: its first ones compile, for minutes where all is compiled
@@ -87,17 +86,24 @@ def apply(spec: dict[str, Any], observed: dict[str, Any]) -> dict[str, Any]:
         if waited > spec["deadline_s"]:
             _give_up(spec, _late(spec, now["detail"]), LONGER)
         heard.follow(now["detail"] if hangs else "")
-        _pause(spec, now)
+        _pause(spec, now, waited)
         said = unit_state(spec["unit"])
 
 
-def _pause(spec: dict[str, Any], now: dict[str, Any]) -> None:
-    """A while, and less when its port begins to listen: a whole look is dear, and the first answer near."""
-    deadline = time.monotonic() + INTERVAL_S
-    awaited = now["state"] == "starting" and spec["readiness"] in engine.PATHS
+def _pause(spec: dict[str, Any], now: dict[str, Any], waited: float) -> None:
+    """A whole look is dear for a host that starts an engine: between two of them only its port is tried.
+
+    Longer and longer, as whatever took a minute so far is not there in the next second.
+    """
+    awaited = now["state"] == "starting" and spec["readiness"] in ("http", *engine.PATHS)
     closed = awaited and not listens(spec["address"], spec["port"])
+    interval, step = INTERVAL_S, INTERVAL_S
+    if closed:
+        interval = min(3.0, max(1.0, waited / 2))
+        step = min(INTERVAL_S, max(0.1, waited / 20))
+    deadline = time.monotonic() + interval
     while time.monotonic() < deadline:
-        time.sleep(STEP_S)
+        time.sleep(step)
         if closed and listens(spec["address"], spec["port"]):
             return
 
