@@ -111,16 +111,23 @@ def replica_path(name: str) -> str:
     return f"{STATE}/replicas/{name}"
 
 
-def keys_path(serving: Serving) -> str | None:
-    """Where the keys lie by which FlagScale enters the nodes; None where this node needs none.
-
-    The host writes there as root: it must not lie in `run`, where the container could put links.
-    """
+def is_entered(serving: Serving) -> bool:
+    """Whether this node is entered through its host's own sshd."""
     said = ssh_document(launch_inputs(serving))
-    entered = said is not None and said["by_host"] and serving.rank > 0
-    if said is None or serving.keys is None or entered:
+    return said is not None and said["by_host"] and serving.rank > 0
+
+
+def keys_folder(replica: str) -> str:
+    """The host writes there as root: it must not lie in `run`, where the container could put links."""
+    return f"{replica_path(replica)}/ssh"
+
+
+def keys_path(serving: Serving) -> str | None:
+    """The keys that this node's container reads; None where it needs none."""
+    said = ssh_document(launch_inputs(serving))
+    if said is None or serving.keys is None or is_entered(serving):
         return None
-    return f"{replica_path(serving.replica.name)}/ssh"
+    return keys_folder(serving.replica.name)
 
 
 def merged_environment(serving: Serving) -> dict[str, str]:

@@ -300,15 +300,30 @@ def test_the_hosts_own_sshd_lets_the_head_in_and_the_key_is_on_the_head_alone() 
     )
     entry = "root's key for qwen3-tiny-0"
     assert on_head[entry]["absent"]
-    assert f'command="PYTHON -I {folder}/enter flagprov-qwen3-tiny-0"' in on_worker[entry]["line"]
+    assert f'command="PYTHON -I {folder}/enter flagprov-qwen3-tiny-0"' in on_worker[entry]["options"]
+    assert on_worker[entry]["key"] in on_worker
     assert on_worker[f"{folder}/enter"]["mode"] == "0700"
-    assert {name for name in on_head if "/ssh/" in name} == {
-        f"{folder}/ssh/key", f"{folder}/ssh/known_hosts"
-    }  # fmt: skip
-    assert not {name for name in on_worker if "/ssh" in name}
+    assert {f"{folder}/ssh/key", f"{folder}/ssh/known_hosts"} <= on_head.keys()
+    assert not {f"{folder}/ssh/key", f"{folder}/ssh/known_hosts"} & on_worker.keys()
     running = Running("qwen3-tiny-0", "qwen3-tiny", "cpu-x86", ("h1", "h2"), (0,), 9010, "running")
     (gone,) = [each.spec for each in absent(running) if each.kind == "authorized_key"]
     assert gone == on_head[entry]
+
+
+@pytest.mark.parametrize("sshd", [True, False])
+def test_what_is_put_back_finds_the_keys_of_the_other_way_in(sshd: bool) -> None:
+    """Keys are in no history: what the last deploy left has to do for either way."""
+    before, after = entered(not sshd), entered(sshd)
+    after = (replace(after[0], keys=before[0].keys), replace(after[1], keys=before[0].keys))
+    for old, new in zip(before, after, strict=True):
+        kept = {r.name: r.spec for r in host_desired(old.host.name, [old]).resources}
+        there = {r.name: r.spec for r in host_desired(new.host.name, [new]).resources}
+        history = [spec for spec in kept.values() if not spec.get("secret")]
+        assert [spec["mark"] for spec in history if "mark" in spec] == ["flagprov qwen3-tiny-0"]
+        needed = {name for name, spec in kept.items() if spec.get("secret")}
+        if new.rank:  # the head's alone; a worker that was in the other way has its own from then
+            needed = {name for name in needed if not name.endswith(("/key", "/known_hosts"))}
+        assert {name: kept[name] for name in needed} == {name: there.get(name) for name in needed}
 
 
 def test_what_starts_beside_the_old_one_shares_its_name_record_and_history_and_nothing_else() -> None:
