@@ -16,7 +16,6 @@ from flagprov.models.desired import HostDesired, Resource, Stage, container_name
 from flagprov.models.fleet import Host
 from flagprov.models.observed import Running
 from flagprov.models.release import BuiltImage, Image, Release
-from flagprov.models.runner import RunnerKeys
 from flagprov.runner.operators import operators_expected
 from flagprov.runner.render import ENVIRONMENT, render
 from flagprov.runner.spanning import ROOT, by_host, spanning_ports, ssh_document
