@@ -123,7 +123,7 @@ def _config(serving: Serving) -> Iterable[Resource]:
     name = serving.replica.name
     files = render(launch_inputs(serving))
     home, folder = replica_path(name), replica_path(serving.replica.instance)
-    for path in dict.fromkeys((home, folder, f"{folder}/run", cache_path(serving))):
+    for path in dict.fromkeys((home, folder, f"{folder}/run", f"{folder}/host", cache_path(serving))):
         yield Resource("directory", path, Stage.CONFIG, {"path": path, "mode": "0755"}, name)
     yield from _runner(serving)
     path = config_path(files)
