@@ -18,7 +18,8 @@ from flagprov.models.observed import Running
 from flagprov.models.release import BuiltImage, Image, Release
 from flagprov.runner.operators import operators_expected
 from flagprov.runner.render import ENVIRONMENT, render
-from flagprov.runner.spanning import ROOT, by_host, spanning_ports, ssh_document
+from flagprov.runner.spanning import by_host, spanning_ports, ssh_document
+from flagprov.runner.user import container_user
 from flagprov.runner_keys import PUBLIC, entry_options, mark, runner_files
 from flagprov.serving import (
     STATE,
@@ -123,13 +124,14 @@ def _config(serving: Serving) -> Iterable[Resource]:
     name = serving.replica.name
     files = render(launch_inputs(serving))
     home, folder = replica_path(name), replica_path(serving.replica.instance)
-    for path in dict.fromkeys((home, folder, f"{folder}/run", f"{folder}/host", cache_path(serving))):
+    for path in dict.fromkeys((home, folder, f"{folder}/run", f"{folder}/host")):
         yield Resource("directory", path, Stage.CONFIG, {"path": path, "mode": "0755"}, name)
+    user, cache = container_user(launch_inputs(serving)), cache_path(serving)
+    yield Resource("directory", cache, Stage.CONFIG, {"path": cache, "mode": "0755", "owner": user}, name)
     yield from _runner(serving)
     path = config_path(files)
-    tree: dict[str, Any] = {"path": path, "files": dict(files)}
-    if serving.variant.container.user in ROOT:
-        tree["private"] = list(ENVIRONMENT)  # it may hold keys
+    tree: dict[str, Any] = {"path": path, "files": dict(files), "owner": user}
+    tree["private"] = list(ENVIRONMENT)  # it may hold keys
     yield Resource("tree", path, Stage.CONFIG, tree, name)
     wait = {"path": f"{folder}/wait", "mode": "0755", "content": wait_script(serving)}
     yield Resource("file", wait["path"], Stage.CONFIG, wait, name)

@@ -20,6 +20,7 @@ from flagprov.processors import THREAD_VARIABLES, operators, processor_environme
 from flagprov.runner.inputs import LaunchInputs
 from flagprov.runner.render import content_hash
 from flagprov.runner.spanning import ssh_document
+from flagprov.runner.user import container_user
 
 STATE = "/var/lib/flagprov"
 STOP_TIMEOUT_S = 120
@@ -100,10 +101,12 @@ def config_path(files: Mapping[str, str]) -> str:
 
 
 def cache_path(serving: Serving) -> str:
-    """Compiled kernels are kept per image, chip and FlagGems version."""
+    """Compiled kernels are kept per image, chip, FlagGems version, and user who writes them."""
     assert serving.facts is not None
     image = serving.facts.digest.removeprefix("sha256:")[:16]
-    return f"{STATE}/caches/{image}-{serving.chip.name}-{serving.facts.flaggems or 'none'}"
+    user = container_user(launch_inputs(serving))
+    of_user = f"-{user}" if user else ""
+    return f"{STATE}/caches/{image}-{serving.chip.name}-{serving.facts.flaggems or 'none'}{of_user}"
 
 
 def replica_path(name: str) -> str:

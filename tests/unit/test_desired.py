@@ -16,6 +16,7 @@ from flagprov.catalog import list_releases, load_release
 from flagprov.chips import load_chips
 from flagprov.container import create_body, optional_sources, size_bytes
 from flagprov.desired import absent, host_desired
+from flagprov.errors import ReleaseError
 from flagprov.least import least
 from flagprov.models.desired import Node, Replica, Stage
 from flagprov.models.fleet import Connection, Host
@@ -61,15 +62,45 @@ def serving(release_name: str, chip: str, host: Host | None = None, facts: bool 
     return Serving(release, variant, load_chips()[chip], replica, host, survey, known, "probe")
 
 
-@pytest.mark.parametrize(("user", "private"), [("", True), ("root", True), ("1000", False)])
-def test_the_environment_is_for_root_alone_where_the_container_is_roots(user: str, private: bool) -> None:
-    """Keys go there, and every user of a host could read them."""
+def with_user(user: str, of_image: int = 0) -> Serving:
     each = serving("qwen3-tiny-standin", "cpu-x86")
+    assert each.facts is not None
     container = each.variant.container.model_copy(update={"user": user})
-    each = replace(each, variant=each.variant.model_copy(update={"container": container}))
-    (tree,) = [resource.spec for resource in host_desired("h1", [each]).resources if resource.kind == "tree"]
-    assert tree.get("private", []) == (["launch.json", "start.sh"] if private else [])
-    assert set(tree.get("private", [])) <= tree["files"].keys()
+    facts = replace(each.facts, user=of_image, users={"root": 0, "vllm": 2000})
+    return replace(each, variant=each.variant.model_copy(update={"container": container}), facts=facts)
+
+
+@pytest.mark.parametrize(
+    ("user", "of_image", "number"),
+    [
+        ("", 0, 0),
+        ("", 1000, 1000),
+        ("root", 1000, 0),
+        ("0:0", 1000, 0),
+        ("1000", 0, 1000),
+        ("1000:100", 0, 1000),
+        ("vllm", 0, 2000),
+        ("vllm:users", 0, 2000),
+    ],
+)
+def test_a_containers_user_gets_what_it_writes_and_reads_and_nobody_else(
+    user: str, of_image: int, number: int
+) -> None:
+    """Keys go into the environment, and every user of a host could read them."""
+    each = with_user(user, of_image)
+    found = {resource.name: resource.spec for resource in host_desired("h1", [each]).resources}
+    (tree,) = [spec for spec in found.values() if "files" in spec]
+    assert (tree["private"], tree["owner"]) == (["launch.json", "start.sh"], number)
+    assert set(tree["private"]) <= tree["files"].keys()
+    assert json.loads(tree["files"]["launch.json"]).get("user", 0) == number
+    (cache,) = [spec for name, spec in found.items() if "/caches/" in name]
+    assert (cache["mode"], cache["owner"]) == ("0755", number)
+    assert cache["path"].endswith(f"-{number}") == bool(number)
+
+
+def test_a_user_that_the_image_lacks_is_refused_before_anything_starts() -> None:
+    with pytest.raises(ReleaseError, match=r"container\.user 'vlm' is no user of image"):
+        host_desired("h1", [with_user("vlm")])
 
 
 @pytest.mark.parametrize(("release", "chip"), PAIRS, ids=[f"{r}-{c}" for r, c in PAIRS])

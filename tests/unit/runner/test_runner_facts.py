@@ -28,6 +28,8 @@ ANSWER = {
     "cann": "8.1.RC1",
     "ssh": True,
     "sshd": True,
+    "user": 1000,
+    "users": {"root": 0, "vllm": 1000},
     "env": {"PATH": "/usr/bin"},
     "errors": {},
     "added_later": 1,
