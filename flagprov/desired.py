@@ -28,7 +28,6 @@ from flagprov.serving import (
     cache_path,
     config_path,
     host_path,
-    is_entered,
     keys_folder,
     launch_inputs,
     rdma_environment,
@@ -126,7 +125,7 @@ def _config(serving: Serving) -> Iterable[Resource]:
     home, folder = replica_path(name), replica_path(serving.replica.instance)
     for path in dict.fromkeys((home, folder, f"{folder}/run", f"{folder}/host")):
         yield Resource("directory", path, Stage.CONFIG, {"path": path, "mode": "0755"}, name)
-    user, cache = container_user(launch_inputs(serving)), cache_path(serving)
+    user, cache = container_user(serving.variant, serving.facts), cache_path(serving)
     yield Resource("directory", cache, Stage.CONFIG, {"path": cache, "mode": "0755", "owner": user}, name)
     yield from _runner(serving)
     path = config_path(files)
@@ -142,7 +141,7 @@ def _config(serving: Serving) -> Iterable[Resource]:
 def _runner(serving: Serving) -> Iterable[Resource]:
     """The keys by which FlagScale enters the nodes; they go with the replica's folder."""
     said, replica, keys = ssh_document(launch_inputs(serving)), serving.replica, serving.keys
-    entered = is_entered(serving)
+    entered = said is not None and said["by_host"] and serving.rank > 0
     if said is not None and keys is not None:
         folder = keys_folder(replica.name)
         yield Resource("directory", folder, Stage.CONFIG, {"path": folder, "mode": "0700"}, replica.name)

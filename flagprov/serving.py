@@ -104,7 +104,7 @@ def cache_path(serving: Serving) -> str:
     """Compiled kernels are kept per image, chip, FlagGems version, and user who writes them."""
     assert serving.facts is not None
     image = serving.facts.digest.removeprefix("sha256:")[:16]
-    user = container_user(launch_inputs(serving))
+    user = container_user(serving.variant, serving.facts)
     of_user = f"-{user}" if user else ""
     return f"{STATE}/caches/{image}-{serving.chip.name}-{serving.facts.flaggems or 'none'}{of_user}"
 
@@ -112,12 +112,6 @@ def cache_path(serving: Serving) -> str:
 def replica_path(name: str) -> str:
     """Of a replica: its record and history; or of what is in one of its slots."""
     return f"{STATE}/replicas/{name}"
-
-
-def is_entered(serving: Serving) -> bool:
-    """Whether this node is entered through its host's own sshd."""
-    said = ssh_document(launch_inputs(serving))
-    return said is not None and said["by_host"] and serving.rank > 0
 
 
 def keys_folder(replica: str) -> str:
@@ -128,7 +122,8 @@ def keys_folder(replica: str) -> str:
 def keys_path(serving: Serving) -> str | None:
     """The keys that this node's container reads; None where it needs none."""
     said = ssh_document(launch_inputs(serving))
-    if said is None or serving.keys is None or is_entered(serving):
+    entered = said is not None and said["by_host"] and serving.rank > 0
+    if said is None or serving.keys is None or entered:
         return None
     return keys_folder(serving.replica.name)
 

@@ -7,7 +7,7 @@ import shlex
 
 from flagprov.access import chip_mounts, own_nodes
 from flagprov.runner.user import container_user
-from flagprov.serving import Serving, launch_inputs, replica_path, site_path, unit_name
+from flagprov.serving import Serving, replica_path, site_path, unit_name
 
 PATIENCE_S = 600
 
@@ -76,7 +76,8 @@ def wait_script(serving: Serving) -> str:
         tools=GPU if any(test.startswith("gpu ") for test in tests) else "",
         paths="".join(f"wait_for {test}\n" for test in tests),
         own=OWN.format(
-            run=shlex.quote(f"{replica_path(instance)}/run"), user=container_user(launch_inputs(serving))
+            run=shlex.quote(f"{replica_path(instance)}/run"),
+            user=container_user(serving.variant, serving.facts),
         ),
     )
 

@@ -52,7 +52,7 @@ def render(launch: LaunchInputs) -> dict[str, str]:
             remedy="check the image of the release, or remove its facts on the host to have it probed again",
         )
     document = _common(launch)
-    if user := container_user(launch):
+    if user := container_user(launch.variant, launch.facts):
         document["user"] = user  # whose these files are
     operators = operator_files(launch)
     if operators:

@@ -24,7 +24,7 @@ def effective_kind(launch: LaunchInputs) -> LaunchKind:
     if kind != "flagscale" or not spans(launch):
         return kind
     no_sshd = launch.facts is not None and not launch.facts.sshd and not by_host(launch)
-    others = container_user(launch) != ROOT  # who cannot read the keys
+    others = container_user(launch.variant, launch.facts) != ROOT  # who cannot read the keys
     return "ray" if no_sshd or others else kind
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from flagprov.errors import ReleaseError
+from flagprov.models.image import ImageFacts
+from flagprov.models.release import Variant
 from flagprov.runner.inputs import LaunchInputs
 
 ROOT = 0
 NOBODY = 65534  # for a name while nobody has looked into the image
 
 
-def container_user(launch: LaunchInputs) -> int:
+def container_user(variant: Variant, facts: ImageFacts | None) -> int:
     """As docker reads it: the release's or the image's own, a name by the image's passwd."""
-    name, facts = launch.variant.container.user.partition(":")[0], launch.facts
+    name = variant.container.user.partition(":")[0]
     if name.isdecimal():
         return int(name)
     if name in ("", "root"):
