@@ -134,7 +134,8 @@ def _config(serving: Serving) -> Iterable[Resource]:
     yield Resource("tree", path, Stage.CONFIG, tree, name)
     wait = {"path": f"{folder}/wait", "mode": "0755", "content": wait_script(serving)}
     yield Resource("file", wait["path"], Stage.CONFIG, wait, name)
-    record = {"path": f"{home}/{RECORD}", "mode": "0644", "content": _record(serving, path)}
+    # For root alone: what was set may be a key.
+    record = {"path": f"{home}/{RECORD}", "mode": "0600", "content": _record(serving, path)}
     yield Resource("file", record["path"], Stage.CONFIG, record, name)
 
 

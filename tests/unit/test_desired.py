@@ -98,6 +98,13 @@ def test_a_containers_user_gets_what_it_writes_and_reads_and_nobody_else(
     assert cache["path"].endswith(f"-{number}") == bool(number)
 
 
+def test_what_was_set_is_for_root_alone() -> None:
+    """A value of `--set` may be a key."""
+    each = replace(serving("qwen3-tiny-standin", "cpu-x86"), sets=("env.VLLM_API_KEY=secret",))
+    specs = [resource.spec for resource in host_desired("h1", [each]).resources]
+    assert [spec["mode"] for spec in specs if "secret" in str(spec.get("content"))] == ["0600"]
+
+
 def test_a_user_that_the_image_lacks_is_refused_before_anything_starts() -> None:
     with pytest.raises(ReleaseError, match=r"container\.user 'vlm' is no user of image"):
         host_desired("h1", [with_user("vlm")])
