@@ -116,6 +116,8 @@ def _claim(serving: Serving) -> Resource:
     if replica.nodes:  # all that listens does so on the head
         head = [replica.port, rendezvous_port(replica.port), meeting_port(replica.port)]
         spec["ports"] = ([] if serving.rank else head) + spanning_ports(launch_inputs(serving))
+        if serving.variant.launch.ssh_port in spec["ports"]:  # follows from no other
+            spec["ssh_port"] = serving.variant.launch.ssh_port
     return Resource("claim", f"port and devices of {replica.name}", Stage.CONFIG, spec, replica.name)
 
 
