@@ -56,6 +56,12 @@ def test_a_part_that_could_not_be_read_is_none() -> None:
     assert facts.vllm is None and facts.options == () and not facts.sshd
 
 
+def test_users_are_numbers() -> None:
+    facts = parse_facts("sha256:a", {"user": "me", "users": {"me": 7, "you": "8", "they": -1}})
+    assert (facts.user, facts.users) == (0, {"me": 7})
+    assert parse_facts("sha256:a", {"users": ["me"]}).users == {}
+
+
 def test_a_newer_answer_is_refused() -> None:
     with pytest.raises(VersionError):
         parse_facts("sha256:a", {"schema_version": 2})
