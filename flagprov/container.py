@@ -8,6 +8,7 @@ from typing import Any
 
 from flagprov.access import by_runtime, chip_mounts, own_nodes
 from flagprov.cluster import rendezvous_port
+from flagprov.host.launcher_engine import HOST
 from flagprov.models.release import Mount
 from flagprov.runner.render import environment
 from flagprov.runner.spanning import KEYS
@@ -22,6 +23,7 @@ from flagprov.serving import (
 )
 
 LABEL = "io.flagprov."
+RUN = "/run/flagprov"
 UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
@@ -119,7 +121,9 @@ def _mounts(serving: Serving, config: str) -> Iterable[Mount]:
             seen.add(mount.target)
             yield mount.model_copy(update={"source": site_path(mount.source, serving)})
     yield Mount(source=config, target=config, read_only=True)
-    yield Mount(source=f"{replica_path(serving.replica.instance)}/run", target="/run/flagprov")
+    folder = replica_path(serving.replica.instance)
+    yield Mount(source=f"{folder}/run", target=RUN)
+    yield Mount(source=f"{folder}/host", target=RUN + HOST, read_only=True)
     yield Mount(source=cache_path(serving), target="/var/lib/flagprov/cache")
     if keys := keys_path(serving):
         yield Mount(source=keys, target=KEYS, read_only=True)

@@ -10,16 +10,17 @@ from typing import Any
 
 from flagprov.cluster import meeting_port, rendezvous_port
 from flagprov.container import create_body, optional_sources
+from flagprov.host.launcher_ssh import CALLERS
 from flagprov.host.slots import RECORD, SECOND
 from flagprov.models.desired import HostDesired, Resource, Stage, container_name
 from flagprov.models.fleet import Host
 from flagprov.models.observed import Running
 from flagprov.models.release import BuiltImage, Image, Release
-from flagprov.models.runner import RunnerKeys
 from flagprov.runner.operators import operators_expected
 from flagprov.runner.render import ENVIRONMENT, render
-from flagprov.runner.spanning import ROOT, by_host, spanning_ports, ssh_document
-from flagprov.runner_keys import entry_files, entry_line, mark, runner_files
+from flagprov.runner.spanning import by_host, spanning_ports, ssh_document
+from flagprov.runner.user import container_user
+from flagprov.runner_keys import PUBLIC, entry_options, mark, runner_files
 from flagprov.serving import (
     STATE,
     STOP_TIMEOUT_S,
@@ -27,7 +28,7 @@ from flagprov.serving import (
     cache_path,
     config_path,
     host_path,
-    keys_path,
+    keys_folder,
     launch_inputs,
     rdma_environment,
     replica_path,
@@ -115,6 +116,8 @@ def _claim(serving: Serving) -> Resource:
     if replica.nodes:  # all that listens does so on the head
         head = [replica.port, rendezvous_port(replica.port), meeting_port(replica.port)]
         spec["ports"] = ([] if serving.rank else head) + spanning_ports(launch_inputs(serving))
+        if serving.variant.launch.ssh_port in spec["ports"]:  # follows from no other
+            spec["ssh_port"] = serving.variant.launch.ssh_port
     return Resource("claim", f"port and devices of {replica.name}", Stage.CONFIG, spec, replica.name)
 
 
@@ -122,17 +125,19 @@ def _config(serving: Serving) -> Iterable[Resource]:
     name = serving.replica.name
     files = render(launch_inputs(serving))
     home, folder = replica_path(name), replica_path(serving.replica.instance)
-    for path in dict.fromkeys((home, folder, f"{folder}/run", cache_path(serving))):
+    for path in dict.fromkeys((home, folder, f"{folder}/run", f"{folder}/host")):
         yield Resource("directory", path, Stage.CONFIG, {"path": path, "mode": "0755"}, name)
+    user, cache = container_user(serving.variant, serving.facts), cache_path(serving)
+    yield Resource("directory", cache, Stage.CONFIG, {"path": cache, "mode": "0755", "owner": user}, name)
     yield from _runner(serving)
     path = config_path(files)
-    tree: dict[str, Any] = {"path": path, "files": dict(files)}
-    if serving.variant.container.user in ROOT:
-        tree["private"] = list(ENVIRONMENT)  # it may hold keys
+    tree: dict[str, Any] = {"path": path, "files": dict(files), "owner": user}
+    tree["private"] = list(ENVIRONMENT)  # it may hold keys
     yield Resource("tree", path, Stage.CONFIG, tree, name)
     wait = {"path": f"{folder}/wait", "mode": "0755", "content": wait_script(serving)}
     yield Resource("file", wait["path"], Stage.CONFIG, wait, name)
-    record = {"path": f"{home}/{RECORD}", "mode": "0644", "content": _record(serving, path)}
+    # For root alone: what was set may be a key.
+    record = {"path": f"{home}/{RECORD}", "mode": "0600", "content": _record(serving, path)}
     yield Resource("file", record["path"], Stage.CONFIG, record, name)
 
 
@@ -140,25 +145,22 @@ def _runner(serving: Serving) -> Iterable[Resource]:
     """The keys by which FlagScale enters the nodes; they go with the replica's folder."""
     said, replica, keys = ssh_document(launch_inputs(serving)), serving.replica, serving.keys
     entered = said is not None and said["by_host"] and serving.rank > 0
-    if entered and keys is not None:
-        yield from _entry(serving, keys)
-    elif replica.nodes:
+    if said is not None and keys is not None:
+        folder = keys_folder(replica.name)
+        yield Resource("directory", folder, Stage.CONFIG, {"path": folder, "mode": "0700"}, replica.name)
+        for name, content in runner_files(keys, replica.name, replica.nodes).items():
+            if entered and name in CALLERS:
+                continue  # who is only entered has no need of the key
+            path = f"{folder}/{name}"
+            spec = {"path": path, "mode": "0600", "content": content, "secret": True}
+            yield Resource("file", path, Stage.CONFIG, spec, replica.name)
+        if entered:
+            yield from _entry(serving)
+    if replica.nodes and not entered:
         yield _no_entry(replica.name)
-    folder = keys_path(serving)
-    if said is None or keys is None or folder is None:
-        return
-    yield Resource("directory", folder, Stage.CONFIG, {"path": folder, "mode": "0700"}, replica.name)
-    if said["by_host"]:
-        files = entry_files(keys, replica.nodes)
-    else:
-        files = runner_files(keys, replica.name, replica.nodes)
-    for name, content in files.items():
-        path = f"{folder}/{name}"
-        spec = {"path": path, "mode": "0600", "content": content, "secret": True}
-        yield Resource("file", path, Stage.CONFIG, spec, replica.name)
 
 
-def _entry(serving: Serving, keys: RunnerKeys) -> Iterable[Resource]:
+def _entry(serving: Serving) -> Iterable[Resource]:
     """The head's way through this host's own sshd; the script lies where no container reaches it."""
     replica = serving.replica
     path = f"{replica_path(replica.name)}/enter"
@@ -169,8 +171,8 @@ def _entry(serving: Serving, keys: RunnerKeys) -> Iterable[Resource]:
     spec = {
         "mark": mark(replica.name),
         "from": replica.nodes[0].address,
-        "line": entry_line(keys, replica.name, replica.nodes, path),
-        "secret": True,  # it goes with the head's key, which no history has either
+        "options": entry_options(replica.name, replica.nodes, path),
+        "key": f"{keys_folder(replica.name)}/{PUBLIC}",  # not its text: histories have no keys
     }
     yield Resource("authorized_key", _key_name(replica.name), Stage.CONFIG, spec, replica.name)
 

@@ -140,5 +140,7 @@ def _port(members: Sequence[Wish], previous: Running | None) -> int:
         wanted = node_ports(port, launch.kind, launch.ssh_port, head=wish is members[0])
         for inner in sorted(wanted & held.keys()):
             message = f"port {inner}, which the ranks need beside {port}, belongs to replica {held[inner]}"
-            raise Refused(wish.host.name, message, "use another port: --set port=N")
+            own = inner == launch.ssh_port
+            remedy = "give the release another launch.ssh_port" if own else "use another port: --set port=N"
+            raise Refused(wish.host.name, message, remedy)
     return port

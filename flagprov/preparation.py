@@ -131,7 +131,7 @@ def prepare(request: Request) -> Job:
         check_forced(request.force)
     # A child process: it works while we import.
     loading = start_loading(request.inventory, request.limit, reach=request.reach)
-    from flagprov.catalog import load_release, locked_files, variant_for, with_lock
+    from flagprov.catalog import load_release, locked_files, locked_names, variant_for, with_lock
     from flagprov.catalog.building import unpinned
     from flagprov.chips import load_chips
     from flagprov.settings import apply_settings, merge_settings, parse_sets
@@ -144,6 +144,7 @@ def prepare(request: Request) -> Job:
     fleet = loading.result()
     keep_direct(fleet)
     site = Site(fleet.site)
+    known: Mapping[str, Mapping[str, tuple[str, ...]]] = {}
     if bundle:  # nothing else counts, and no host pulls
         bundle.check(fleet)
         files = bundle.files
@@ -152,6 +153,7 @@ def prepare(request: Request) -> Job:
     else:
         release = with_lock(release, site.lock_file(release.name))
         files = locked_files(release, site.lock_file(release.name))
+        known = locked_names(site.lock_file(release.name))
     variants: dict[str, Variant] = {}
     replicas: set[int | None] = set()
     keys: dict[str, frozenset[str]] = {}
@@ -168,6 +170,10 @@ def prepare(request: Request) -> Job:
         replicas.add(settings.replicas)
         reference = variant.image.reference
         variant = fit_variant(apply_settings(release, variant, settings), chips[host.chip], host)
+        if not variant.image.digests:  # the settings' own
+            digests = known.get(host.chip, {}).get(variant.image.reference, ())
+            image = variant.image.model_copy(update={"digests": tuple(digests)})
+            variant = variant.model_copy(update={"image": image})
         if bundle and variant.image.reference != reference:
             raise SettingsError(
                 f"{host.name}: image {variant.image.reference} is not in the bundle, which has {reference}",

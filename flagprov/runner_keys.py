@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from flagprov.models.desired import Node, container_name
 from flagprov.models.runner import RunnerKeys
 
+PUBLIC = "key.pub"
+
 
 def make_runner_keys() -> RunnerKeys:
     """New at every call."""
@@ -28,23 +30,19 @@ def _pair() -> tuple[str, str]:
     return text, public
 
 
-def entry_files(keys: RunnerKeys, nodes: Sequence[Node]) -> dict[str, str]:
-    """The same for the head of nodes that are entered by their hosts' own sshd; the others need none."""
-    return {"key": keys.key, "known_hosts": "".join(known_host(node, node.host_key) for node in nodes[1:])}
+def known_host(node: Node, keys: RunnerKeys) -> str:
+    """Its own sshd's key and that of its container's, at whatever port: no history has these files, and
+    what is put back may be entered the other way, or at another port."""
+    found = (keys.public_host_key, node.host_key)
+    return "".join(f"{node.address},[{node.address}]:* {key}\n" for key in found if key)
 
 
-def known_host(node: Node, key: str) -> str:
-    """At whatever port: no history has these files, and what is put back may be at another one."""
-    return f"{node.address},[{node.address}]:* {key}\n"
-
-
-def entry_line(keys: RunnerKeys, replica: str, nodes: Sequence[Node], entry: str) -> str:
-    """What root's authorized_keys of a host gets: only the head enters, and only that container.
+def entry_options(replica: str, nodes: Sequence[Node], entry: str) -> str:
+    """What stands before the key in root's authorized_keys: only the head enters, and only that container.
 
     The host puts its own interpreter for PYTHON."""
     command = f"PYTHON -I {entry} {container_name(replica)}"
-    allowed = f'restrict,from="{nodes[0].address}",command="{command}"'
-    return f"{allowed} {keys.public_key} {mark(replica)}"
+    return f'restrict,from="{nodes[0].address}",command="{command}"'
 
 
 def mark(replica: str) -> str:
@@ -60,5 +58,6 @@ def runner_files(keys: RunnerKeys, replica: str, nodes: Sequence[Node]) -> dict[
         "host_key": keys.host_key,
         # The daemon's own configuration forces the command; this says from where, and forbids the rest.
         "authorized_keys": f'restrict,from="{allowed}" {keys.public_key} {mark(replica)}\n',
-        "known_hosts": "".join(known_host(node, keys.public_host_key) for node in nodes),
+        "known_hosts": "".join(known_host(node, keys) for node in nodes),
+        PUBLIC: keys.public_key + "\n",
     }

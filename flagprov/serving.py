@@ -20,6 +20,7 @@ from flagprov.processors import THREAD_VARIABLES, operators, processor_environme
 from flagprov.runner.inputs import LaunchInputs
 from flagprov.runner.render import content_hash
 from flagprov.runner.spanning import ssh_document
+from flagprov.runner.user import container_user
 
 STATE = "/var/lib/flagprov"
 STOP_TIMEOUT_S = 120
@@ -100,10 +101,12 @@ def config_path(files: Mapping[str, str]) -> str:
 
 
 def cache_path(serving: Serving) -> str:
-    """Compiled kernels are kept per image, chip and FlagGems version."""
+    """Compiled kernels are kept per image, chip, FlagGems version, and user who writes them."""
     assert serving.facts is not None
     image = serving.facts.digest.removeprefix("sha256:")[:16]
-    return f"{STATE}/caches/{image}-{serving.chip.name}-{serving.facts.flaggems or 'none'}"
+    user = container_user(serving.variant, serving.facts)
+    of_user = f"-{user}" if user else ""
+    return f"{STATE}/caches/{image}-{serving.chip.name}-{serving.facts.flaggems or 'none'}{of_user}"
 
 
 def replica_path(name: str) -> str:
@@ -111,16 +114,18 @@ def replica_path(name: str) -> str:
     return f"{STATE}/replicas/{name}"
 
 
-def keys_path(serving: Serving) -> str | None:
-    """Where the keys lie by which FlagScale enters the nodes; None where this node needs none.
+def keys_folder(replica: str) -> str:
+    """The host writes there as root: it must not lie in `run`, where the container could put links."""
+    return f"{replica_path(replica)}/ssh"
 
-    The host writes there as root: it must not lie in `run`, where the container could put links.
-    """
+
+def keys_path(serving: Serving) -> str | None:
+    """The keys that this node's container reads; None where it needs none."""
     said = ssh_document(launch_inputs(serving))
     entered = said is not None and said["by_host"] and serving.rank > 0
     if said is None or serving.keys is None or entered:
         return None
-    return f"{replica_path(serving.replica.name)}/ssh"
+    return keys_folder(serving.replica.name)
 
 
 def merged_environment(serving: Serving) -> dict[str, str]:

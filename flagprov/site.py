@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ _KEYS = threading.Lock()
 @dataclass(frozen=True, slots=True)
 class Site:
     root: Path
+    named: dict[str, ImageFacts] = field(default_factory=dict, compare=False, repr=False)
 
     def lock_file(self, release: str) -> Path:
         return self.root / "locks" / f"{release}.json"
@@ -32,6 +33,8 @@ class Site:
 
     def facts(self, key: str) -> ImageFacts | None:
         """Image facts found before; None where this image was never looked into."""
+        if key in self.named:
+            return self.named[key]
         stored = self._read(self.root / "images" / f"{key}.json")
         if stored is None:
             return None
@@ -40,6 +43,10 @@ class Site:
         from flagprov.runner.facts import parse_facts
 
         return parse_facts(stored["digest"], stored)
+
+    def name_facts(self, key: str, facts: ImageFacts) -> None:
+        """Of an image that is known by its name alone: the next run may find another one there."""
+        self.named[key] = facts
 
     def save_facts(self, key: str, facts: ImageFacts) -> None:
         self._write(self.root / "images" / f"{key}.json", dataclasses.asdict(facts))

@@ -6,6 +6,7 @@ import re
 import shlex
 
 from flagprov.access import chip_mounts, own_nodes
+from flagprov.runner.user import container_user
 from flagprov.serving import Serving, replica_path, site_path, unit_name
 
 PATIENCE_S = 600
@@ -36,8 +37,15 @@ wait_for() {{
 {tools}while read -r point; do
     wait_for mountpoint -q "$point"
 done < {mounts}
-{paths}"""
+{paths}{own}"""
 
+# Here, where the container of before is gone.
+OWN = """# The launcher's user writes there; what another one left it could not take away.
+if [ "$(stat -c %u {run} 2>/dev/null)" != {user} ]; then
+    rm -rf {run}
+    install -d -m 0755 -o {user} {run}
+fi
+"""
 
 # A GPU's device node has the number that the kernel gave it; nvidia-smi counts along the bus.
 GPU = """gpu() {
@@ -67,6 +75,10 @@ def wait_script(serving: Serving) -> str:
         mounts=shlex.quote(f"{replica_path(instance)}/mounts"),
         tools=GPU if any(test.startswith("gpu ") for test in tests) else "",
         paths="".join(f"wait_for {test}\n" for test in tests),
+        own=OWN.format(
+            run=shlex.quote(f"{replica_path(instance)}/run"),
+            user=container_user(serving.variant, serving.facts),
+        ),
     )
 
 

@@ -200,8 +200,10 @@ class Bringing:
         if why:
             text = f"native operators instead of FlagGems: {why}"
             self.on_event(Event(time.time(), host.name, "note", "image", "operators", text))
-        self.job.site.save_facts(self._key(host, resource), facts)
-        if not image.digests:  # from now on it is known, and wanted, by its digest
+        if image.digests:
+            self.job.site.save_facts(self._key(host, resource), facts)
+        else:  # from now on it is known, and wanted, by its digest
+            self.job.site.name_facts(self._key(host, resource), facts)
             self.job.site.lock_image(self.job.release.name, str(host.chip), image.reference, note["image"])
             locked = image.model_copy(update={"digests": (note["image"],)})
             self.job.site.save_facts(f"{image_key(locked)}-{resource.spec['probe']}", facts)

@@ -9,12 +9,21 @@ if TYPE_CHECKING:
         list_releases,
         load_release,
         locked_files,
+        locked_names,
         release_names,
         variant_for,
         with_lock,
     )
 
-__all__ = ["list_releases", "load_release", "locked_files", "release_names", "variant_for", "with_lock"]
+__all__ = [
+    "list_releases",
+    "load_release",
+    "locked_files",
+    "locked_names",
+    "release_names",
+    "variant_for",
+    "with_lock",
+]
 
 
 def __getattr__(name: str) -> Any:

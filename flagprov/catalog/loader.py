@@ -50,9 +50,7 @@ def variant_for(release: Release, chip: str) -> Variant:
 def with_lock(release: Release, path: Path) -> Release:
     """The release with what the site has locked, another name being another image, and with images that are
     built in the place of those that they are made from."""
-    lock = Lock()
-    if path.exists():
-        lock = read_model(read(path), Lock, f"Remove {path} and lock the images again.")  # JSON is YAML
+    lock = _lock(path)
     variants = {}
     for chip, variant in release.variants.items():
         image, locked = variant.image, lock.variants.get(chip, LockedImage())
@@ -65,6 +63,17 @@ def with_lock(release: Release, path: Path) -> Release:
     if lock.weights and lock.weights.source == release.weights.source:
         update["weights"] = release.weights.model_copy(update={"revision": lock.weights.revision})
     return release.model_copy(update=update)
+
+
+def _lock(path: Path) -> Lock:
+    if not path.exists():
+        return Lock()
+    return read_model(read(path), Lock, f"Remove {path} and lock the images again.")  # JSON is YAML
+
+
+def locked_names(path: Path) -> dict[str, dict[str, tuple[str, ...]]]:
+    """Chip -> name of an image -> what it stood for when it was first pulled; of those in settings, too."""
+    return {chip: dict(locked.references) for chip, locked in _lock(path).variants.items()}
 
 
 def locked_files(release: Release, path: Path) -> tuple[tuple[str, int, str], ...]:

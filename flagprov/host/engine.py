@@ -7,7 +7,7 @@ import re
 import time
 
 from flagprov.host import docker
-from flagprov.host.files import read_foreign
+from flagprov.host.files import read_foreign, typed
 from flagprov.host.http import Late, NoAnswer, get_json, parse, request
 from flagprov.host.operators import missing
 from flagprov.host.shell import run, unit_state
@@ -26,6 +26,18 @@ COUNTER = re.compile(
     r"(?:\{(?![^}]*\"abort\")[^}]*\})?\s+(\S+)",  # success_total counts those that were cut, too
     re.M,
 )
+LONGEST = 500  # of what a launcher says; its container may write anything there
+JUNK = "its launcher says nothing that is understood in state.json; a restart of its unit mends that"
+NONE = type(None)
+SAID: dict[str, Any] = {  # of state.json, as far as it is read here
+    "phase": str,
+    "started_at": (int, float),
+    "reason": (str, NONE),
+    "again": (int, NONE),
+    "touch_s": (int, float, NONE),
+    "stopped": (list, NONE),
+    "ray": (dict, NONE),
+}
 PATHS = {"chat": "/v1/chat/completions", "completion": "/v1/completions"}
 
 
@@ -95,7 +107,7 @@ def state(
         return _with_operators(spec, now)
     said = _launcher(spec["launcher"], found)
     rank = _rank(said)
-    rank["again"] = int(said.get("again", 0))
+    rank["again"] = said.get("again") or 0
     if rank["state"] == "ready" and spec["readiness"] != "rank":
         serving = _serving(spec, patience_s)
         rank.update(serving, detail=serving["detail"] or rank["detail"])
@@ -115,13 +127,18 @@ def _ended(found: dict[str, Any], unit: dict[str, str]) -> dict[str, Any]:
 
 def _rank(said: dict[str, Any]) -> dict[str, Any]:
     """What a rank's launcher says of its own node."""
+    if said.get("junk"):
+        return {"state": "wrong", "detail": said["reason"]}
     phase, reason = said.get("phase"), said.get("reason") or ""
     if phase == "ended":
         return {"state": "failed", "detail": "%s; its unit comes back" % reason}
     if said.get("touch_s") and said["age_s"] > SILENT_S:
         return {"state": "hung", "detail": "its launcher has not moved for %.0f s" % said["age_s"]}
     if said.get("stopped"):
-        return {"state": "hung", "detail": "stopped processes: %s" % ", ".join(said["stopped"])}
+        return {
+            "state": "hung",
+            "detail": "stopped processes: %s" % ", ".join(map(str, said["stopped"]))[:LONGEST],
+        }
     if phase != "running":
         shown = "draining" if phase == "stopping" else "starting"
         return {"state": shown, "detail": reason or "its engine is starting"}
@@ -142,11 +159,18 @@ def _launcher(path: str, found: dict[str, Any]) -> dict[str, Any]:
     """What the launcher of this start says; nothing where the file is of an earlier one."""
     import calendar
 
-    said = read_foreign(path)
-    if said:
-        said["age_s"] = time.time() - os.lstat(path).st_mtime
     started = calendar.timegm(time.strptime(found["State"]["StartedAt"][:19], "%Y-%m-%dT%H:%M:%S"))
-    return said if said.get("started_at", 0) >= started else {}
+    try:
+        written = os.lstat(path).st_mtime
+    except OSError:
+        return {}
+    said = read_foreign(path)
+    ray = said.get("ray") or {"nodes": 0, "of": 0}
+    if not (typed(said, SAID) and typed(ray, {"nodes": int, "of": int})):
+        return {"junk": True, "reason": JUNK} if written >= started else {}
+    if said["started_at"] < started:
+        return {}
+    return dict(said, reason=(said.get("reason") or "")[:LONGEST], age_s=time.time() - written)
 
 
 def _serving(spec: dict[str, Any], patience_s: float) -> dict[str, Any]:

@@ -56,3 +56,8 @@ def read_foreign(path: str) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return data if isinstance(data, dict) else {}
+
+
+def typed(data: Any, form: dict[str, Any]) -> bool:
+    """Whether this is an object whose values are of these types; what may be missing may be None."""
+    return isinstance(data, dict) and all(isinstance(data.get(key), kind) for key, kind in form.items())

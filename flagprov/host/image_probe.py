@@ -13,6 +13,7 @@ import glob
 import json
 import os
 import platform
+import pwd
 import re
 import shlex
 import shutil
@@ -184,6 +185,8 @@ class Probe:
             "cann": self.part("cann", cann),
             "ssh": bool(shutil.which("ssh")),
             "sshd": bool(shutil.which("sshd") or os.path.exists("/usr/sbin/sshd")),
+            "user": os.getuid(),
+            "users": {entry.pw_name: entry.pw_uid for entry in pwd.getpwall()},
             "env": {
                 name: value for name, value in sorted(os.environ.items()) if name not in NOT_OF_THE_IMAGE
             },

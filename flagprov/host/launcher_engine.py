@@ -20,7 +20,7 @@ from flagprov.host.launcher_start import (
     listens,
 )
 
-HOLD = "hold"  # a file in the launcher's run directory
+HOST = "-host"  # the folder beside the launcher's own, where only the host writes
 LOOK_S = 5.0  # between two looks at what does not wake the loop
 ASK_S = 2.0  # between two tries of the port
 
@@ -56,7 +56,7 @@ class Engine:
 
     def _hold(self, waiting: Callable[[str], None]) -> None:
         """While somebody starts the engine by hand: all is prepared, nobody is met, nothing is started."""
-        path = os.path.join(self.run, HOLD)
+        path = os.path.join(self.run + HOST, "hold")
         if not os.path.exists(path):
             return
         text = "held by hand, until %s is removed" % path

@@ -120,7 +120,7 @@ def span(node: Node, ray: Ray) -> int:
     assert node.peers
     head = node.spawn(ray.start(head=True))
     up = node.wait_until(
-        lambda: head in node.ended or node.stopping or listens(ray.head, ray.port()), START_S
+        lambda: head in node.ended or node.called_off() or listens(ray.head, ray.port()), START_S
     )
     if not up:
         raise NotStarted("Ray's head does not listen on %s port %d" % (ray.head, ray.port()))
@@ -180,11 +180,14 @@ def look(node: Node, ray: Ray) -> None:
 
 
 def ask(node: Node, argv: Sequence[str]) -> str:
-    """A command's output; the loop goes on meanwhile, so that nobody takes us for dead."""
+    """A command's output; the loop goes on meanwhile, so that nobody takes us for dead.
+
+    A Ray that has lost a node may take a minute to say anything; the launchers know it in seconds.
+    """
     path = os.path.join(node.exp, "answer")
     open(path, "wb").close()
     pid = node.spawn(argv, path)
-    node.wait_until(lambda: pid in node.ended or node.stopping, ASK_S)
+    node.wait_until(lambda: pid in node.ended or node.called_off(), ASK_S)
     send([pid] if pid not in node.ended else [], signal.SIGKILL)
     with open(path, encoding="utf-8", errors="replace") as file:
         return file.read()

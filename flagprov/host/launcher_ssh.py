@@ -22,6 +22,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 from flagprov.host.launcher_launch import shell_script
 from flagprov.host.launcher_log import say
 from flagprov.host.launcher_node import Node
+from flagprov.host.launcher_processes import name_of
 from flagprov.host.launcher_start import describe
 from flagprov.host.machine import listening
 
@@ -88,7 +89,7 @@ class NoRunner(Exception):
     """The port cannot be opened; the message says why."""
 
 
-OPEN_S = 20.0  # for the port of a node; the ranks do not meet before
+OPEN_S = 20.0  # for the port of a node, which is then said to be missing; the ranks do not meet before
 
 
 class Runner:
@@ -146,13 +147,22 @@ class Runner:
     def is_open(self) -> bool:
         """Whether callers can come; FlagScale's script does not try twice."""
         if self.by_host:
-            return os.path.exists(os.path.join(self.folder, "door.socket"))
+            return os.path.exists(self.socket())
         return self.port in listening()  # no connection, which a careful daemon would count
+
+    def entrance(self) -> str:
+        """What has to be open, in words."""
+        if self.by_host:
+            return "the door of its container, %s" % self.socket()
+        return "the runner's port %d on %s" % (self.port, self.address)
+
+    def socket(self) -> str:
+        return os.path.join(self.folder, "door.socket")
 
     def door(self) -> List[str]:
         """For `docker exec`, whose processes would else be nobody's children."""
         program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "launcher_door.py")
-        place = os.path.join(self.folder, "door.socket")
+        place = self.socket()
         words = [shlex.quote(word) for word in (sys.executable, program, "call", place)]
         self.write("door", '#!/bin/sh\nexec %s "$1"\n' % " ".join(words), 0o700)
         return [sys.executable, program, "serve", place, os.path.join(self.folder, "enter")]
@@ -196,11 +206,27 @@ def open_port(node: Node, runner: Runner, waiting: Callable[[str], None]) -> Opt
     if node.stopping:
         return None
     daemon = node.spawn(runner.daemon(), plain=True)
-    node.wait_until(lambda: runner.is_open() or daemon in node.ended or node.stopping, OPEN_S)
+    _await_open(node, runner, daemon, waiting)
     if daemon in node.ended and not node.stopping:
         how = describe(node.ended[daemon])
         raise NoRunner("the runner's port %d is not opened (%s); why is above" % (runner.port, how))
     return daemon
+
+
+def _await_open(node: Node, runner: Runner, daemon: int, waiting: Callable[[str], None]) -> None:
+    """However long that takes: a node that nobody can enter has nobody to meet."""
+
+    def over() -> bool:
+        return runner.is_open() or daemon in node.ended or node.stopping
+
+    if node.wait_until(over, OPEN_S):
+        return
+    text = "waiting for %s" % runner.entrance()
+    waiting(text)
+    say("%s; %s has had %.0f s to open it" % (text, name_of(daemon) or "its daemon", OPEN_S))
+    while not over():
+        node.turn()
+    waiting("")
 
 
 def _await_address(node: Node, address: str, waiting: Callable[[str], None]) -> None:

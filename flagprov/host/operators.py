@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from flagprov.host.files import read_foreign
+from flagprov.host.files import read_foreign, typed
 from flagprov.host.slots import CONTAINER
 
 TYPE_CHECKING = False
@@ -12,7 +12,18 @@ if TYPE_CHECKING:
     from typing import Any
 
 STATE = "/var/lib/flagprov"
-SHOWN = ("pid", "process", "rank", "device", "flaggems", "version", "error")
+NONE = type(None)
+SHOWN: dict[str, Any] = {
+    "pid": int,
+    "process": str,
+    "rank": (int, NONE),
+    "device": str,
+    "flaggems": str,
+    "version": (str, NONE),
+    "error": str,
+}
+PROOF = dict(SHOWN, count=int)
+PROCESS = {"pid": int, "name": str}
 
 
 def operators(spec: dict[str, Any]) -> dict[str, Any] | None:
@@ -49,17 +60,19 @@ def missing(spec: dict[str, Any]) -> str:
 def _processes(run: str) -> list[dict[str, Any]]:
     """Of this start: the launcher empties the directory before it starts an engine."""
     folder = os.path.join(run, "operators")
+    ours = os.path.isdir(folder) and not os.path.islink(folder)
+    names = sorted(os.listdir(folder)) if ours else []
     found = {}
-    for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
+    for name in names:
         record = read_foreign(os.path.join(folder, name)) if name.endswith(".json") else {}
-        if record.get("schema_version") == 1:
+        if record.get("schema_version") == 1 and typed(record, PROOF):
             process = {key: record.get(key) for key in SHOWN}
-            found[record.get("pid")] = dict(process, operators=record.get("count", 0))
+            found[record["pid"]] = dict(process, operators=record["count"])
     # Those which compute nothing: the API server, the engine's core.
-    for process in read_foreign(os.path.join(run, "state.json")).get("processes", ()):
-        off = dict.fromkeys(("version", "error", "device"), "")
-        found.setdefault(
-            process["pid"],
-            dict(off, pid=process["pid"], process=process["name"], flaggems="off", rank=None, operators=0),
-        )
-    return [found[pid] for pid in sorted(found, key=lambda pid: (found[pid]["rank"] or 0, pid or 0))]
+    others = read_foreign(os.path.join(run, "state.json")).get("processes")
+    for process in others if isinstance(others, list) else ():
+        if typed(process, PROCESS):
+            off: dict[str, Any] = dict.fromkeys(("version", "error", "device"), "")
+            off.update(pid=process["pid"], process=process["name"], flaggems="off", rank=None, operators=0)
+            found.setdefault(process["pid"], off)
+    return [found[pid] for pid in sorted(found, key=lambda pid: (found[pid]["rank"] or 0, pid))]

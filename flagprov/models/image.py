@@ -31,5 +31,7 @@ class ImageFacts:
     cann: str | None = None
     ssh: bool = False  # its client
     sshd: bool = False
+    user: int = 0  # whose processes it runs where nobody names another
+    users: Mapping[str, int] = field(default_factory=dict)  # of its /etc/passwd
     env: Mapping[str, str] = field(default_factory=dict)  # the image's own environment
     schema_version: int = SCHEMA_VERSION

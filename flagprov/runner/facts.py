@@ -17,7 +17,7 @@ def parse_facts(digest: str, data: Mapping[str, Any]) -> ImageFacts:
             f"facts of image {digest} have schema version {version}; this flagprov knows {SCHEMA_VERSION}",
             remedy="use a newer flagprov, or remove the file on the host to have the image probed again",
         )
-    env = data.get("env")
+    env, user = data.get("env"), data.get("user")
     return ImageFacts(
         digest=digest,
         arch=str(data.get("arch") or ""),
@@ -26,6 +26,8 @@ def parse_facts(digest: str, data: Mapping[str, Any]) -> ImageFacts:
         flaggems_enable=_words(data.get("flaggems_enable")),
         ssh=data.get("ssh") is True,
         sshd=data.get("sshd") is True,
+        user=user if isinstance(user, int) and user > 0 else 0,
+        users=_numbers(data.get("users")),
         env={str(key): str(value) for key, value in env.items()} if isinstance(env, Mapping) else {},
         vllm=_text(data.get("vllm")),
         flagscale=_text(data.get("flagscale")),
@@ -38,6 +40,11 @@ def parse_facts(digest: str, data: Mapping[str, Any]) -> ImageFacts:
         cuda=_text(data.get("cuda")),
         cann=_text(data.get("cann")),
     )
+
+
+def _numbers(value: Any) -> dict[str, int]:
+    entries = value.items() if isinstance(value, Mapping) else ()
+    return {str(key): number for key, number in entries if isinstance(number, int) and number >= 0}
 
 
 def _text(value: Any) -> str | None:

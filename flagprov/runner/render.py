@@ -25,6 +25,7 @@ from flagprov.runner.spanning import (
     ray_document,
     ssh_document,
 )
+from flagprov.runner.user import container_user
 
 LAUNCH_SCHEMA_VERSION = 1
 CACHE = "/var/lib/flagprov/cache"
@@ -51,6 +52,8 @@ def render(launch: LaunchInputs) -> dict[str, str]:
             remedy="check the image of the release, or remove its facts on the host to have it probed again",
         )
     document = _common(launch)
+    if user := container_user(launch.variant, launch.facts):
+        document["user"] = user  # whose these files are
     operators = operator_files(launch)
     if operators:
         document["operators"] = CONFIG

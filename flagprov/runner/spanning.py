@@ -8,10 +8,10 @@ from flagprov.cluster import BY_RAY, RAY_HEAD_ONLY, ray_ports, rendezvous_port, 
 from flagprov.errors import ReleaseError
 from flagprov.models.release import LaunchKind
 from flagprov.runner.inputs import LaunchInputs
+from flagprov.runner.user import ROOT, check_user, container_user
 
 HOSTFILE = "conf/hostfile"
 KEYS = "/run/flagprov-ssh"  # in the container, which may only read there
-ROOT = ("", "root", "0", "0:0", "root:root")  # others cannot read the keys
 
 
 def spans(launch: LaunchInputs) -> bool:
@@ -24,7 +24,8 @@ def effective_kind(launch: LaunchInputs) -> LaunchKind:
     if kind != "flagscale" or not spans(launch):
         return kind
     no_sshd = launch.facts is not None and not launch.facts.sshd and not by_host(launch)
-    return "ray" if no_sshd or launch.variant.container.user not in ROOT else kind
+    others = container_user(launch.variant, launch.facts) != ROOT  # who cannot read the keys
+    return "ray" if no_sshd or others else kind
 
 
 def by_host(launch: LaunchInputs) -> bool:
@@ -43,6 +44,7 @@ def by_host(launch: LaunchInputs) -> bool:
 
 
 def check_image(launch: LaunchInputs) -> None:
+    check_user(launch)
     kind = effective_kind(launch)
     if kind == "ray" and not spans(launch):
         raise ReleaseError(

@@ -44,7 +44,7 @@ def test_ray_has_both_nodes_at_the_replicas_own_ports(lab: Lab, deployed: Any) -
 def test_keys_are_for_their_owner_and_their_replica(lab: Lab, deployed: Any) -> None:
     for host in lab.hosts:
         modes = lab.on(host, f"stat -c '%a %n' {KEYS}/*").splitlines()
-        assert len(modes) == 4
+        assert len(modes) == 5
         assert all(line.startswith("600 ") for line in modes)
         assert lab.on(host, f"stat -c %a {KEYS}").strip() == "700"
         # Root in the container puts nothing there, for the host to follow.

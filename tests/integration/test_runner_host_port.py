@@ -20,7 +20,7 @@ from flagprov.host.entry import script
 from flagprov.host.launcher_processes import descendants, processes
 from flagprov.models.desired import Node, Replica
 from flagprov.runner.render import render
-from flagprov.runner_keys import entry_files, entry_line, make_runner_keys
+from flagprov.runner_keys import entry_options, make_runner_keys, mark, runner_files
 
 pytestmark = pytest.mark.skipif(not shutil.which("sshd"), reason="no sshd on this machine")
 ENTRY = Path(__file__).parents[2] / "flagprov/host/entry.py"
@@ -101,10 +101,11 @@ def replica(tmp_path: Path, ports: list[int], head_address: str = "127.0.0.1") -
     write(tmp_path, tools)
     for name in tools:
         (tmp_path / name).chmod(0o755)
-    for name, text in entry_files(keys, nodes).items():
+    for name, text in runner_files(keys, "r-0", nodes).items():
         write(tmp_path, {f"0/keys/{name}": text})
         (tmp_path / "0/keys" / name).chmod(0o600)
-    line = entry_line(keys, "r-0", nodes, str(ENTRY)).replace("PYTHON", sys.executable)
+    options = entry_options("r-0", nodes, str(ENTRY)).replace("PYTHON", sys.executable)
+    line = f"{options} {keys.public_key} {mark('r-0')}"
     with ExitStack() as stack:
         stack.enter_context(host(tmp_path / "host", tmp_path / "1/run", ssh, keys.host_key, line))
         running = []

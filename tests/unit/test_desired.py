@@ -16,6 +16,7 @@ from flagprov.catalog import list_releases, load_release
 from flagprov.chips import load_chips
 from flagprov.container import create_body, optional_sources, size_bytes
 from flagprov.desired import absent, host_desired
+from flagprov.errors import ReleaseError
 from flagprov.least import least
 from flagprov.models.desired import Node, Replica, Stage
 from flagprov.models.fleet import Connection, Host
@@ -61,15 +62,52 @@ def serving(release_name: str, chip: str, host: Host | None = None, facts: bool 
     return Serving(release, variant, load_chips()[chip], replica, host, survey, known, "probe")
 
 
-@pytest.mark.parametrize(("user", "private"), [("", True), ("root", True), ("1000", False)])
-def test_the_environment_is_for_root_alone_where_the_container_is_roots(user: str, private: bool) -> None:
-    """Keys go there, and every user of a host could read them."""
+def with_user(user: str, of_image: int = 0) -> Serving:
     each = serving("qwen3-tiny-standin", "cpu-x86")
+    assert each.facts is not None
     container = each.variant.container.model_copy(update={"user": user})
-    each = replace(each, variant=each.variant.model_copy(update={"container": container}))
-    (tree,) = [resource.spec for resource in host_desired("h1", [each]).resources if resource.kind == "tree"]
-    assert tree.get("private", []) == (["launch.json", "start.sh"] if private else [])
-    assert set(tree.get("private", [])) <= tree["files"].keys()
+    facts = replace(each.facts, user=of_image, users={"root": 0, "vllm": 2000})
+    return replace(each, variant=each.variant.model_copy(update={"container": container}), facts=facts)
+
+
+@pytest.mark.parametrize(
+    ("user", "of_image", "number"),
+    [
+        ("", 0, 0),
+        ("", 1000, 1000),
+        ("root", 1000, 0),
+        ("0:0", 1000, 0),
+        ("1000", 0, 1000),
+        ("1000:100", 0, 1000),
+        ("vllm", 0, 2000),
+        ("vllm:users", 0, 2000),
+    ],
+)
+def test_a_containers_user_gets_what_it_writes_and_reads_and_nobody_else(
+    user: str, of_image: int, number: int
+) -> None:
+    """Keys go into the environment, and every user of a host could read them."""
+    each = with_user(user, of_image)
+    found = {resource.name: resource.spec for resource in host_desired("h1", [each]).resources}
+    (tree,) = [spec for spec in found.values() if "files" in spec]
+    assert (tree["private"], tree["owner"]) == (["launch.json", "start.sh"], number)
+    assert set(tree["private"]) <= tree["files"].keys()
+    assert json.loads(tree["files"]["launch.json"]).get("user", 0) == number
+    (cache,) = [spec for name, spec in found.items() if "/caches/" in name]
+    assert (cache["mode"], cache["owner"]) == ("0755", number)
+    assert cache["path"].endswith(f"-{number}") == bool(number)
+
+
+def test_what_was_set_is_for_root_alone() -> None:
+    """A value of `--set` may be a key."""
+    each = replace(serving("qwen3-tiny-standin", "cpu-x86"), sets=("env.VLLM_API_KEY=secret",))
+    specs = [resource.spec for resource in host_desired("h1", [each]).resources]
+    assert [spec["mode"] for spec in specs if "secret" in str(spec.get("content"))] == ["0600"]
+
+
+def test_a_user_that_the_image_lacks_is_refused_before_anything_starts() -> None:
+    with pytest.raises(ReleaseError, match=r"container\.user 'vlm' is no user of image"):
+        host_desired("h1", [with_user("vlm")])
 
 
 @pytest.mark.parametrize(("release", "chip"), PAIRS, ids=[f"{r}-{c}" for r, c in PAIRS])
@@ -300,15 +338,30 @@ def test_the_hosts_own_sshd_lets_the_head_in_and_the_key_is_on_the_head_alone() 
     )
     entry = "root's key for qwen3-tiny-0"
     assert on_head[entry]["absent"]
-    assert f'command="PYTHON -I {folder}/enter flagprov-qwen3-tiny-0"' in on_worker[entry]["line"]
+    assert f'command="PYTHON -I {folder}/enter flagprov-qwen3-tiny-0"' in on_worker[entry]["options"]
+    assert on_worker[entry]["key"] in on_worker
     assert on_worker[f"{folder}/enter"]["mode"] == "0700"
-    assert {name for name in on_head if "/ssh/" in name} == {
-        f"{folder}/ssh/key", f"{folder}/ssh/known_hosts"
-    }  # fmt: skip
-    assert not {name for name in on_worker if "/ssh" in name}
+    assert {f"{folder}/ssh/key", f"{folder}/ssh/known_hosts"} <= on_head.keys()
+    assert not {f"{folder}/ssh/key", f"{folder}/ssh/known_hosts"} & on_worker.keys()
     running = Running("qwen3-tiny-0", "qwen3-tiny", "cpu-x86", ("h1", "h2"), (0,), 9010, "running")
     (gone,) = [each.spec for each in absent(running) if each.kind == "authorized_key"]
     assert gone == on_head[entry]
+
+
+@pytest.mark.parametrize("sshd", [True, False])
+def test_what_is_put_back_finds_the_keys_of_the_other_way_in(sshd: bool) -> None:
+    """Keys are in no history: what the last deploy left has to do for either way."""
+    before, after = entered(not sshd), entered(sshd)
+    after = (replace(after[0], keys=before[0].keys), replace(after[1], keys=before[0].keys))
+    for old, new in zip(before, after, strict=True):
+        kept = {r.name: r.spec for r in host_desired(old.host.name, [old]).resources}
+        there = {r.name: r.spec for r in host_desired(new.host.name, [new]).resources}
+        history = [spec for spec in kept.values() if not spec.get("secret")]
+        assert [spec["mark"] for spec in history if "mark" in spec] == ["flagprov qwen3-tiny-0"]
+        needed = {name for name, spec in kept.items() if spec.get("secret")}
+        if new.rank:  # the head's alone; a worker that was in the other way has its own from then
+            needed = {name for name in needed if not name.endswith(("/key", "/known_hosts"))}
+        assert {name: kept[name] for name in needed} == {name: there.get(name) for name in needed}
 
 
 def test_what_starts_beside_the_old_one_shares_its_name_record_and_history_and_nothing_else() -> None:

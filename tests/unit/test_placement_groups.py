@@ -164,6 +164,20 @@ def test_a_worker_among_rays_ports_is_no_place_for_another_replica() -> None:
     assert said["h1"] == "port 10300, which the ranks need beside 9010, belongs to replica other-0"
 
 
+def test_a_taken_port_of_the_runner_is_the_releases_to_change() -> None:
+    there = Running("other-0", "other", CHIP.name, ("h1",), (0,), 2222, "running")
+    wishes = [wish(0), wish(1, running=(there,))]
+    kinds = [launched(each.variant, "flagscale") for each in wishes]
+    launch = kinds[0].launch.model_copy(update={"ssh_port": 2222})
+    wishes = [
+        replace(each, variant=kind.model_copy(update={"launch": launch}))
+        for each, kind in zip(wishes, kinds, strict=True)
+    ]
+    (refusal,) = [each for each in run(*wishes).refusals if each.host == "h1"]
+    assert "port 2222" in refusal.message
+    assert refusal.remedy == "give the release another launch.ssh_port"
+
+
 def ported(variant: Variant, port: int) -> Variant:
     return variant.model_copy(update={"serve": {**variant.serve, "port": port}})
 

@@ -9,8 +9,10 @@ import pwd
 import shutil
 import sys
 
+from flagprov.host import machine
 from flagprov.host.files import replace
 from flagprov.host.shell import run
+from flagprov.host.wire import Blocked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,13 +38,17 @@ def diff(spec: dict[str, Any], observed: dict[str, Any], changed: set[str]) -> l
         return [
             ("create", "%s enters the replica's container by it, and nothing else" % spec["from"], "nothing")
         ]
-    return [] if lines == [observed["wanted"]] else [("update", "it is another", "nothing")]
+    same = lines == [observed["wanted"]] and spec["key"] not in changed
+    return [] if same else [("update", "it is another", "nothing")]
 
 
 def apply(spec: dict[str, Any], observed: dict[str, Any]) -> None:
     path = _path()
     lines = [line for line in _lines() if not _marked(line, spec)]
     if not spec.get("absent"):
+        if not _key(spec):
+            message = "no key in %s" % spec["key"]
+            raise Blocked("authorized_key", message, "deploy this replica again")
         lines.append(_wanted(spec))
     if not lines:
         os.unlink(path)
@@ -68,7 +74,13 @@ def _lines() -> list[str]:
 
 def _wanted(spec: dict[str, Any]) -> str:
     """With the Python that is here; not every host has one by the name of python3."""
-    return str(spec["line"]).replace("PYTHON", sys.executable, 1)
+    options = str(spec["options"]).replace("PYTHON", sys.executable, 1)
+    return "%s %s %s" % (options, _key(spec), spec["mark"])
+
+
+def _key(spec: dict[str, Any]) -> str:
+    """The head's, which the last deploy left here; empty before the first one."""
+    return machine.read(spec["key"]).strip()
 
 
 def _marked(line: str, spec: dict[str, Any]) -> bool:

@@ -54,13 +54,12 @@ def diff(spec: dict[str, Any], observed: dict[str, Any], changed: set[str]) -> l
         return []
     blocks = []
     if observed["port"]:
-        blocks.append(
-            (
-                "block",
-                "port %d is taken by %s" % (observed.get("number") or spec["port"], observed["port"]),
-                "stop it, or choose another port: --set port=N",
-            )
-        )
+        port = observed.get("number") or spec["port"]
+        other = "choose another port: --set port=N"
+        if port == spec.get("ssh_port"):
+            other = "give the release another launch.ssh_port"
+        message = "port %d is taken by %s" % (port, observed["port"])
+        blocks.append(("block", message, "stop it, or %s" % other))
     for index, processes in sorted(observed["devices"].items()):
         blocks.append(
             (

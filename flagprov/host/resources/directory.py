@@ -1,4 +1,4 @@
-"""A directory with its mode; `absent` removes it with all that is in it."""
+"""A directory with its mode and, where it is said, its owner; `absent` removes it with all that is in it."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ def observe(spec: dict[str, Any]) -> dict[str, Any]:
         "exists": True,
         "directory": (status.st_mode & 0o170000) == 0o040000,
         "mode": "%04o" % (status.st_mode & 0o7777),
+        "owner": status.st_uid,
     }
 
 
@@ -30,6 +31,8 @@ def diff(spec: dict[str, Any], observed: dict[str, Any], changed: set[str]) -> l
         return [("block", "%s is not a directory" % spec["path"], "move it away")]
     if observed["mode"] != spec["mode"]:
         return [("update", "mode %s -> %s" % (observed["mode"], spec["mode"]), "nothing")]
+    if "owner" in spec and observed["owner"] != spec["owner"]:
+        return [("update", "owner %d -> %d" % (observed["owner"], spec["owner"]), "nothing")]
     return []
 
 
@@ -41,3 +44,5 @@ def apply(spec: dict[str, Any], observed: dict[str, Any]) -> None:
         return
     os.makedirs(spec["path"], exist_ok=True)
     os.chmod(spec["path"], int(spec["mode"], 8))
+    if "owner" in spec:
+        os.chown(spec["path"], spec["owner"], -1)

@@ -38,8 +38,12 @@ def diff(spec: dict[str, Any], observed: dict[str, Any], changed: set[str]) -> l
     return []
 
 
-def _mode(spec: dict[str, Any], name: str) -> int:
-    return 0o600 if name in spec.get("private", ()) else 0o644
+def _put(spec: dict[str, Any], folder: str, name: str) -> None:
+    """What is private is for its owner alone, who reads it in the container."""
+    path, private = os.path.join(folder, name), name in spec.get("private", ())
+    replace(path, spec["files"][name].encode(), 0o600 if private else 0o644)
+    if private and spec.get("owner"):
+        os.chown(path, spec["owner"], -1)
 
 
 def apply(spec: dict[str, Any], observed: dict[str, Any]) -> None:
@@ -53,13 +57,13 @@ def apply(spec: dict[str, Any], observed: dict[str, Any]) -> None:
         for name in observed["files"]:
             if name not in spec["files"]:
                 os.unlink(os.path.join(path, name))
-        for name, content in spec["files"].items():
-            replace(os.path.join(path, name), content.encode(), _mode(spec, name))
+        for name in spec["files"]:
+            _put(spec, path, name)
         return
     beside = path + ".new"
     shutil.rmtree(beside, ignore_errors=True)
-    for name, content in spec["files"].items():
-        replace(os.path.join(beside, name), content.encode(), _mode(spec, name))
+    for name in spec["files"]:
+        _put(spec, beside, name)
     for folder, _, _ in os.walk(beside):
         os.chmod(folder, 0o755)
     os.rename(beside, path)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from flagprov.apply.bring import Bringing
-from flagprov.models.desired import HostDesired, Placement
+from flagprov.models.desired import HostDesired, Placement, Resource, Stage
 from flagprov.models.observed import Change
 from flagprov.models.plan import Batch, HostPlan, Plan, ReplicaPlan
+from flagprov.models.release import Image
+from flagprov.serving import image_key
+from flagprov.site import Site
 
 SERVES = Change("file", "f", "config", "write", "", cost="nothing")
 HANGS = Change("probe", "endpoint of m-1", "verify", "restart", "it is hung", cost="restart")
@@ -40,3 +44,25 @@ def test_only_the_plan_restarts(
     assert asked[0]["restarts"] == restarts
     assert asked[0]["digest"] == digest
     assert asked[0]["checked"]
+
+
+def test_what_is_known_of_a_name_is_forgotten_with_the_run(tmp_path: Path) -> None:
+    """Another run may find another image under it; by its digest it stays known."""
+    site, image = Site(tmp_path), Image(reference="registry/image:tag")
+    variant = SimpleNamespace(image=image, operators="native")
+    job = SimpleNamespace(
+        site=site,
+        variants={"h1": variant},
+        chips={"c": SimpleNamespace(resource_type="gpu")},
+        release=SimpleNamespace(name="tiny"),
+    )
+    resource = Resource("image_facts", image.reference, Stage.IMAGE, {"probe": "p"})
+    note = {"image": "sha256:" + "1" * 64, "facts": {"arch": "x86_64", "python": "3.11"}}
+    host = SimpleNamespace(name="h1", chip="c")
+    bringing = Bringing(cast(Any, job), Placement(()), None, lambda event: None)
+    desired = HostDesired("h1", (resource,), "pending")
+    assert bringing.learn(cast(Any, host), desired, {resource.name: note})
+    assert site.facts(f"{image_key(image)}-p")
+    locked = image.model_copy(update={"digests": (note["image"],)})
+    assert Site(tmp_path).facts(f"{image_key(locked)}-p")
+    assert not Site(tmp_path).facts(f"{image_key(image)}-p")

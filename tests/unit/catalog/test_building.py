@@ -16,6 +16,7 @@ from flagprov.distribute.lock import save
 from flagprov.errors import ReleaseError
 from flagprov.models.release import BuildStep, BuiltImage, Image, Release
 from flagprov.preparation import Request, prepare
+from flagprov.site import Site
 
 GEMS = "https://git.example/FlagGems.git"
 COMMIT, OTHER = "c" * 40, "d" * 40
@@ -135,4 +136,16 @@ def test_a_fleet_that_needs_it_is_told_before_any_host_is_touched(tmp_path: Path
     ) as caught:
         prepare(Request(inventory, str(file)))
     assert caught.value.remedy == f"pin it first: flagprov releases lock {file} --inventory {inventory}"
-    prepare(Request(inventory, str(file), sets=("image=r.example/other:1",)))
+    job = prepare(Request(inventory, str(file), sets=("image=r.example/other:1",)))
+    assert job.variants["h1"].image.digests == ()
+
+
+def test_what_a_name_in_the_settings_stood_for_is_what_is_wanted(tmp_path: Path) -> None:
+    """A tag is trusted once, wherever it stands."""
+    inventory = tmp_path / "fleet.ini"
+    inventory.write_text("[flagprov_serving]\nh1 ansible_host=192.0.2.1 flagprov_chip=cpu-x86\n")
+    digest = "sha256:" + "1" * 64
+    Site(tmp_path / ".flagprov").lock_image("qwen3-tiny", "cpu-x86", "r.example/other:1", digest)
+    for name, digests in (("r.example/other:1", (digest,)), ("r.example/other:2", ())):
+        job = prepare(Request(inventory, "qwen3-tiny", sets=(f"image={name}",)))
+        assert job.variants["h1"].image.digests == digests

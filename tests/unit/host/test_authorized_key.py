@@ -12,8 +12,9 @@ import pytest
 
 from flagprov.host.resources import authorized_key
 from flagprov.host.resources.authorized_key import apply, diff, observe, refusal
+from flagprov.host.wire import Blocked
 
-PLACED = {"mark": "flagprov r-0", "from": "192.0.2.1", "line": "PYTHON ssh-ed25519 A flagprov r-0"}
+PLACED = {"mark": "flagprov r-0", "from": "192.0.2.1", "options": "PYTHON"}
 ABSENT = {"mark": "flagprov r-0", "absent": True}
 OTHERS = "ssh-rsa AAAA admin\n# flagprov r-0 is ours\nrestrict ssh-ed25519 B flagprov x-r-0"
 LETS_IN = (
@@ -28,7 +29,11 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / ".ssh/authorized_keys"
 
 
-def converge(spec: dict[str, Any]) -> None:
+def converge(spec: dict[str, Any], key: str = "ssh-ed25519 A") -> None:
+    if not spec.get("absent"):
+        place = Path(authorized_key.pwd.getpwuid(0).pw_dir) / "key.pub"
+        place.write_text(key + "\n")
+        spec = {**spec, "key": str(place)}
     observed = observe(spec)
     assert diff(spec, observed, set())
     apply(spec, observed)
@@ -49,7 +54,7 @@ def test_what_others_have_there_stays(file: Path) -> None:
     file.write_text(OTHERS)  # without an end of line
     file.chmod(0o644)
     converge(PLACED)
-    converge({**PLACED, "line": "restrict ssh-ed25519 C flagprov r-0"})
+    converge({**PLACED, "options": "restrict"}, "ssh-ed25519 C")
     assert file.read_text() == f"{OTHERS}\nrestrict ssh-ed25519 C flagprov r-0\n"
     assert stat.S_IMODE(file.stat().st_mode) == 0o644
     converge(ABSENT)
@@ -79,8 +84,17 @@ def test_a_link_stays_one(file: Path, tmp_path: Path) -> None:
 
 
 def test_only_the_command_gets_this_python(file: Path) -> None:
-    converge({**PLACED, "line": "PYTHON ssh-ed25519 APYTHONB flagprov r-0"})
+    converge(PLACED, "ssh-ed25519 APYTHONB")
     assert file.read_text() == f"{sys.executable} ssh-ed25519 APYTHONB flagprov r-0\n"
+
+
+def test_without_a_key_nothing_is_placed(file: Path, tmp_path: Path) -> None:
+    spec = {**PLACED, "key": str(tmp_path / "none")}
+    observed = observe(spec)
+    assert diff(spec, observed, set())
+    with pytest.raises(Blocked, match="no key in"):
+        apply(spec, observed)
+    assert not file.exists()
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,7 @@ def test_an_image_with_everything(probe: Probe) -> None:
     assert facts.env["OF_THE_IMAGE"] == "yes"
     assert "HOME" not in facts.env
     assert facts.python.startswith("3.")
+    assert (facts.user, facts.users["root"]) == (os.getuid(), 0)
 
 
 def test_an_image_with_nothing(probe: Probe) -> None:

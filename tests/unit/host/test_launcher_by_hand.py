@@ -44,7 +44,7 @@ def test_the_engine_has_the_same_environment(tmp_path: Path) -> None:
 
 
 def test_while_it_is_held_nothing_is_started(tmp_path: Path) -> None:
-    held = tmp_path / "run" / "hold"
+    held = tmp_path / "run-host" / "hold"
     held.parent.mkdir()
     held.touch()
     with launched(tmp_path, argv=["echo", "hello"]) as running:
@@ -57,10 +57,18 @@ def test_while_it_is_held_nothing_is_started(tmp_path: Path) -> None:
 
 
 def test_a_stop_ends_a_launcher_that_is_held(tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "hold").touch()
+    (tmp_path / "run-host").mkdir()
+    (tmp_path / "run-host" / "hold").touch()
     with launched(tmp_path, argv=["echo", "hello"]) as running:
         running.until("held by hand")
         running.process.terminate()
         assert running.finish() == 0
     assert "hello" not in running.lines
+
+
+def test_what_runs_in_the_container_holds_nothing(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "hold").touch()
+    with launched(tmp_path, argv=["echo", "hello"]) as running:
+        running.until("hello")
+    assert not [line for line in running.lines if "held" in line]

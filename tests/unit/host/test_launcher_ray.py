@@ -55,8 +55,10 @@ def ports() -> Iterator[list[int]]:
     yield found
 
 
-def two(tmp_path: Path, ports: list[int], stack: ExitStack, fail: str = ":") -> tuple[Running, Running]:
-    text = RAY.replace("JOINED", str(tmp_path / "joined")).replace("STATUS", str(tmp_path / "status"))
+def two(
+    tmp_path: Path, ports: list[int], stack: ExitStack, fail: str = ":", ray: str = RAY
+) -> tuple[Running, Running]:
+    text = ray.replace("JOINED", str(tmp_path / "joined")).replace("STATUS", str(tmp_path / "status"))
     write(
         tmp_path, {"bin/ray": text.replace("FAIL", fail), "status": STATUS, "joined": "Active:\n 1 node_a\n"}
     )
@@ -100,6 +102,21 @@ def test_a_ray_that_does_not_start_is_said_and_ends_both(tmp_path: Path, ports: 
         head, worker = two(tmp_path, ports, stack, fail="echo port is taken; exit 5")
         assert worker.finish() == 1
         assert "port is taken" in worker.lines
+        assert "rank 1 on b ended" in head.until("the engine was ended")
+
+
+@pytest.mark.parametrize("stands", ["cat JOINED", "exec python3"])
+def test_a_rank_that_is_lost_while_ray_stands_still_ends_the_start_at_once(
+    tmp_path: Path, ports: list[int], stands: str
+) -> None:
+    """`ray status` of a Ray that lost a node, or Ray's head itself, may take a minute or two to say so."""
+    with ExitStack() as stack:
+        still = RAY.replace(stands, "echo stands; exec sleep 1000; exec python3")
+        head, worker = two(tmp_path, ports, stack, ray=still)
+        head.until("ray start --head")
+        if stands == "cat JOINED":
+            worker.until("ray start")
+        worker.process.kill()
         assert "rank 1 on b ended" in head.until("the engine was ended")
 
 

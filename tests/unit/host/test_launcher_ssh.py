@@ -32,9 +32,11 @@ class Launching:
         self.meanwhile.pop(0)(self)
 
     def wait_until(self, done: Any, seconds: float) -> bool:
-        while not done():
+        for _ in range(3):  # turns, in the place of seconds
+            if done():
+                return True
             self.turn()
-        return True
+        return bool(done())
 
 
 class Port(Runner):
@@ -84,6 +86,19 @@ def test_a_daemon_that_ends_opens_nothing_and_nobody_is_met(port: Port) -> None:
     launching = Launching(lambda launching: launching.ended.update({DAEMON: 255 << 8}))
     with pytest.raises(NoRunner, match=r"port 1 is not opened \(exit code 255\)"):
         open_port(launching, port, launching.said.append)
+
+
+def test_a_port_that_does_not_open_is_said_to_be_missing(
+    port: Port, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def late(launching: Launching) -> None:
+        assert launching.said == ["waiting for the runner's port 1 on 192.0.2.7"]
+        port.opened = True
+
+    launching = Launching(*3 * [lambda _: None], late)
+    assert open_port(launching, port, launching.said.append) == DAEMON
+    assert launching.said[1:] == [""]
+    assert "waiting for the runner's port 1 on 192.0.2.7; " in capfd.readouterr().out
 
 
 def test_whether_an_address_is_of_this_host() -> None:

@@ -69,3 +69,42 @@ def test_half_a_file_and_strangers_are_no_proof(tmp_path: Path, spec: dict[str, 
     (folder / "12.json").write_text('{"schema_version": 1, "pid"')
     (folder / "13.json").write_text("[]")
     assert "1 of 2" in operators.missing(spec)
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        {"pid": [11]},
+        {"pid": "11"},
+        {"rank": "first"},
+        {"rank": {}},
+        {"process": 7},
+        {"error": ["no"]},
+        {"count": "many"},
+        {"version": 5},
+        {"device": 0},
+        {"flaggems": {}},
+    ],
+)
+def test_a_proof_of_other_types_is_none(tmp_path: Path, spec: dict[str, Any], junk: dict[str, Any]) -> None:
+    leave(tmp_path, worker(12))
+    file = tmp_path / "replicas/r-0/run/operators/junk.json"
+    file.write_text(json.dumps({"schema_version": 1, **worker(11), **junk}))
+    assert "1 of 2" in operators.missing(spec)
+    said = operators.operators(spec)
+    assert said
+    assert [each["pid"] for each in said["processes"]] == [12]
+
+
+@pytest.mark.parametrize("processes", [7, {"pid": 1}, [7], [{}], [{"pid": [1], "name": "x"}], [{"pid": 1}]])
+def test_processes_that_are_none_are_left_out(tmp_path: Path, spec: dict[str, Any], processes: Any) -> None:
+    leave(tmp_path, worker(11), worker(12), processes=processes)
+    assert operators.missing(spec) == ""
+
+
+def test_a_folder_of_proofs_is_no_link_to_others(tmp_path: Path, spec: dict[str, Any]) -> None:
+    leave(tmp_path, worker(11), worker(12))
+    folder = tmp_path / "replicas/r-0/run/operators"
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    assert "0 of 2" in operators.missing(spec)

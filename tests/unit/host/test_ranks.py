@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,62 @@ def test_everything_else_is_not(
 ) -> None:
     found = state(monkeypatch, tmp_path, said)
     assert (found["state"], found["detail"]) == (shown, detail)
+
+
+JUNK: dict[str, Any] = {
+    "no text": b"\xff\xfe{",
+    "a list": b"[1]",
+    "no phase": b"{}",
+    "a phase of another type": {"phase": ["running"]},
+    "a time that is none": {"phase": "running", "started_at": "now"},
+    "no time": {"phase": "running", "started_at": None},
+    "a pulse of another type": {"phase": "running", "touch_s": {}},
+    "a reason of another type": {"phase": "starting", "reason": {"a": 1}},
+    "stopped processes that are none": {"phase": "running", "stopped": "all"},
+    "a Ray that is none": {"phase": "running", "ray": [2, 2]},
+    "Ray's nodes not counted": {"phase": "running", "ray": {"nodes": "2"}},
+    "a count that is none": {"phase": "running", "again": "often"},
+    "nested": b"[" * 100_000,
+    "huge": b'{"phase": "running", "reason": "' + b"x" * (1 << 20) + b'"}',
+}
+
+
+@pytest.mark.parametrize("name", [*JUNK, "a pipe", "a link", "a folder"])
+def test_what_a_container_wrote_there_is_said_to_be_junk_and_judges_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    run = tmp_path / "replicas" / "c" / "run"
+    run.mkdir(parents=True)
+    path, junk = run / "state.json", JUNK.get(name)
+    if name == "a pipe":
+        os.mkfifo(path)
+    elif name == "a link":
+        path.symlink_to("/etc/passwd")
+        os.utime(path, follow_symlinks=False)
+    elif name == "a folder":
+        path.mkdir()
+    elif isinstance(junk, dict):
+        path.write_text(json.dumps({"started_at": STARTED_AT + 1, "reason": ""} | junk))
+    else:
+        path.write_bytes(junk)
+    shown = state(monkeypatch, run, None)
+    assert (shown["state"], shown["detail"]) == ("wrong", engine.JUNK)
+    monkeypatch.setattr(slots, "STATE", str(tmp_path))
+    monkeypatch.setattr(engine, "_serving", lambda *_: {"state": "starting", "detail": "refused"})
+    spec = {"container": "flagprov-c", "unit": "u", "readiness": "chat"}
+    assert engine.state(spec)["detail"] == engine.JUNK
+    monkeypatch.setattr(engine, "_serving", lambda *_: {"state": "ready", "detail": ""})
+    assert engine.state(spec)["state"] == "ready"
+    # Until the launcher of a new start has written its own.
+    found = {"State": {"Running": True, "StartedAt": time.strftime("%FT%T", time.gmtime(time.time() + 60))}}
+    monkeypatch.setattr(engine.docker, "container", lambda _: found)
+    assert engine.state(spec | {"launcher": str(path), "readiness": "rank"})["state"] == "starting"
+
+
+def test_a_reason_is_not_longer_than_a_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    found = state(monkeypatch, tmp_path, {"phase": "starting", "reason": "x" * 100_000})
+    assert found["state"] == "starting"
+    assert len(found["detail"]) <= 500
 
 
 def test_a_dead_container_is_never_ready(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

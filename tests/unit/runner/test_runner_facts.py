@@ -28,6 +28,8 @@ ANSWER = {
     "cann": "8.1.RC1",
     "ssh": True,
     "sshd": True,
+    "user": 1000,
+    "users": {"root": 0, "vllm": 1000},
     "env": {"PATH": "/usr/bin"},
     "errors": {},
     "added_later": 1,
@@ -52,6 +54,12 @@ def test_no_part_that_the_probe_tells_is_lost() -> None:
 def test_a_part_that_could_not_be_read_is_none() -> None:
     facts = parse_facts("sha256:a", {"arch": "x86_64", "options": None, "vllm": None})
     assert facts.vllm is None and facts.options == () and not facts.sshd
+
+
+def test_users_are_numbers() -> None:
+    facts = parse_facts("sha256:a", {"user": "me", "users": {"me": 7, "you": "8", "they": -1}})
+    assert (facts.user, facts.users) == (0, {"me": 7})
+    assert parse_facts("sha256:a", {"users": ["me"]}).users == {}
 
 
 def test_a_newer_answer_is_refused() -> None:

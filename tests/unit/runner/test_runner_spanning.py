@@ -19,7 +19,7 @@ from flagprov.models.runner import RunnerKeys
 from flagprov.runner.inputs import LaunchInputs
 from flagprov.runner.render import render
 from flagprov.runner.spanning import spanning_ports
-from flagprov.runner_keys import entry_files, entry_line, make_runner_keys, runner_files
+from flagprov.runner_keys import entry_options, make_runner_keys, runner_files
 
 NODES = (Node("a", "192.0.2.1", "eth0"), Node("b", "192.0.2.2", "eth0"))
 IMAGE = {"ray": "2.55.0", "sshd": True}
@@ -157,11 +157,17 @@ def test_a_key_opens_only_from_the_replicas_nodes() -> None:
 
 
 def test_on_a_host_the_key_is_for_the_head_and_one_container() -> None:
-    keys = RunnerKeys("K", "ssh-ed25519 A", "H", "ssh-ed25519 B")
-    assert entry_line(keys, "r-0", KEYED, "/state/enter") == (
-        'restrict,from="192.0.2.1",command="PYTHON -I /state/enter flagprov-r-0" ssh-ed25519 A flagprov r-0'
+    assert entry_options("r-0", KEYED, "/state/enter") == (
+        'restrict,from="192.0.2.1",command="PYTHON -I /state/enter flagprov-r-0"'
     )
-    assert entry_files(keys, KEYED) == {"key": "K", "known_hosts": "192.0.2.2,[192.0.2.2]:* ssh-ed25519 b\n"}
+
+
+def test_a_node_is_known_by_its_containers_sshd_and_by_its_own() -> None:
+    """What is put back may be entered the other way, and no history has its known_hosts."""
+    keys = RunnerKeys("K", "ssh-ed25519 A", "H", "ssh-ed25519 B")
+    assert runner_files(keys, "r-0", KEYED[1:])["known_hosts"] == (
+        "192.0.2.2,[192.0.2.2]:* ssh-ed25519 B\n192.0.2.2,[192.0.2.2]:* ssh-ed25519 b\n"
+    )
 
 
 @pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="without OpenSSH")
