@@ -12,7 +12,7 @@ from flagprov.host.wire import Blocked
 
 
 def directory(path: Path) -> dict[str, Any]:
-    spec = {"path": str(path), "mode": "0755", "owner": "root", "group": "root"}
+    spec = {"path": str(path), "mode": "0755"}
     return {"kind": "directory", "name": str(path), "stage": "config", "replica": "m-0", "spec": spec}
 
 
