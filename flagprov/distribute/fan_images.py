@@ -208,10 +208,21 @@ def answerable(
                     layers[host.name] = layout.layers
                 else:
                     parts = upstream.ask(host, ARCHITECTURES.get(arch, arch))
+                    _check_told_apart(job, host, arch, parts.digests)
                     layers[host.name] = layers_of(json.loads(parts.manifests[0][0]))
             except FlagprovError as error:
                 found[host.name] = refused(job, host, found[host.name], error)
     return found, layers
+
+
+def _check_told_apart(job: Job, host: Host, arch: str, digests: Sequence[str]) -> None:
+    """By its index a registry knows an image, but no dockerd that was given the image alone."""
+    image = job.variants[host.name].image.pulled
+    if image.digests and not set(image.digests) & set(digests[-2:]):
+        raise FlagprovError(
+            f"{image.reference}: its image for {arch} is not locked, only those for other processors",
+            remedy=f"flagprov releases lock {job.release.name} --inventory {job.fleet.inventory} locks them all",
+        )
 
 
 def refused(job: Job, host: Host, seen: Look, error: FlagprovError) -> Look:
@@ -245,7 +256,7 @@ class Upstream:
 
     def __init__(self, job: Job, on_event: OnEvent, stack: ExitStack) -> None:
         self.job, self.on_event, self.stack = job, on_event, stack
-        self._asked: dict[tuple[str, str], Parts | FlagprovError] = {}
+        self._asked: dict[tuple[str, str], Parts | FlagprovError] = {}  # by name and processor
         self._found: dict[tuple[str, str], ImageLayout] = {}
 
     def ask(self, host: Host, architecture: str) -> Parts:
@@ -256,14 +267,13 @@ class Upstream:
         key = site_reference(image.reference, host.registries), architecture
         if key not in self._asked:
             try:
-                parts = self.source(host, key[0]).parts([architecture])
-                check_locked(key[0], parts, {str(host.chip): image.digests})
-                self._asked[key] = parts
+                self._asked[key] = self.source(host, key[0]).parts([architecture])
             except FlagprovError as error:
                 self._asked[key] = error
         answer = self._asked[key]
         if isinstance(answer, FlagprovError):
             raise answer
+        check_locked(key[0], answer, {str(host.chip): image.digests})  # others may have locked another one
         return answer
 
     def find(self, host: Host, architecture: str) -> ImageLayout:
@@ -271,6 +281,7 @@ class Upstream:
 
         image = self.job.variants[host.name].image.pulled
         reference = site_reference(image.reference, host.registries)
+        self.ask(host, architecture)
         if (reference, architecture) not in self._found:
             source = self.source(host, reference)
 

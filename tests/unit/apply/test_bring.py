@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -9,9 +13,14 @@ import pytest
 
 from flagprov.apply import bring
 from flagprov.apply.bring import Bringing
-from flagprov.models.desired import HostDesired, Placement
-from flagprov.models.observed import Change, Look
+from flagprov.catalog import load_release
+from flagprov.chips import load_chips
+from flagprov.models.desired import HostDesired, Placement, Resource, Stage
+from flagprov.models.fleet import Connection, Fleet, Host
+from flagprov.models.observed import Change, Look, Survey
 from flagprov.models.plan import Batch, HostPlan, Plan, ReplicaPlan
+from flagprov.preparation import Job, probe_version
+from flagprov.site import Site
 
 SERVES = Change("file", "f", "config", "write", "", cost="nothing")
 HANGS = Change("probe", "endpoint of m-1", "verify", "restart", "it is hung", cost="restart")
@@ -40,3 +49,52 @@ def test_only_the_plan_restarts(
     session = SimpleNamespace(host=SimpleNamespace(name=host), ask=ask)
     bringing.bring(cast(Any, session), cast(Any, None), digest, {})
     assert asked[0]["restarts"] == restarts
+
+
+CHIPS = {"one": "cpu-x86", "two": "cpu-x86", "arm": "graviton4", "ascend": "ascend-a2", "other": "ascend-a2"}
+ARCHES = {"one": "x86_64", "two": "x86_64", "arm": "aarch64", "ascend": "aarch64", "other": "x86_64"}
+
+
+def test_each_chip_and_processor_locks_what_its_hosts_have_got(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One name, not locked: on each kind of host it is another image."""
+    release = load_release("qwen3-tiny")
+    variant = release.variants["cpu-x86"]
+    image = variant.image.model_copy(update={"reference": "r.example/a:1", "digests": ()})
+    hosts = tuple(Host(name, Connection(name), chip=chip) for name, chip in CHIPS.items())
+    variants = dict.fromkeys(CHIPS, variant.model_copy(update={"image": image}))
+    site = Site(tmp_path)
+    job = Job(Fleet(tmp_path / "i.ini", hosts), site, release, load_chips(), variants, None, (), {})
+    lease = SimpleNamespace(wire=dict.fromkeys(("command", "holder", "since", "token"), "x"))
+    bringing = Bringing(job, Placement(()), cast(Any, lease), lambda event: None)
+    resource = Resource("image_facts", "r.example/a:1", Stage.IMAGE, {"probe": probe_version()})
+    looked: list[str] = []
+
+    def converged(session: Any, *_: Any, **__: Any) -> dict[str, Any]:
+        name = session.host.name
+        looked.append(name)
+        facts = {"arch": ARCHES[name], "python": "3.12"}
+        note = {"image": f"sha256:{CHIPS[name]}-{ARCHES[name]}", "facts": facts}
+        return {"changes": 1, "notes": {resource.name: note}, "seconds": {}}
+
+    monkeypatch.setattr(bring, "converge", converged)
+    empty = Survey("", "", "", "", 1, 1, "27", "", {}, (), {}, {})
+
+    def look_into(host: Host) -> int:
+        seen = replace(empty, host=host.name, arch=ARCHES[host.name])
+        session = cast(Any, SimpleNamespace(host=host))
+        return bringing._look_into(session, seen, resource, {})
+
+    with ThreadPoolExecutor() as pool:
+        assert sum(pool.map(look_into, hosts)) == 4
+    assert set(looked) | {"one", "two"} == set(CHIPS)  # one of these looks for both
+    locked = json.loads(site.lock_file("qwen3-tiny").read_text())["variants"]
+    assert {chip: sorted(entry["references"]["r.example/a:1"]) for chip, entry in locked.items()} == {
+        "cpu-x86": ["sha256:cpu-x86-x86_64"],
+        "graviton4": ["sha256:graviton4-aarch64"],
+        "ascend-a2": ["sha256:ascend-a2-aarch64", "sha256:ascend-a2-x86_64"],
+    }
+    for host in hosts:
+        facts = job.image_facts(host, ARCHES[host.name])
+        assert facts and facts.arch == ARCHES[host.name]

@@ -84,6 +84,31 @@ def test_a_moved_tag_is_a_problem_of_the_hosts_that_lack_the_image(asked: list[s
         assert "also known as other.example/tiny:1" in named.remedy
 
 
+def test_each_chip_is_held_against_what_is_locked_for_it(asked: list[str], tmp_path: Path) -> None:
+    work = job(tmp_path, sha256(MANIFEST))
+    other = work.variants["h2"].model_copy(
+        update={"image": work.variants["h2"].image.model_copy(update={"digests": ("sha256:" + "0" * 64,)})}
+    )
+    found, layers = answerable(replace(work, variants={**work.variants, "h2": other}), LOOKS, surveys())
+    assert list(layers) == ["h1"] and not found["h1"].problems
+    assert "not the image that is locked" in found["h2"].problems[0].message
+    assert asked == ["registry.example/tiny:1"]
+
+
+def test_an_image_that_only_its_index_locks_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    entry = {"digest": sha256(MANIFEST), "platform": {"architecture": "amd64"}}
+    index = json.dumps({"manifests": [entry]}).encode()
+    known = {"1": index, sha256(MANIFEST): MANIFEST}
+    monkeypatch.setattr(Registry, "manifest", lambda self, tag: (known[tag], MANIFESTS[0]))
+    found, _ = answerable(job(tmp_path, sha256(index)), LOOKS, surveys())
+    (problem,) = found["h1"].problems
+    assert "its image for x86_64 is not locked" in problem.message
+    assert "flagprov releases lock qwen3-tiny" in problem.remedy
+    assert answerable(job(tmp_path, sha256(index), CONFIG), LOOKS, surveys())[0] == LOOKS
+
+
 def test_a_dead_name_is_said_before_anything_starts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def gone(self: Registry, tag: str) -> tuple[bytes, str]:
         raise FlagprovError("the registry says 404", remedy="Was it moved?")
