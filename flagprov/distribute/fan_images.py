@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from flagprov.apply.converge import OnEvent, host_event
 from flagprov.distribute.content import Content, Here
+from flagprov.distribute.disk import on_disk
 from flagprov.errors import FlagprovError, HostError
 from flagprov.models.event import Event
 from flagprov.models.fleet import Host
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     Find = Callable[[Host, str], ImageLayout]  # host and processor -> the image that it lacks
 
+CACHE = "FLAGPROV_IMAGE_CACHE"
 T = TypeVar("T")
 Layers = tuple[tuple[str, int], ...]  # digest and size, lowest first
 
@@ -57,7 +59,8 @@ class Images:
         for host in hosts:
             arch = surveys[host.name].arch
             try:
-                layout = find(host, ARCHITECTURES.get(arch, arch))
+                with on_disk(cache_of(self.job), CACHE):
+                    layout = find(host, ARCHITECTURES.get(arch, arch))
             except FlagprovError as error:
                 self.failures[host.name] = HostError(host.name, "image", error.message, remedy=error.remedy)
                 continue
@@ -221,7 +224,7 @@ def _check_told_apart(job: Job, host: Host, arch: str, digests: Sequence[str]) -
     if image.digests and not set(image.digests) & set(digests[-2:]):
         raise FlagprovError(
             f"{image.reference}: its image for {arch} is not locked, only those for other processors",
-            remedy=f"flagprov releases lock {job.release.name} --inventory {job.fleet.inventory} locks them all",
+            remedy=f"flagprov releases lock {job.release.name} --inventory {job.fleet.inventory} locks all",
         )
 
 
@@ -306,5 +309,5 @@ def cache_of(job: Job) -> Path:
 
 def image_cache(root: Path) -> Path:
     """Where the controller keeps images that it fans out or bundles; large, so it may be elsewhere."""
-    base = os.environ.get("FLAGPROV_IMAGE_CACHE")
+    base = os.environ.get(CACHE)
     return Path(base) if base else root / "oci"

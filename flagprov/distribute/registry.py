@@ -64,7 +64,10 @@ class Registry:
         scheme = "http" if insecure or host.startswith(("localhost", "127.")) else "https"
         verify = httpx.create_ssl_context()
         for authority in authorities:
-            verify.load_verify_locations(authority)
+            try:
+                verify.load_verify_locations(authority)
+            except OSError as error:
+                raise FlagprovError(f"{authority}: holds no CA that can be read ({error})") from None
         timeout = httpx.Timeout(60, pool=None)
         self._client = httpx.Client(timeout=timeout, follow_redirects=True, transport=outward(verify))
         self._base = f"{scheme}://{host}/v2/{name}"
@@ -88,8 +91,14 @@ class Registry:
             )
         if tag.startswith("sha256:") and sha256(answer.content) != tag:
             raise FlagprovError(f"{self.host}/{self.name}@{tag}: the registry sent something else")
-        stored = json.loads(answer.content)
-        return answer.content, str(stored.get("mediaType") or answer.headers.get("content-type", ""))
+        try:
+            named = json.loads(answer.content).get("mediaType")
+        except (ValueError, AttributeError):  # somebody else answers in its place
+            raise FlagprovError(
+                f"{self.host}/{self.name}:{tag}: what answers is no registry",
+                remedy="Check the name, and proxies (HTTPS_PROXY, NO_PROXY).",
+            ) from None
+        return answer.content, str(named or answer.headers.get("content-type", ""))
 
     def put_manifest(self, tag: str, data: bytes, kind: str) -> None:
         self._done(self._ask("PUT", f"/manifests/{tag}", headers={"Content-Type": kind}, content=data), 201)

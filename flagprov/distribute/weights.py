@@ -11,6 +11,7 @@ from typing import Any
 from flagprov.apply.converge import OnEvent, host_event
 from flagprov.desired import weights_resource
 from flagprov.distribute.content import Content, Here, There, content_of
+from flagprov.distribute.disk import on_disk
 from flagprov.errors import FlagprovError, HostError
 from flagprov.host.transfer.layout import listing, written
 from flagprov.models.fleet import Host
@@ -24,6 +25,7 @@ from flagprov.serving import host_path
 from flagprov.transport import Connections, Session
 
 LOCK_S = 120.0  # a share's server keeps the lock of a dead host for as long as that
+CACHE = "FLAGPROV_WEIGHTS_CACHE"
 HUBS = ("modelscope://", "hf://", "https://", "http://")
 
 
@@ -58,7 +60,8 @@ class Weights:
         if not wanting:
             return
         try:
-            source, content = self._supply(reached, [h for h in holding if _has(reached, h)])
+            with on_disk(cache_of(self.job), CACHE):
+                source, content = self._supply(reached, [h for h in holding if _has(reached, h)])
         except FlagprovError as error:
             for host in wanting:
                 self.failures[host.name] = HostError(host.name, "weights", error.message, remedy=error.remedy)
@@ -177,7 +180,8 @@ def listed(job: Job) -> tuple[tuple[str, int, str], ...]:
     """The files of the weights, as far as they are known before a source is asked."""
     supply = find_supply(job, [])
     if not job.files and supply and isinstance(supply.source, Here):
-        return tuple(listing(str(supply.source.path)))
+        with on_disk(supply.source.path):
+            return tuple(listing(str(supply.source.path)))
     return job.files
 
 
@@ -220,7 +224,7 @@ def find_supply(job: Job, holding: Sequence[Host]) -> Supply | None:
 
 def cache_of(job: Job) -> Path:
     """Where the controller keeps what it fetched; large, so it may be elsewhere."""
-    base = os.environ.get("FLAGPROV_WEIGHTS_CACHE")
+    base = os.environ.get(CACHE)
     folder = Path(base) if base else job.site.root / "weights"
     return folder / job.release.name
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -200,6 +202,26 @@ def test_a_layer_that_dockerd_lacks_after_all_comes(tmp_path: Path, monkeypatch:
     work = spread(fanned, tmp_path, monkeypatch)
     assert fanned.carried == [(["h1", "h2"], [TOP, CONFIG, ITSELF]), (["h2"], [BASE])]
     assert set(work.outcomes) == {"h1", "h2"} and not work.failures
+
+
+def test_what_this_controllers_disk_refuses_is_one_images_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fanned = Fanned({"h1": set(), "h2": set()}, {"h1": [], "h2": []})
+    monkeypatch.setattr(fan_out, "Transfer", fanned.transfer)
+    layout = ImageLayout(tmp_path / "image", "registry.example/tiny:1", ITSELF, ((ITSELF, 1),), ())
+
+    def find(host: Host, arch: str) -> ImageLayout:
+        if host.name == "h1":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return layout
+
+    work = Images(job(tmp_path), cast(Any, fanned), lambda event: None)
+    work.bring(HOSTS[:2], surveys(), find)
+    assert set(work.outcomes) == {"h2"}
+    failure = work.failures["h1"]
+    assert failure.message == f"{tmp_path}/.flagprov/oci on this controller: no space left on device"
+    assert "FLAGPROV_IMAGE_CACHE" in failure.remedy
 
 
 def test_a_blob_that_no_image_has_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
