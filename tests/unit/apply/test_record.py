@@ -14,7 +14,7 @@ def test_a_full_disk_keeps_no_event_from_the_user_and_ends_no_run(tmp_path: Path
     heard: list[Event] = []
     record = RunRecord(Site(tmp_path), "deploy", Plan("deploy", "m", ()), heard.append)
     record._events.close()
-    record._events = Path("/dev/full").open("a", encoding="utf-8")
+    record._events = Path("/dev/full").open("a", encoding="utf-8")  # noqa: SIM115
     event = Event(0.0, "h1", "done", "image", "pull")
     with record:
         record(event)
