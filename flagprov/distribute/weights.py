@@ -12,7 +12,7 @@ from flagprov.apply.converge import OnEvent, host_event
 from flagprov.desired import weights_resource
 from flagprov.distribute.content import Content, Here, There, content_of
 from flagprov.distribute.disk import on_disk
-from flagprov.errors import FlagprovError, HostError
+from flagprov.errors import FlagprovError, HostError, UsageError
 from flagprov.host.transfer.layout import listing, written
 from flagprov.models.fleet import Host
 from flagprov.models.observed import Look, Problem
@@ -21,6 +21,7 @@ from flagprov.models.release import Release
 from flagprov.observe import look
 from flagprov.preparation import Job
 from flagprov.proxies import addresses, no_proxy
+from flagprov.report.text import names
 from flagprov.serving import host_path
 from flagprov.transport import Connections, Session
 
@@ -215,9 +216,15 @@ def find_supply(job: Job, holding: Sequence[Host]) -> Supply | None:
                 return Supply(f"from {source}", There(host, f"/{path}"))
         return None
     if source.startswith(HUBS):
+        named = {str(host.variables.get("flagprov_fetch_on") or "") for host in job.fleet.hosts} - {""}
         for host in job.fleet.hosts:
-            if host.name in {other.variables.get("flagprov_fetch_on") for other in job.fleet.hosts}:
+            if host.name in named:
                 return Supply(f"from {source}, once by {host.name}, then host to host", host=host)
+        if named:
+            raise UsageError(
+                f"flagprov_fetch_on is {names(sorted(named))}, which --limit {job.limit} leaves out",
+                remedy="take it into --limit: it is to download the weights for the others",
+            )
         return Supply(f"from {source}, once, then host to host", None, cache_of(job))
     return None
 

@@ -25,7 +25,7 @@ from flagprov.distribute.weights import (
     weights_path,
     with_place,
 )
-from flagprov.errors import FlagprovError, HostError, UnreachableError
+from flagprov.errors import FlagprovError, HostError, UnreachableError, UsageError
 from flagprov.models.fleet import Connection, Fleet, Host
 from flagprov.models.observed import Change, Look, Problem
 from flagprov.preparation import Job
@@ -205,3 +205,7 @@ def test_a_host_of_the_site_fetches_where_the_inventory_says_so(tmp_path: Path) 
     hosts = tuple(replace(host, variables={"flagprov_fetch_on": "h2"}) for host in HOSTS)
     supply = find_supply(replace(asked, fleet=replace(asked.fleet, hosts=hosts)), [])
     assert supply is not None and supply.host is not None and supply.host.name == "h2"
+    limited = replace(asked, fleet=replace(asked.fleet, hosts=hosts[:1]), limit="h1")
+    with pytest.raises(UsageError, match="flagprov_fetch_on is h2, which --limit h1 leaves out"):
+        find_supply(limited, [])
+    assert find_supply(limited, hosts[:1])  # one of these has the weights
