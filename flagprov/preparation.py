@@ -148,7 +148,7 @@ def prepare(request: Request) -> Job:
     chips = load_chips()
     sets = parse_sets(request.sets)
     fleet = loading.result()
-    keep_direct(fleet)
+    keep_direct(fleet, release.model_dump_json())
     site = Site(fleet.site)
     if bundle:  # nothing else counts, and no host pulls
         bundle.check(fleet)

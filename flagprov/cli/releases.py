@@ -87,7 +87,7 @@ def lock(run: Run, name: str, inventory: str | None, no_images: bool) -> int:
     chips = load_chips()
     wanting = not no_images and any(not variant.image.digests for variant in release.variants.values())
     fleet = load_fleet(path) if wanting else Fleet(path, ())
-    keep_direct(fleet)
+    keep_direct(fleet, release.model_dump_json())
     hosts = {host.chip: host for host in fleet.hosts}
     weights = lock_weights(release, lambda text: complain(text, style=""))
     commits = lock_commits(release, lambda text: complain(text, style=""))

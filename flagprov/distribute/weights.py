@@ -20,7 +20,7 @@ from flagprov.models.outcome import HostOutcome
 from flagprov.models.release import Release
 from flagprov.observe import look
 from flagprov.preparation import Job
-from flagprov.proxies import addresses, no_proxy
+from flagprov.proxies import addresses, asked, no_proxy
 from flagprov.report.text import names
 from flagprov.serving import host_path
 from flagprov.transport import Connections, Session
@@ -109,7 +109,8 @@ class Weights:
         weights = self.job.release.weights
         path = weights_path(self.job.release, host)
         spec = {"source": weights.source, "revision": weights.revision, "path": path, "files": self.job.files}
-        environment = hub_environment(host.variables, addresses(self.job.fleet))
+        fleet = self.job.fleet
+        environment = hub_environment(host.variables, addresses(fleet), (weights.source, *asked(fleet)))
         request = {"op": "fetch", "spec": {**spec, "environment": environment}, "lease": self.lease}
 
         def said(message: Mapping[str, Any]) -> None:
@@ -157,7 +158,9 @@ class Weights:
         return Here(supply.cache), content_of(locked or fetched, origin)
 
 
-def hub_environment(variables: Mapping[str, Any], direct: Iterable[str]) -> dict[str, str]:
+def hub_environment(
+    variables: Mapping[str, Any], direct: Iterable[str], asked: Iterable[str] = ()
+) -> dict[str, str]:
     """What a hub's client on a host needs to know of this controller's environment.
 
     A host's own proxies come before the controller's; `direct` are the names that go through none.
@@ -169,7 +172,7 @@ def hub_environment(variables: Mapping[str, Any], direct: Iterable[str]) -> dict
     for name in proxies:
         if own := str(variables.get(f"flagprov_{name}") or ""):
             found |= {name: own, name.upper(): own}
-    return found | no_proxy(found, direct)
+    return found | no_proxy(found, direct, asked)
 
 
 def weights_path(release: Release, host: Host) -> str:
