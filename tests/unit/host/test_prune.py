@@ -133,12 +133,15 @@ def test_a_finished_job_goes_and_one_at_work_stays(host: Path, monkeypatch: pyte
 def test_what_is_left_of_an_image_goes_unless_it_is_on_its_way(
     host: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    left = host / "oci" / "image"
-    left.mkdir(parents=True)
+    left, packages = host / "oci" / "image", host / "packages"
+    for folder in (left, packages / "files"):
+        folder.mkdir(parents=True)
     for name in ("transfer-1", "fetch-1"):
         (host / "jobs" / name).mkdir(parents=True)
     works = "flagprov-job-fetch-1.service"
     monkeypatch.setattr(prune, "unit_state", lambda unit: {"ActiveState": "active" if unit == works else ""})
-    assert str(left) in [directory["path"] for directory in prune.unused({"keep": 2})["directories"]]
+    paths = {directory["path"] for directory in prune.unused({"keep": 2})["directories"]}
+    assert {str(left), str(packages)} <= paths
     works = "flagprov-job-transfer-1.service"
-    assert str(left) not in [directory["path"] for directory in prune.unused({"keep": 2})["directories"]]
+    paths = {directory["path"] for directory in prune.unused({"keep": 2})["directories"]}
+    assert not {str(left), str(packages)} & paths
