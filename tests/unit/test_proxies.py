@@ -174,6 +174,24 @@ def test_authorities_of_one_name_would_take_each_others_place() -> None:
         assert found is refused
 
 
+def test_an_authority_that_is_on_the_list_no_more_is_taken_back() -> None:
+    folder = "/etc/pki/ca-trust/source/anchors"
+    there = [f"{folder}/flagprov-site.crt", f"{folder}/flagprov-gone.crt"]
+    for files, unwanted in ((["ca/site.pem"], there[1:]), ([], there), (["site.crt", "gone.pem"], [])):
+        seen = {"authorities": there, "package_manager": "dnf"}
+        variables = {"host_baseline_ca_certificates": files, "_host_baseline_look": seen}
+        assert role("host_baseline", "{{ _host_baseline_ca_unwanted }}", **variables) == unwanted
+        assert role("host_baseline", "{{ _host_baseline_ca_stale }}", **variables) is False
+        seen["package_manager"] = "apt"
+        assert role("host_baseline", "{{ _host_baseline_ca_stale }}", **variables) is True
+    there = [f"/etc/docker/certs.d/{name}/flagprov.crt" for name in ("r.example:5000", "gone.example")]
+    variables = {
+        "container_engine_registry_cas": {"r.example:5000": "ca.pem"},
+        "_container_engine_look": {"authorities": there},
+    }
+    assert role("container_engine", "{{ _container_engine_authorities_unwanted }}", **variables) == there[1:]
+
+
 @pytest.mark.parametrize(
     ("variables", "wanted"),
     [
