@@ -14,6 +14,7 @@ import shutil
 import time
 
 from flagprov.host import docker
+from flagprov.host.fetch import AUTHORITIES, hidden
 from flagprov.host.shell import run
 from flagprov.host.wire import Blocked, progress
 
@@ -26,6 +27,8 @@ PROXIES = "/etc/docker/flagprov-proxy.env"  # of the role container_engine
 PIP = "/etc/pip.conf"
 LAYER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "image_layer.py")
 INSIDE, WORK, PIP_INSIDE = "/flagprov", "/flagprov-build", "/flagprov-pip.conf"
+TRUSTED_INSIDE = "/flagprov-authorities.crt"
+TRUSTING = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")  # else each goes by a list of its own
 LONGEST_S = 4 * 3600  # a container that nobody ends any more goes by itself
 SHOWN = 30  # lines of a step that fails
 PIECE = 1 << 20
@@ -89,6 +92,10 @@ def _start(name: str, image: str, sources: str, network: bool) -> None:
     argv += ["-v", "%s:%s:ro" % (sources, INSIDE)]
     if network and os.path.isfile(PIP):
         argv += ["-v", "%s:%s:ro" % (PIP, PIP_INSIDE), "--env", "PIP_CONFIG_FILE=%s" % PIP_INSIDE]
+    trusted = next(filter(os.path.isfile, AUTHORITIES), "")
+    if network and trusted:
+        argv += ["-v", "%s:%s:ro" % (trusted, TRUSTED_INSIDE)]
+        argv += [word for variable in TRUSTING for word in ("--env", "%s=%s" % (variable, TRUSTED_INSIDE))]
     argv += ["--entrypoint", "python3", image, "-c", "import time; time.sleep(%d)" % LONGEST_S]
     said = run(argv, timeout=300)
     if said.code:
@@ -151,7 +158,7 @@ def _run(name: str, argv: list[str], environment: dict[str, str], shown: str) ->
         timer.start()
         assert process.stdout
         for line in process.stdout:
-            line = _hidden(line.strip(), environment)
+            line = hidden(line.strip(), environment)
             last.append(line)
             if line and time.monotonic() - said > 1:
                 said = time.monotonic()
@@ -160,12 +167,6 @@ def _run(name: str, argv: list[str], environment: dict[str, str], shown: str) ->
     if process.returncode:
         words = next((line for line in reversed(last) if line), "code %d" % process.returncode)
         raise Blocked("build", "%s: %s" % (shown, words[:500]), _remedy(" ".join(last)), "\n".join(last))
-
-
-def _hidden(text: str, environment: dict[str, str]) -> str:
-    from flagprov.host.fetch import hidden
-
-    return hidden(text, environment)
 
 
 def _remedy(said: str) -> str:
