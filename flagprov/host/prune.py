@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from flagprov.host import docker, history
+from flagprov.host import build, docker, history
 from flagprov.host.resources import weights
 from flagprov.host.shell import unit_state
 from flagprov.host.transfer import manifest
@@ -29,6 +29,7 @@ def unused(request: dict[str, Any]) -> dict[str, Any]:
         "images": _images(known, needed, {str(c.get("Image")) for c in containers}),
         "weights": files,
         "directories": _directories(needed, mounted),
+        "builds": build.left(),
         "kept": stay,
     }
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from flagprov.host import build, docker, image_layer
+from flagprov.host import build, docker, image_layer, jobs
 from flagprov.host.fetch import hidden
 from flagprov.host.wire import Blocked
 
@@ -34,6 +34,14 @@ esac
 """
 
 
+def answered(method: str, path: str, **_: Any) -> list[dict[str, Any]]:
+    """Two builds are there besides, and the changes in the container."""
+    if path.endswith("/changes"):
+        return [{"Path": "/a", "Kind": 1}]
+    assert path.startswith("/containers/json?all=1&filters=") and "io.flagprov.build" in path
+    return [{"Names": ["/flagprov-build-killed"]}, {"Names": ["/flagprov-build-going-on"]}]
+
+
 @pytest.fixture
 def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What docker was asked."""
@@ -47,7 +55,8 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(build, "PIP", str(tmp_path / "pip.conf"))
     monkeypatch.setattr(build, "AUTHORITIES", (str(tmp_path / "none.crt"), str(tmp_path / "trusted.crt")))
     monkeypatch.setattr(docker, "image_id", lambda reference, digests: "sha256:base")
-    monkeypatch.setattr(docker, "call", lambda *_, **__: [{"Path": "/a", "Kind": 1}])
+    monkeypatch.setattr(jobs, "ROOT", str(tmp_path / "jobs"))
+    monkeypatch.setattr(docker, "call", answered)
     return program.with_name("docker.asked")
 
 
@@ -97,6 +106,21 @@ def test_a_package_has_the_network_and_the_proxies_which_no_command_line_shows(
     environment, _, words = install.partition(" ")
     assert environment == "http://me:secret@proxy.example:3128"
     assert words.endswith(" a==1") and "secret" not in words and "--env HTTPS_PROXY" in words
+
+
+def test_what_a_killed_build_left_goes_with_the_next_one(
+    asked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("killed", "going-on"):
+        folder = tmp_path / "jobs" / f"build-{name}"
+        folder.mkdir(parents=True)
+        (folder / "spec.json").write_text(json.dumps({"kind": "build", "spec": {"name": name}}))
+    monkeypatch.setattr(jobs, "state_of", lambda job: "active" if job == "build-going-on" else "inactive")
+    assert build.left() == ["flagprov-build-killed"]
+    build.build(spec(GEMS))
+    removed = [line.split()[-1] for line in asked.read_text().splitlines() if " rm --force" in line]
+    assert sorted(removed[:-1]) == ["flagprov-build-0123-amd64", "flagprov-build-killed"]
+    assert removed[-1] == "flagprov-build-0123-amd64"
 
 
 @pytest.mark.parametrize(
