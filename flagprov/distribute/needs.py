@@ -45,7 +45,8 @@ class Need:
     pin: str = ""
     variable: str = ""
     when: str = ""
-    default: bool = False
+    equals: str = ""
+    default: bool | str = False
     unless: str = ""
     ask: bool = True
 
@@ -53,7 +54,10 @@ class Need:
         self, platform: str, manager: str, values: Mapping[str, Any], kernel: str = ""
     ) -> list[Package]:
         """`values`: pins of the chip, under the host's own variables."""
-        named, _, version = str(values.get(self.variable) or "").partition("=")
+        given = values.get(self.variable) or ""
+        if isinstance(given, list):
+            return [Package((str(name),), str(values.get(self.pin) or "")) for name in given]
+        named, _, version = str(given).partition("=")
         if named:
             return [Package((named,), version, "" if version else self._least(values))]
         distribution, release, _ = split(platform)
@@ -80,9 +84,12 @@ class Need:
         return str(values.get(self.least[0]) or self.least[1]) if self.least else ""
 
     def concerns(self, values: Mapping[str, Any]) -> bool:
-        return (not self.when or _is_set(values.get(self.when, self.default))) and not _is_set(
-            values.get(self.unless)
-        )
+        asked = not self.when or self.equals or _is_set(values.get(self.when, self.default))
+        return bool(asked) and self.is_chosen(values) and not _is_set(values.get(self.unless))
+
+    def is_chosen(self, values: Mapping[str, Any]) -> bool:
+        """Among others, of which one is installed."""
+        return not self.equals or values.get(self.when, self.default) == self.equals
 
 
 @cache
@@ -123,7 +130,7 @@ def lacking(
         wanted = need.packages(answer["platform"], answer["manager"], values, answer["kernel"])
         if not (need.pin and any(package.fits(answer["versions"]) for package in wanted)):
             found += [package for package in wanted if not package.fits(offered)]
-    return found
+    return list(dict.fromkeys(found))
 
 
 def is_version(found: str, wanted: str) -> bool:

@@ -46,6 +46,7 @@ def wanted(
         package
         for roles, values in asked
         for need in needs_of(roles)
+        if need.is_chosen(values)
         for package in need.packages(platform, manager, values)
     ]
     named = list(dict.fromkeys((*found, *(Package((name,)) for name in more))))

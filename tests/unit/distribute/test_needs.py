@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
 
 from flagprov.apply.assets import ansible_root
 from flagprov.chips import load_chips
@@ -192,3 +194,51 @@ def test_the_least_engine_is_that_of_the_role() -> None:
     text = (ansible_root() / "roles/container_engine/defaults/main.yml").read_text(encoding="utf-8")
     (need,) = [need for need in needs()["container_engine"] if need.least]
     assert f"{need.least[0]}: " in text and f"default('{need.least[1]}')" in text
+
+
+def test_the_other_kernel_module_is_named_where_the_inventory_asks_for_it() -> None:
+    version = NVIDIA.pins["nvidia_driver_version"]
+    host = Host(
+        "h1", Connection("192.0.2.1"), "nvidia-h100", variables={"nvidia_driver_module": "proprietary"}
+    )
+    fleet = Fleet(ansible_root(), (host,))
+    opened, closed = f"kmod-nvidia-open-dkms {version}", f"kmod-nvidia-latest-dkms {version}"
+    found = names("rhel-9.4-x86_64", "nvidia-h100")
+    assert opened in found and closed not in found
+    found = names("rhel-9.4-x86_64", "nvidia-h100", fleet=fleet)
+    assert opened not in found and closed in found
+    values: dict[str, Any] = {"nvidia_driver_version": "580.126.20", "nvidia_driver_module": "proprietary"}
+    answer = {
+        **BARE,
+        "there": ["/lib/modules/{kernel}/build"],
+        "versions": {"nvidia-headless-580-open": "580.126.20-1", "nvidia-utils-580": "580.126.20-1"},
+    }
+    assert lacking(("nvidia_driver",), {**values, "nvidia_driver_module": "open"}, answer, {}) == []
+    lacks = lacking(("nvidia_driver",), values, answer, {})  # the tools are the same for both
+    assert [str(each) for each in lacks] == ["nvidia-headless-580 580.126.20"]
+    assert lacking(("nvidia_driver",), values, answer, {"nvidia-kernel-dkms": "580.126.20-1"}) == []
+
+
+def test_names_of_the_sites_own_take_the_place_of_the_usual_ones() -> None:
+    values: dict[str, Any] = {
+        "nvidia_driver_version": "580.126.20",
+        "nvidia_driver_package_names": ["site-nvidia", "site-nvidia-utils"],
+    }
+    answer = {**BARE, "there": ["/lib/modules/{kernel}/build"]}
+    named = ["site-nvidia 580.126.20", "site-nvidia-utils 580.126.20"]
+    assert [str(each) for each in lacking(("nvidia_driver",), values, answer, {})] == named
+
+
+@pytest.mark.parametrize("module", ["open", "proprietary"])
+def test_names_of_drivers_are_those_of_the_role(module: str) -> None:
+    loader, values = DataLoader(), {"nvidia_driver_version": "580.126.20", "nvidia_driver_module": module}
+    known: dict[str, Any] = {}
+    for file in ("defaults", "vars"):
+        path = ansible_root() / f"roles/nvidia_driver/{file}/main.yml"
+        known |= loader.load_from_file(str(path), trusted_as_template=True)
+    templar = Templar(loader, variables={**known, **values, "_nvidia_driver_look": {"kernel_next": "6"}})
+    sets = templar.template(trust_as_template("{{ _nvidia_driver_known_sets }}"))
+    parts = [need for need in needs()["nvidia_driver"] if need.variable and need.is_chosen(values)]
+    for manager, platform in (("apt", "ubuntu-22.04-x86_64"), ("dnf", "rhel-9.4-x86_64")):
+        ours = [each.names for need in parts for each in need.packages(platform, manager, values)]
+        assert {name for names in ours for name in names} == {name for each in sets[manager] for name in each}
