@@ -14,7 +14,7 @@ from typing import Any
 
 from flagprov.errors import InventoryError
 from flagprov.inventory_cache import Kept, kept
-from flagprov.inventory_variables import check_fetching, check_proxies, check_variables, nearest
+from flagprov.inventory_variables import check_fetching, check_variables, nearest
 from flagprov.models.fleet import Connection, Fleet, Host
 from flagprov.ssh_config import Resolver
 
@@ -120,8 +120,6 @@ def fleet_of(inventory: Path, limit: str | None, answer: Mapping[str, Any], *, r
     for record in records:
         check_variables(record)
         check_fetching(record, answer.get("strangers", ()), inventory)
-    for record in (*records, *gateways):
-        check_proxies(record)
     if reach:
         for record in (*records, *gateways):
             _check_plugins(record)

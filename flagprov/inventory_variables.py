@@ -87,16 +87,6 @@ def _check_spelling(record: Mapping[str, Any]) -> None:
             )
 
 
-def check_proxies(record: Mapping[str, Any]) -> None:
-    """Of gateways, too: roles are given these in the command lines of their tasks."""
-    for variable in ("flagprov_http_proxy", "flagprov_https_proxy"):
-        if "@" in str(record["variables"].get(variable) or ""):
-            raise InventoryError(
-                f"{record['name']}: {variable} has credentials: every user of the host would see them",
-                remedy=f"Give them to docker alone, in {variable.replace('flagprov', 'container_engine')}.",
-            )
-
-
 def check_fetching(record: Mapping[str, Any], strangers: Collection[str], inventory: Path) -> None:
     """`strangers`: those hosts that are named to download, and are none of the inventory with a chip."""
     named = str(record["variables"].get("flagprov_fetch_on") or "")

@@ -72,6 +72,8 @@ for file in /usr/local/share/ca-certificates/flagprov-*.crt /etc/pki/ca-trust/so
 done
 list authorities "$@"
 
+echo "outside: $([ -e /usr/local/sbin/flagprov-outside ] && echo true || echo false)"
+
 services="systemd-timesyncd.service chronyd.service chrony.service ntpd.service ntp.service ntpsec.service openntpd.service ptp4l.service"
 # shellcheck disable=SC2086
 if systemctl is-active $services 2>/dev/null | grep -qx active; then
