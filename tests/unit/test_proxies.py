@@ -176,8 +176,8 @@ def test_authorities_of_one_name_would_take_each_others_place() -> None:
 
 def test_an_authority_that_is_on_the_list_no_more_is_taken_back() -> None:
     folder = "/etc/pki/ca-trust/source/anchors"
-    there = [f"{folder}/flagprov-site.crt", f"{folder}/flagprov-gone.crt"]
-    for files, unwanted in ((["ca/site.pem"], there[1:]), ([], there), (["site.crt", "gone.pem"], [])):
+    there = [f"{folder}/flagprov-gone.crt", f"{folder}/flagprov-site.crt"]
+    for files, unwanted in ((["ca/site.pem"], there[:1]), ([], there), (["site.crt", "gone.pem"], [])):
         seen = {"authorities": there, "package_manager": "dnf"}
         variables = {"host_baseline_ca_certificates": files, "_host_baseline_look": seen}
         assert role("host_baseline", "{{ _host_baseline_ca_unwanted }}", **variables) == unwanted
