@@ -212,11 +212,17 @@ def open_bundle(path: Path, site: Site) -> Bundle:
     with _archive(path) as archive:
         index, digest = _index(path, archive)
         root = site.root / "bundles" / digest[:16]
-        site.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with alone(root.parent, lambda: None):
-            if not root.is_dir():
-                _unpack(path, archive, index, root)
-            os.utime(root)  # a prune of another run sees that somebody is at it
+        try:
+            with on_disk(site.root / "bundles"):
+                site.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+                with alone(root.parent, lambda: None):
+                    if not root.is_dir():
+                        _unpack(path, archive, index, root)
+                    os.utime(root)  # a prune of another run sees that somebody is at it
+        except UsageError:  # of the bundle
+            raise
+        except FlagprovError as error:
+            raise UsageError(error.message, remedy=error.remedy) from None
         return _opened(root, index)
 
 
@@ -254,8 +260,7 @@ def _unpack(path: Path, archive: tarfile.TarFile, index: Mapping[str, Any], root
     wanted = {str(file["path"]): (int(file["size"]), str(file["sha256"])) for file in index["files"]}
     beside = root.with_name(f"{root.name}.part")
     shutil.rmtree(beside, ignore_errors=True)
-    with on_disk(root.parent):
-        beside.mkdir(mode=0o700, parents=True)
+    beside.mkdir(mode=0o700, parents=True)
     free, total = shutil.disk_usage(beside).free, sum(size for size, _ in wanted.values())
     if total > free:
         raise UsageError(
@@ -263,14 +268,11 @@ def _unpack(path: Path, archive: tarfile.TarFile, index: Mapping[str, Any], root
             remedy="make room, or put the inventory where there is some",
         )
     try:
-        with on_disk(root.parent):
-            _put_files(path, archive, wanted, beside)
-            beside.rename(root)
-    except UsageError:  # of the bundle
-        raise
-    except FlagprovError as error:
+        _put_files(path, archive, wanted, beside)
+        beside.rename(root)
+    except OSError:  # a full disk, for one: room for others
         shutil.rmtree(beside, ignore_errors=True)
-        raise UsageError(error.message, remedy=error.remedy) from None
+        raise
 
 
 def _put_files(

@@ -59,8 +59,7 @@ class Images:
         for host in hosts:
             arch = surveys[host.name].arch
             try:
-                with on_disk(cache_of(self.job), CACHE):
-                    layout = find(host, ARCHITECTURES.get(arch, arch))
+                layout = find(host, ARCHITECTURES.get(arch, arch))
             except FlagprovError as error:
                 self.failures[host.name] = HostError(host.name, "image", error.message, remedy=error.remedy)
                 continue
@@ -223,8 +222,8 @@ def _check_told_apart(job: Job, host: Host, arch: str, digests: Sequence[str]) -
     image = job.variants[host.name].image.pulled
     if image.digests and not set(image.digests) & set(digests[-2:]):
         raise FlagprovError(
-            f"{image.reference}: its image for {arch} is not locked, only those for other processors",
-            remedy=f"flagprov releases lock {job.release.name} --inventory {job.fleet.inventory} locks all",
+            f"{image.reference}: what is locked names its index alone, and not the image for {arch} in it",
+            remedy=f"flagprov releases lock {job.release.name} --inventory {job.fleet.inventory}",
         )
 
 
@@ -260,7 +259,7 @@ class Upstream:
     def __init__(self, job: Job, on_event: OnEvent, stack: ExitStack) -> None:
         self.job, self.on_event, self.stack = job, on_event, stack
         self._asked: dict[tuple[str, str], Parts | FlagprovError] = {}  # by name and processor
-        self._found: dict[tuple[str, str], ImageLayout] = {}
+        self._found: dict[tuple[str, str], ImageLayout | FlagprovError] = {}
 
     def ask(self, host: Host, architecture: str) -> Parts:
         """Raises what is wrong with the host's image: not there, another one, none for its processor."""
@@ -280,21 +279,28 @@ class Upstream:
         return answer
 
     def find(self, host: Host, architecture: str) -> ImageLayout:
+        """What goes wrong with fetching it does so once, for all hosts that lack it."""
         from flagprov.distribute.layouts import fetch_layout
 
         image = self.job.variants[host.name].image.pulled
         reference = site_reference(image.reference, host.registries)
         self.ask(host, architecture)
-        if (reference, architecture) not in self._found:
-            source = self.source(host, reference)
+        key, folder = (reference, architecture), cache_of(self.job)
 
-            def say(text: str) -> None:
-                self.on_event(Event(time.time(), "", "progress", "image", f"fetch {reference}", text))
+        def say(text: str) -> None:
+            self.on_event(Event(time.time(), "", "progress", "image", f"fetch {reference}", text))
 
-            self._found[reference, architecture] = fetch_layout(
-                source, reference, architecture, image.digests, cache_of(self.job), say
-            )
-        return self._found[reference, architecture]
+        if key not in self._found:
+            try:
+                with on_disk(folder, CACHE):
+                    source = self.source(host, reference)
+                    self._found[key] = fetch_layout(source, *key, image.digests, folder, say)
+            except FlagprovError as error:
+                self._found[key] = error
+        found = self._found[key]
+        if isinstance(found, FlagprovError):
+            raise found
+        return found
 
     def source(self, host: Host, reference: str) -> FromRegistry:
         from flagprov.distribute.images import FromRegistry

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,8 +15,8 @@ from typing import Any, cast
 import pytest
 
 from flagprov.catalog import load_release
-from flagprov.distribute import fan_out
-from flagprov.distribute.fan_images import Images, answerable, parcels, with_other_names
+from flagprov.distribute import fan_out, layouts
+from flagprov.distribute.fan_images import Images, Upstream, answerable, parcels, with_other_names
 from flagprov.distribute.layouts import BLOBS, ImageLayout
 from flagprov.distribute.registry import MANIFESTS, Registry, registry_of, sha256
 from flagprov.errors import FlagprovError, HostError
@@ -106,7 +107,7 @@ def test_an_image_that_only_its_index_locks_is_refused(
     monkeypatch.setattr(Registry, "manifest", lambda self, tag: (known[tag], MANIFESTS[0]))
     found, _ = answerable(job(tmp_path, sha256(index)), LOOKS, surveys())
     (problem,) = found["h1"].problems
-    assert "its image for x86_64 is not locked" in problem.message
+    assert "not the image for x86_64" in problem.message
     assert "flagprov releases lock qwen3-tiny" in problem.remedy
     assert answerable(job(tmp_path, sha256(index), CONFIG), LOOKS, surveys())[0] == LOOKS
 
@@ -205,23 +206,28 @@ def test_a_layer_that_dockerd_lacks_after_all_comes(tmp_path: Path, monkeypatch:
 
 
 def test_what_this_controllers_disk_refuses_is_one_images_failure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    asked: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fanned = Fanned({"h1": set(), "h2": set()}, {"h1": [], "h2": []})
+    fanned = Fanned({"h1": set(), "h2": set(), "h3": set()}, {"h1": [], "h2": [], "h3": []})
     monkeypatch.setattr(fan_out, "Transfer", fanned.transfer)
-    layout = ImageLayout(tmp_path / "image", "registry.example/tiny:1", ITSELF, ((ITSELF, 1),), ())
+    tried: list[str] = []
 
-    def find(host: Host, arch: str) -> ImageLayout:
-        if host.name == "h1":
+    def fetch(source: Any, reference: str, architecture: str, *_: Any) -> ImageLayout:
+        tried.append(architecture)
+        if architecture == "amd64":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return layout
+        return ImageLayout(tmp_path / "image", reference, ITSELF, ((ITSELF, 1),), ())
 
+    monkeypatch.setattr(layouts, "fetch_layout", fetch)
+    seen = {**surveys(), "h3": replace(surveys()["h3"], arch="aarch64")}
     work = Images(job(tmp_path), cast(Any, fanned), lambda event: None)
-    work.bring(HOSTS[:2], surveys(), find)
-    assert set(work.outcomes) == {"h2"}
-    failure = work.failures["h1"]
-    assert failure.message == f"{tmp_path}/.flagprov/oci on this controller: no space left on device"
-    assert "FLAGPROV_IMAGE_CACHE" in failure.remedy
+    with ExitStack() as stack:
+        work.bring(HOSTS, seen, Upstream(job(tmp_path), lambda event: None, stack).find)
+    assert set(work.outcomes) == {"h3"} and tried == ["amd64", "arm64"]
+    for name in ("h1", "h2"):
+        failure = work.failures[name]
+        assert failure.message == f"{tmp_path}/.flagprov/oci on this controller: no space left on device"
+        assert "FLAGPROV_IMAGE_CACHE" in failure.remedy
 
 
 def test_a_blob_that_no_image_has_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
