@@ -343,6 +343,8 @@ def unneeded(answer: Mapping[str, Any]) -> tuple[Resource, ...]:
         found.append(Resource("image", str(image["name"]), Stage.VERIFY, spec))
     found += [_gone("weights", weights) for weights in answer["weights"]]
     found += [_gone("directory", directory) for directory in answer["directories"]]
+    for name in map(str, answer["builds"]):
+        found.append(Resource("build", name, Stage.VERIFY, {"container": name, "absent": True}))
     return tuple(found)
 
 

@@ -78,7 +78,7 @@ def draw(job: Job, connections: Connections, gateways: Gateways, verb: str, opti
     for refusal in placement.refusals:
         if not (refusal.no_device and refusal.host in provision):
             gone.append(LeftOut(refusal.host, Problem("placement", refusal.message, refusal.remedy)))
-    examination = Examination(job, placement)
+    examination = Examination(job, placement, surveys)
     plans, looks = _look_at(job, connections, examination, surveys, provision, gone)
     if job.bundle is not None:
         from flagprov.distribute.offline import lacks, refuse
@@ -131,7 +131,7 @@ def _look_at(
         survey = surveys[session.host.name]
         host = bringing.desired(session.host, survey)
         seen = first_look(session, survey, host.resources)
-        if host.pending and bringing.learn(session.host, host, seen.notes):
+        if host.pending and bringing.learn(session.host, survey, host, seen.notes):
             host = bringing.desired(session.host, survey)
             seen = look(session, host.resources)
         pending[host.host] = host.pending

@@ -14,11 +14,11 @@ from typing import Any
 
 from flagprov.errors import InventoryError
 from flagprov.inventory_cache import Kept, kept
+from flagprov.inventory_variables import check_fetching, check_variables, nearest
 from flagprov.models.fleet import Connection, Fleet, Host
 from flagprov.ssh_config import Resolver
 
 _READER = Path(__file__).with_name("inventory_reader.py")
-_CHIPS = Path(__file__).with_name("chips")
 _OURS = (
     "flagprov_chip",
     "flagprov_settings",
@@ -26,14 +26,6 @@ _OURS = (
     "flagprov_registries",
     "flagprov_site",
 )
-_SUFFIXES = (  # all variables flagprov_... that there are, those of playbooks too
-    *("chip", "settings", "weights_root", "registries", "images", "fetch_on", "site", "address"),
-    *("transfer_mib_s", "cluster_address", "cluster_interface", "cluster_rdma", "serving_address"),
-    *("ascend_access", "cann", "cann_path", "hooks", "webhook", "http_proxy", "https_proxy", "no_proxy"),
-    *("allow_disruption", "allow_reboot", "batch", "set", "hosts"),
-)
-_CHOICES = {"flagprov_ascend_access": ("mounts", "runtime"), "flagprov_cann": ("image", "host")}
-_CHOICES |= {"flagprov_images": ("registry", "fan-out")}
 
 
 def load_fleet(inventory: Path, limit: str | None = None, *, reach: bool = True) -> Fleet:
@@ -126,8 +118,8 @@ def fleet_of(inventory: Path, limit: str | None, answer: Mapping[str, Any], *, r
     resolver = Resolver(site)
     gateways: Sequence[Mapping[str, Any]] = answer.get("gateways", ())
     for record in records:
-        _check_variables(record)
-        _check_spelling(record)
+        check_variables(record)
+        check_fetching(record, answer.get("strangers", ()), inventory)
     if reach:
         for record in (*records, *gateways):
             _check_plugins(record)
@@ -236,72 +228,6 @@ def _check_plugins(record: Mapping[str, Any]) -> None:
         )
 
 
-def _check_variables(record: Mapping[str, Any]) -> None:
-    name, variables = record["name"], record["variables"]
-    chip = variables.get("flagprov_chip")
-    if not isinstance(chip, str) or not chip:
-        raise InventoryError(
-            f"{name}: has no flagprov_chip",
-            remedy="Set flagprov_chip for the host or its group, for example flagprov_chip=nvidia-h100.",
-        )
-    known = _chip_names()
-    if chip not in known:
-        raise InventoryError(f"{name}: flagprov_chip: no chip {chip!r}", remedy=_nearest(chip, known))
-    wanted = {"flagprov_settings": "a mapping", "flagprov_registries": "a mapping"}
-    wanted |= {"flagprov_weights_root": "a text", "flagprov_site": "a text"}
-    wanted |= {"flagprov_cann_path": "a text"}
-    for variable, form in wanted.items():
-        value = variables.get(variable)
-        if value is not None and not isinstance(value, dict if form == "a mapping" else str):
-            raise InventoryError(
-                f"{name}: {variable}: {form} is expected, not {value!r}",
-                remedy=f"Write {variable} in group_vars or host_vars as {form}.",
-            )
-    for variable, words in _CHOICES.items():
-        if variables.get(variable, words[0]) not in words:
-            raise InventoryError(
-                f"{name}: {variable}: {variables[variable]!r} is not one of {', '.join(words)}",
-                remedy=f"Write {variable}={words[0]} or {variable}={words[1]}.",
-            )
-    for variable in ("flagprov_http_proxy", "flagprov_https_proxy"):
-        if "@" in str(variables.get(variable) or ""):
-            raise InventoryError(
-                f"{name}: {variable} has credentials: every user of the host would see them",
-                remedy=f"Give them to docker alone, in {variable.replace('flagprov', 'container_engine')}.",
-            )
-    for variable in ("flagprov_weights_root", "flagprov_cann_path"):
-        path = variables.get(variable)
-        if path is not None and not path.startswith("/"):
-            raise InventoryError(f"{name}: {variable}: {path!r} is not an absolute path")
-    rate = variables.get("flagprov_transfer_mib_s")
-    if rate and not _is_rate(rate):
-        raise InventoryError(
-            f"{name}: flagprov_transfer_mib_s: {rate!r} is not a number of MiB/s",
-            remedy="Write flagprov_transfer_mib_s=100, or leave it out: no limit.",
-        )
-    for registry, place in (variables.get("flagprov_registries") or {}).items():
-        if not isinstance(place, str):
-            raise InventoryError(
-                f"{name}: flagprov_registries: {registry}: a text is expected, not {place!r}"
-            )
-
-
-def _check_spelling(record: Mapping[str, Any]) -> None:
-    """A variable that is nearly one of ours would be ignored in silence; a site's other ones are its own."""
-    import difflib
-
-    for variable in record["variables"]:
-        ours, _, suffix = variable.partition("_")
-        if ours != "flagprov" or suffix in _SUFFIXES:
-            continue
-        near = difflib.get_close_matches(suffix, _SUFFIXES, n=1, cutoff=0.8)
-        if near:
-            raise InventoryError(
-                f"{record['name']}: {variable}: there is no such variable",
-                remedy=f"Did you mean flagprov_{near[0]}?",
-            )
-
-
 def _check_apart(hosts: Sequence[Host]) -> None:
     """Two names for one machine would each be given its devices."""
     names: dict[tuple[object, ...], str] = {}
@@ -342,7 +268,7 @@ def _refusal(inventory: Path, limit: str | None, error: Mapping[str, Any]) -> In
         _, _, pattern = message.rpartition("ignoring: ")
         unmatched = message.startswith("Could not match")
         text = f"matches no host or group of {inventory}" if unmatched else message
-        remedy = _nearest(pattern, error["names"]) if unmatched else ""
+        remedy = nearest(pattern, error["names"]) if unmatched else ""
         what = pattern if unmatched and pattern != limit else ""
         return InventoryError(f"--limit {limit}: {what}{' ' if what else ''}{text}", remedy=remedy)
     if kind == "empty":
@@ -366,27 +292,7 @@ def _missing(inventory: Path) -> InventoryError:
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     if not names and not folder.is_dir():
         return InventoryError(f"{inventory}: no such inventory: there is no directory {folder}")
-    return InventoryError(f"{inventory}: no such inventory", remedy=_nearest(inventory.name, names))
-
-
-def _is_rate(value: object) -> bool:
-    try:
-        return 0 <= float(str(value)) < float("inf")
-    except ValueError:
-        return False
-
-
-def _nearest(word: str, names: Sequence[str]) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(word, names, n=3, cutoff=0.5)
-    if near:
-        return f"Did you mean {' or '.join(near)}?"
-    return f"There is {', '.join(sorted(names)[:10])}." if 0 < len(names) <= 10 else ""
-
-
-def _chip_names() -> tuple[str, ...]:
-    return tuple(sorted(path.stem for path in _CHIPS.glob("*.yaml")))
+    return InventoryError(f"{inventory}: no such inventory", remedy=nearest(inventory.name, names))
 
 
 def _role_prefixes() -> list[str]:

@@ -85,8 +85,24 @@ def read(inventory: str, limit: str | None, prefixes: tuple[str, ...]) -> dict[s
             hosts.append(_host(loader, host, merged, prefixes))
         else:
             others.append(host.name)
+    strangers = [
+        name
+        for name in sorted({str(host["variables"].get("flagprov_fetch_on") or "") for host in hosts} - {""})
+        if name not in manager.hosts
+        or not (
+            name in serving
+            if serving is not None
+            else "flagprov_chip" in variables.get_vars(host=manager.hosts[name], include_hostvars=False)
+        )
+    ]
     gateways = _gateways(manager, loader, variables, inventory, prefixes)
-    return {"hosts": hosts, "others": others, "serving": serving is not None, "gateways": gateways}
+    return {
+        "hosts": hosts,
+        "others": others,
+        "serving": serving is not None,
+        "gateways": gateways,
+        "strangers": strangers,
+    }
 
 
 def _gateways(

@@ -47,7 +47,7 @@ def desired_state(
     hosts = [host for host in job.fleet.hosts if host.name in read]
     for host in hosts:
         _learn(bringing, host, read[host.name], notes.get(host.name, {}))
-    examination = Examination(job, placement)
+    examination = Examination(job, placement, read)
     for name, answer in facts.items():
         examination.facts[name] = facts_of(name, answer, float(answer["answered"]))
     looking: set[str] = set()  # images that some host looks into, for all
@@ -82,7 +82,7 @@ def _state(
         return _refused(error.step, error.message, error.remedy)
     for problem in examination.problems(host.name):
         return _refused(problem.step, problem.message, problem.remedy)
-    state = _answer(examination.job, host, desired, looking)
+    state = _answer(examination.job, host, survey, desired, looking)
     if host.name not in examination.facts and _is_new(desired, examination.placement, survey):
         state["ask"] = examination.payload(host, survey)
     return state
@@ -116,7 +116,7 @@ def forget(inventory: Path, release: str | None, hosts: Collection[str]) -> None
 
 def _learn(bringing: Bringing, host: Host, survey: Survey, notes: Mapping[str, Any]) -> None:
     if notes and bringing.placement.on(host.name):
-        bringing.learn(host, bringing.desired(host, survey), notes)
+        bringing.learn(host, survey, bringing.desired(host, survey), notes)
 
 
 def _is_new(desired: HostDesired, placement: Placement, survey: Survey) -> bool:
@@ -125,9 +125,9 @@ def _is_new(desired: HostDesired, placement: Placement, survey: Survey) -> bool:
     return bool(desired.pending) or any(each.name not in running for each in placement.on(desired.host))
 
 
-def _answer(job: Job, host: Host, desired: HostDesired, looking: set[str]) -> dict[str, Any]:
+def _answer(job: Job, host: Host, survey: Survey, desired: HostDesired, looking: set[str]) -> dict[str, Any]:
     """One host per image looks into it; the others wait for what it finds."""
-    key = image_key(job.variants[host.name].image)
+    key = image_key(job.variants[host.name].image, str(host.chip), survey.arch)
     elsewhere = key in looking
     looking |= {key} if desired.pending else set()
     resources = [

@@ -18,6 +18,7 @@ from flagprov.least import least
 from flagprov.models.chip import Chip
 from flagprov.models.desired import Placement
 from flagprov.models.fleet import Fleet, Host
+from flagprov.models.image import ImageFacts
 from flagprov.models.observed import Survey
 from flagprov.models.release import Release, Variant
 from flagprov.models.request import Handover
@@ -72,6 +73,11 @@ class Job:
             if host.name in surveys
         ]
 
+    def image_facts(self, host: Host, arch: str) -> ImageFacts | None:
+        """What the site knows of the host's image; nothing where nobody has looked into it."""
+        key = image_key(self.variants[host.name].image, str(host.chip), arch)
+        return self.site.facts(f"{key}-{probe_version()}")
+
     def by_rdma(self, host: Host) -> bool:
         """Whether ranks there reach others by RDMA, so that its survey has to tell the ports."""
         return self.chips[str(host.chip)].rdma and self.variants[host.name].nodes > 1
@@ -91,7 +97,7 @@ class Job:
         """The host's replicas, each with the image facts that the site knows by now."""
         variant = self.variants[host.name]
         probe = probe_version()
-        facts = self.site.facts(f"{image_key(variant.image)}-{probe}")
+        facts = self.image_facts(host, survey.arch)
         chip = fit_chip(self.chips[str(host.chip)], host)
         keys, files = self.settings_keys[host.name], self.files
         entered = variant.launch.kind == "flagscale"  # by whose way its nodes enter each other
@@ -142,7 +148,7 @@ def prepare(request: Request) -> Job:
     chips = load_chips()
     sets = parse_sets(request.sets)
     fleet = loading.result()
-    keep_direct(fleet)
+    keep_direct(fleet, release.model_dump_json())
     site = Site(fleet.site)
     known: Mapping[str, Mapping[str, tuple[str, ...]]] = {}
     if bundle:  # nothing else counts, and no host pulls

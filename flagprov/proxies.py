@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import TYPE_CHECKING
 
+from flagprov.errors import UsageError
 from flagprov.host.http import is_direct
 from flagprov.models.fleet import Fleet
 
@@ -15,21 +18,53 @@ if TYPE_CHECKING:
     import httpx
 
 NAMES = ("http_proxy", "https_proxy", "all_proxy")
+LONGEST = 96 << 10  # no program is started with a variable of more than 128 KiB
+_ASKED = ("flagprov_webhook", "container_engine_registry_mirrors", "container_engine_insecure_registries")
 
 
-def keep_direct(fleet: Fleet) -> None:
-    """In this process and its children."""
-    os.environ.update(no_proxy(os.environ, addresses(fleet)))
+def keep_direct(fleet: Fleet, release: str = "") -> None:
+    """In this process and its children; `release` as text, which may name a host as a source."""
+    os.environ.update(no_proxy(os.environ, addresses(fleet), (release, *asked(fleet))))
 
 
-def no_proxy(environment: Mapping[str, str], direct: Iterable[str]) -> dict[str, str]:
-    """NO_PROXY with these besides, where that environment has a proxy at all."""
+def no_proxy(
+    environment: Mapping[str, str], direct: Iterable[str], asked: Iterable[str] = ()
+) -> dict[str, str]:
+    """NO_PROXY with these besides, where that environment has a proxy at all.
+
+    Of a fleet that is too large for it only those that the environment or one of the `asked` texts name.
+    """
     if not any(environment.get(name) or environment.get(name.upper()) for name in NAMES):
         return {}
-    known = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
-    entries = dict.fromkeys((*(entry.strip() for entry in known.split(",")), *direct))
-    text = ",".join(entry for entry in entries if entry)
+    before = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
+    known, ours = [entry.strip() for entry in before.split(",")], list(direct)
+    text = _listed(known, ours)
+    if len(text) > LONGEST:
+        named = {word for said in (*asked, *environment.values()) for word in _words(said)}
+        text = _listed(known, (name for name in ours if name.lower() in named))
+    if len(text) > LONGEST:
+        raise UsageError(
+            f"NO_PROXY is {len(text) >> 10} KiB long, and no program can be given so much",
+            remedy="let it name domains (.example.com) and networks (10.0.0.0/8) in the place of hosts",
+        )
     return {"no_proxy": text, "NO_PROXY": text}
+
+
+def asked(fleet: Fleet) -> Iterator[str]:
+    """Texts of the inventory that name whom somebody asks by HTTP."""
+    for host in fleet.machines:
+        yield from host.registries.values()
+        yield from (str(host.variables.get(name) or "") for name in _ASKED)
+
+
+def _listed(*entries: Iterable[str]) -> str:
+    return ",".join(entry for entry in dict.fromkeys(chain(*entries)) if entry)
+
+
+def _words(text: str) -> Iterator[str]:
+    """What may be a name or an address."""
+    for found in re.finditer(r"\[([0-9a-f:.]+)\]|[\w.-]+", text.lower()):
+        yield found[1] or found[0]
 
 
 def addresses(fleet: Fleet) -> Iterator[str]:

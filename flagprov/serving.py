@@ -49,9 +49,12 @@ class Serving:
         return self.replica.hosts.index(self.host.name) if self.replica.nodes else 0
 
 
-def image_key(image: Image) -> str:
-    """Names what is known of an image: its locked digests, or its name while there are none."""
-    text = json.dumps(sorted(image.digests) or [image.reference])
+def image_key(image: Image, chip: str, arch: str) -> str:
+    """Names what is known of an image for a processor: its locked digests, or its name while there are none.
+
+    Each chip locks what its own hosts have got by that name.
+    """
+    text = json.dumps([sorted(image.digests) or [image.reference, chip], arch])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

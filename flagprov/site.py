@@ -17,7 +17,7 @@ from flagprov.models.desired import Replica
 from flagprov.models.image import SCHEMA_VERSION, ImageFacts
 from flagprov.models.runner import RunnerKeys
 
-_KEYS = threading.Lock()
+_KEYS, _LOCKS = threading.Lock(), threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +54,13 @@ class Site:
     def lock_image(self, release: str, chip: str, reference: str, digest: str) -> None:
         """Pin an image that had no digest yet: a tag is trusted once, never twice."""
         path = self.lock_file(release)
-        lock = self._read(path) or {"schema_version": 1, "variants": {}}
-        locked = lock["variants"].setdefault(chip, {}).setdefault("references", {}).setdefault(reference, [])
-        if digest not in locked:
-            locked.append(digest)
-            self._write(path, lock)
+        with _LOCKS:  # hosts of several chips come to it side by side
+            lock = self._read(path) or {"schema_version": 1, "variants": {}}
+            variant = lock["variants"].setdefault(chip, {})
+            locked = variant.setdefault("references", {}).setdefault(reference, [])
+            if digest not in locked:
+                locked.append(digest)
+                self._write(path, lock)
 
     def deployed(self) -> dict[str, dict[str, Any]]:
         """Replica -> what was deployed last, for hosts that do not answer now."""

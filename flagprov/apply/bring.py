@@ -19,6 +19,7 @@ from flagprov.models.fleet import Host
 from flagprov.models.observed import Survey
 from flagprov.models.outcome import HostOutcome
 from flagprov.models.plan import Plan
+from flagprov.models.release import Image
 from flagprov.preparation import Job
 from flagprov.processors import operators
 from flagprov.runner.facts import parse_facts
@@ -93,7 +94,7 @@ class Bringing:
         changes = 0
         desired = self.desired(session.host, survey)
         if desired.pending:
-            changes += self._prepare_image(session, desired, seconds)
+            changes += self._prepare_image(session, survey, desired, seconds)
             desired = self.desired(session.host, survey)
             digest = ""
         restarts = to_restart(step for name, step in self.steps if name == host.name)
@@ -134,20 +135,22 @@ class Bringing:
         seconds: dict[str, float] = {}
         desired = self.desired(session.host, survey)
         if desired.pending:
-            self._prepare_image(session, desired, seconds)
+            self._prepare_image(session, survey, desired, seconds)
             desired = self.desired(session.host, survey)
             digest = ""
         _add(self._converge(session, desired.resources, digest, only=STAGED), seconds)
         return seconds
 
-    def _prepare_image(self, session: Session, desired: HostDesired, seconds: dict[str, float]) -> int:
+    def _prepare_image(
+        self, session: Session, survey: Survey, desired: HostDesired, seconds: dict[str, float]
+    ) -> int:
         """Bring the image, and look into it unless somebody has."""
         known = [resource for resource in desired.resources if resource.kind != "image_facts"]
         answer = self._converge(session, known, "", checked=True)
         changes = _add(answer, seconds)
         for resource in desired.resources:
             if resource.kind == "image_facts":
-                changes += self._look_into(session, resource, seconds)
+                changes += self._look_into(session, survey, resource, seconds)
         return changes
 
     def _converge(
@@ -168,31 +171,34 @@ class Bringing:
             beside=beside, checked=checked, only=only,
         )  # fmt: skip
 
-    def learn(self, host: Host, desired: HostDesired, notes: Mapping[str, Any]) -> bool:
+    def learn(self, host: Host, survey: Survey, desired: HostDesired, notes: Mapping[str, Any]) -> bool:
         """Keep the image facts that a host knows already; whether there were any."""
         learned = False
         for resource in desired.resources:
             note = notes.get(resource.name) or {}
             if resource.kind == "image_facts" and note.get("facts"):
-                self._keep(host, resource, note)
+                self._keep(host, survey, resource, note)
                 learned = True
         return learned
 
-    def _look_into(self, session: Session, resource: Resource, seconds: dict[str, float]) -> int:
-        key = self._key(session.host, resource)
+    def _look_into(
+        self, session: Session, survey: Survey, resource: Resource, seconds: dict[str, float]
+    ) -> int:
+        key = self._key(session.host, survey, resource)
         with self._locks[key]:
             if self.job.site.facts(key):
                 return 0
             begun = time.monotonic()
             answer = self._converge(session, [resource], "")
             seconds["image"] = seconds.get("image", 0.0) + time.monotonic() - begun
-            self._keep(session.host, resource, answer["notes"][resource.name])
+            self._keep(session.host, survey, resource, answer["notes"][resource.name])
             return int(answer["changes"])
 
-    def _key(self, host: Host, resource: Resource) -> str:
-        return f"{image_key(self.job.variants[host.name].image)}-{resource.spec['probe']}"
+    def _key(self, host: Host, survey: Survey, resource: Resource, image: Image | None = None) -> str:
+        image = image or self.job.variants[host.name].image
+        return f"{image_key(image, str(host.chip), survey.arch)}-{resource.spec['probe']}"
 
-    def _keep(self, host: Host, resource: Resource, note: Mapping[str, Any]) -> None:
+    def _keep(self, host: Host, survey: Survey, resource: Resource, note: Mapping[str, Any]) -> None:
         image = self.job.variants[host.name].image
         facts = parse_facts(note["image"], note["facts"])
         chip = self.job.chips[str(host.chip)]
@@ -201,12 +207,12 @@ class Bringing:
             text = f"native operators instead of FlagGems: {why}"
             self.on_event(Event(time.time(), host.name, "note", "image", "operators", text))
         if image.digests:
-            self.job.site.save_facts(self._key(host, resource), facts)
+            self.job.site.save_facts(self._key(host, survey, resource), facts)
         else:  # from now on it is known, and wanted, by its digest
-            self.job.site.name_facts(self._key(host, resource), facts)
+            self.job.site.name_facts(self._key(host, survey, resource), facts)
             self.job.site.lock_image(self.job.release.name, str(host.chip), image.reference, note["image"])
             locked = image.model_copy(update={"digests": (note["image"],)})
-            self.job.site.save_facts(f"{image_key(locked)}-{resource.spec['probe']}", facts)
+            self.job.site.save_facts(self._key(host, survey, resource, locked), facts)
 
 
 def _add(answer: Mapping[str, Any], seconds: dict[str, float]) -> int:

@@ -8,6 +8,7 @@ import json
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -43,14 +44,16 @@ class RunRecord:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._events.close()
+        with suppress(OSError):
+            self._events.close()
 
     def __call__(self, event: Event) -> None:
         """The run's on_event; hosts call it from their own threads."""
         with self._guard:
             if not self._events.closed:
-                self._events.write(json.dumps(dataclasses.asdict(event)) + "\n")
-                self._events.flush()
+                with suppress(OSError):  # a full disk here is no reason to leave hosts half-way
+                    self._events.write(json.dumps(dataclasses.asdict(event)) + "\n")
+                    self._events.flush()
             self._on_event(event)
 
     def finish(self, outcome: Outcome) -> None:

@@ -116,7 +116,7 @@ def command(
     found = load_release(release)
     locked: tuple[tuple[str, int, str], ...] = ()
     if fleet:
-        keep_direct(fleet)
+        keep_direct(fleet, found.model_dump_json())
         lock = Site(fleet.site).lock_file(found.name)
         found, locked = with_lock(found, lock), locked_files(found, lock)
     cache = fleet.site if fleet else Path.cwd() / ".flagprov"

@@ -54,7 +54,8 @@ Exit codes: 0 done, 1 some host failed, 2 wrong input or usage;
 plan and diff give 3 when there are changes."""
 # What the file system of the controller refuses is nobody's bug.
 NO_PATH = (errno.ENAMETOOLONG, errno.ELOOP)  # whatever was given in its place
-REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR)
+FULL = (errno.ENOSPC, errno.EDQUOT)
+REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, *FULL)
 
 
 class Verbs(click.Group):
@@ -143,6 +144,9 @@ def run(group: click.Group, args: list[str]) -> int:
         if isinstance(error, OSError) and error.filename and error.errno in (*REFUSALS, *NO_PATH):
             complain(f"error: {error.filename}: {(error.strerror or 'refused').lower()}")
             return 2 if error.errno in NO_PATH else 1
+        if isinstance(error, OSError) and error.errno in FULL:  # of a write it does not say the file
+            complain("error: a disk of this controller is full\nmake room, then run the same command again")
+            return 1
         return _unexpected(error, state)
 
 

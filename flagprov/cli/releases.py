@@ -87,7 +87,7 @@ def lock(run: Run, name: str, inventory: str | None, no_images: bool) -> int:
     chips = load_chips()
     wanting = not no_images and any(not variant.image.digests for variant in release.variants.values())
     fleet = load_fleet(path) if wanting else Fleet(path, ())
-    keep_direct(fleet)
+    keep_direct(fleet, release.model_dump_json())
     hosts = {host.chip: host for host in fleet.hosts}
     weights = lock_weights(release, lambda text: complain(text, style=""))
     commits = lock_commits(release, lambda text: complain(text, style=""))
@@ -95,9 +95,8 @@ def lock(run: Run, name: str, inventory: str | None, no_images: bool) -> int:
         if variant.image.digests:
             images[chip] = variant.image.digests
             continue
-        (processor, *_) = chips[chip].detection.arch
-        found = lock_image(variant.image.reference, ARCHITECTURES[processor], hosts.get(chip))
-        images[chip] = tuple(found)
+        processors = [ARCHITECTURES[name] for name in chips[chip].detection.arch]
+        images[chip] = tuple(lock_image(variant.image.reference, processors, hosts.get(chip)))
     named = {chip: {release.variants[chip].image.reference: found} for chip, found in images.items()}
     save(file, weights, named, commits)
     Screen(run).show(

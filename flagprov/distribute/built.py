@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from flagprov.apply.converge import OnEvent, host_event
 from flagprov.desired import image_resource
-from flagprov.distribute.fan_images import Images, Upstream, cache_of, refused
+from flagprov.distribute.disk import on_disk
+from flagprov.distribute.fan_images import CACHE, Images, Upstream, cache_of, refused
 from flagprov.errors import FlagprovError, HostError, UnreachableError
 from flagprov.models.event import Event
 from flagprov.models.fleet import Host
@@ -128,10 +129,11 @@ class _Building:
 
         root = _root(self.job, kind)
         try:
-            if not (root / "index.json").exists():
-                self._build_on_one(kind, hosts, root)
-            layout = lying(read_layout(root))
-            self._accept(hosts, layout, root)
+            with on_disk(cache_of(self.job), CACHE):
+                if not (root / "index.json").exists():
+                    self._build_on_one(kind, hosts, root)
+                layout = lying(read_layout(root))
+                self._accept(hosts, layout, root)
         except FlagprovError as error:
             failures = {host.name: _failure(host.name, error) for host in hosts}
             self.images.failures.update(failures)

@@ -24,8 +24,9 @@ import yaml
 from flagprov.catalog import load_release
 from flagprov.catalog.show import as_dict
 from flagprov.distribute.alone import alone
+from flagprov.distribute.disk import on_disk
 from flagprov.distribute.layouts import ImageLayout, read_layout
-from flagprov.errors import UsageError, VersionError
+from flagprov.errors import FlagprovError, UsageError, VersionError
 from flagprov.host.transfer.layout import is_safe
 from flagprov.host.transfer.manifest import file_digest
 from flagprov.models.fleet import Fleet
@@ -157,7 +158,10 @@ def write(
     }  # fmt: skip
     beside = output.with_name(f"{output.name}.part")
     # Links, too, go in as files: hubs' clients keep weights behind them, images on one base share its layers.
-    with tarfile.open(beside, "w", format=tarfile.PAX_FORMAT, dereference=True) as archive:
+    with (
+        on_disk(output.parent),
+        tarfile.open(beside, "w", format=tarfile.PAX_FORMAT, dereference=True) as archive,
+    ):
         _add(archive, INDEX, json.dumps(index, indent=1).encode())
         _add(archive, RELEASE, stored)
         weighed = ((f"{WEIGHTS}/{name}", weights / name) for name, _, _ in files)
@@ -208,11 +212,17 @@ def open_bundle(path: Path, site: Site) -> Bundle:
     with _archive(path) as archive:
         index, digest = _index(path, archive)
         root = site.root / "bundles" / digest[:16]
-        site.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with alone(root.parent, lambda: None):
-            if not root.is_dir():
-                _unpack(path, archive, index, root)
-            os.utime(root)  # a prune of another run sees that somebody is at it
+        try:
+            with on_disk(site.root / "bundles"):
+                site.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+                with alone(root.parent, lambda: None):
+                    if not root.is_dir():
+                        _unpack(path, archive, index, root)
+                    os.utime(root)  # a prune of another run sees that somebody is at it
+        except UsageError:  # of the bundle
+            raise
+        except FlagprovError as error:
+            raise UsageError(error.message, remedy=error.remedy) from None
         return _opened(root, index)
 
 
@@ -257,11 +267,23 @@ def _unpack(path: Path, archive: tarfile.TarFile, index: Mapping[str, Any], root
             f"{root.parent} has {free >> 20} MiB free, unpacking {path} needs {total >> 20}",
             remedy="make room, or put the inventory where there is some",
         )
+    try:
+        _put_files(path, archive, wanted, beside)
+        beside.rename(root)
+    except OSError:  # a full disk, for one: room for others
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+
+
+def _put_files(
+    path: Path, archive: tarfile.TarFile, wanted: dict[str, tuple[int, str]], folder: Path
+) -> None:
+    """Files with size and sha256, all of them and no others."""
     while member := _next(path, archive, next(iter(wanted), "its end")):
         size, digest = wanted.pop(member.name, (-1, ""))
         if not member.isfile() or not is_safe(member.name) or member.size != size:
             raise UsageError(f"{path}: {member.name!r} is not what its index says", remedy="copy it again")
-        target = beside / member.name
+        target = folder / member.name
         target.parent.mkdir(parents=True, exist_ok=True)
         found = hashlib.sha256()
         with target.open("wb") as stream:
@@ -272,13 +294,12 @@ def _unpack(path: Path, archive: tarfile.TarFile, index: Mapping[str, Any], root
             raise UsageError(f"{path}: {member.name} has another sha256", remedy="copy it again")
     if wanted:
         raise UsageError(f"{path}: lacks {next(iter(wanted))}", remedy="copy it again")
-    beside.rename(root)
 
 
 def _next(path: Path, archive: tarfile.TarFile, expected: str) -> tarfile.TarInfo | None:
     try:
         return archive.next()
-    except tarfile.TarError as error:
+    except (tarfile.TarError, OSError) as error:
         raise UsageError(f"{path}: {expected} is damaged ({error})", remedy="copy it again") from None
 
 
@@ -323,3 +344,5 @@ def _pieces(path: Path, archive: tarfile.TarFile, member: tarfile.TarInfo) -> It
             yield piece
     except tarfile.TarError:
         raise UsageError(f"{path}: {member.name} is cut off", remedy="copy it again") from None
+    except OSError as error:
+        raise UsageError(f"{path}: {member.name} cannot be read ({error})", remedy="copy it again") from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
@@ -51,13 +51,19 @@ def unneeded(site: Site, needed: Collection[str], asked: Collection[str], keep: 
         *_old(site.root / "oci", keep, has_image),
         *_old(site.root / "bundles", keep, has_bundle),
         *_old(site.root / "weights", keep, lambda folder: folder.name in releases),
+        *_old(site.root / "packages", keep, lambda folder: False),  # what is needed of it lies in bundles
+        *_unused([path for path in [site.root / "wheels"] if path.is_dir()], lambda folder: False),
     )
 
 
 def _old(folder: Path, keep: int, used: Callable[[Path], bool]) -> Iterator[Change]:
-    entries = {path: _newest(path) for path in folder.glob("*") if path.is_dir()}
-    for path in sorted(entries, key=lambda path: entries[path])[:-keep]:
-        if time.time() - entries[path] > YOUNG_S and not used(path):
+    entries = sorted((path for path in folder.glob("*") if path.is_dir()), key=_newest)
+    yield from _unused(entries[:-keep], used)
+
+
+def _unused(folders: Iterable[Path], used: Callable[[Path], bool]) -> Iterator[Change]:
+    for path in folders:
+        if time.time() - _newest(path) > YOUNG_S and not used(path):
             size = sum(file.lstat().st_size for file in path.rglob("*"))
             reason = f"nothing needs it; {size / 1e6:,.1f} MB"
             yield Change("directory", str(path), Stage.VERIFY.label, "remove", reason)

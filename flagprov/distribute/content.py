@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from flagprov.errors import FlagprovError
 from flagprov.host.transfer.layout import chunk_size, content_id, is_safe
 from flagprov.models.fleet import Host
 
@@ -45,7 +46,7 @@ def content_of(
     files = tuple((str(path), int(size), str(digest or "")) for path, size, digest in listed)
     bad = [path for path, size, _ in files if not is_safe(path) or size < 0]
     if bad:
-        raise ValueError(f"not a path of a model's file: {bad[0]!r}")
+        raise FlagprovError(f"{bad[0]!r} is no path of a file that hosts may take")
     ordered = sorted(files, key=lambda entry: (entry[1] > 64 << 20, entry[0]))
     return Content(tuple(ordered), dict(origin or {}), written)
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from flagprov.apply.converge import OnEvent, host_event
 from flagprov.distribute.content import Content, Here
+from flagprov.distribute.disk import on_disk
 from flagprov.errors import FlagprovError, HostError
 from flagprov.models.event import Event
 from flagprov.models.fleet import Host
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     Find = Callable[[Host, str], ImageLayout]  # host and processor -> the image that it lacks
 
+CACHE = "FLAGPROV_IMAGE_CACHE"
 T = TypeVar("T")
 Layers = tuple[tuple[str, int], ...]  # digest and size, lowest first
 
@@ -208,10 +210,21 @@ def answerable(
                     layers[host.name] = layout.layers
                 else:
                     parts = upstream.ask(host, ARCHITECTURES.get(arch, arch))
+                    _check_told_apart(job, host, arch, parts.digests)
                     layers[host.name] = layers_of(json.loads(parts.manifests[0][0]))
             except FlagprovError as error:
                 found[host.name] = refused(job, host, found[host.name], error)
     return found, layers
+
+
+def _check_told_apart(job: Job, host: Host, arch: str, digests: Sequence[str]) -> None:
+    """By its index a registry knows an image, but no dockerd that was given the image alone."""
+    image = job.variants[host.name].image.pulled
+    if image.digests and not set(image.digests) & set(digests[-2:]):
+        raise FlagprovError(
+            f"{image.reference}: what is locked names its index alone, and not the image for {arch} in it",
+            remedy=f"flagprov releases lock {job.release.name} --inventory {job.fleet.inventory}",
+        )
 
 
 def refused(job: Job, host: Host, seen: Look, error: FlagprovError) -> Look:
@@ -245,8 +258,8 @@ class Upstream:
 
     def __init__(self, job: Job, on_event: OnEvent, stack: ExitStack) -> None:
         self.job, self.on_event, self.stack = job, on_event, stack
-        self._asked: dict[tuple[str, str], Parts | FlagprovError] = {}
-        self._found: dict[tuple[str, str], ImageLayout] = {}
+        self._asked: dict[tuple[str, str], Parts | FlagprovError] = {}  # by name and processor
+        self._found: dict[tuple[str, str], ImageLayout | FlagprovError] = {}
 
     def ask(self, host: Host, architecture: str) -> Parts:
         """Raises what is wrong with the host's image: not there, another one, none for its processor."""
@@ -256,31 +269,38 @@ class Upstream:
         key = site_reference(image.reference, host.registries), architecture
         if key not in self._asked:
             try:
-                parts = self.source(host, key[0]).parts([architecture])
-                check_locked(key[0], parts, {str(host.chip): image.digests})
-                self._asked[key] = parts
+                self._asked[key] = self.source(host, key[0]).parts([architecture])
             except FlagprovError as error:
                 self._asked[key] = error
         answer = self._asked[key]
         if isinstance(answer, FlagprovError):
             raise answer
+        check_locked(key[0], answer, {str(host.chip): image.digests})  # others may have locked another one
         return answer
 
     def find(self, host: Host, architecture: str) -> ImageLayout:
+        """What goes wrong with fetching it does so once, for all hosts that lack it."""
         from flagprov.distribute.layouts import fetch_layout
 
         image = self.job.variants[host.name].image.pulled
         reference = site_reference(image.reference, host.registries)
-        if (reference, architecture) not in self._found:
-            source = self.source(host, reference)
+        self.ask(host, architecture)
+        key, folder = (reference, architecture), cache_of(self.job)
 
-            def say(text: str) -> None:
-                self.on_event(Event(time.time(), "", "progress", "image", f"fetch {reference}", text))
+        def say(text: str) -> None:
+            self.on_event(Event(time.time(), "", "progress", "image", f"fetch {reference}", text))
 
-            self._found[reference, architecture] = fetch_layout(
-                source, reference, architecture, image.digests, cache_of(self.job), say
-            )
-        return self._found[reference, architecture]
+        if key not in self._found:
+            try:
+                with on_disk(folder, CACHE):
+                    source = self.source(host, reference)
+                    self._found[key] = fetch_layout(source, *key, image.digests, folder, say)
+            except FlagprovError as error:
+                self._found[key] = error
+        found = self._found[key]
+        if isinstance(found, FlagprovError):
+            raise found
+        return found
 
     def source(self, host: Host, reference: str) -> FromRegistry:
         from flagprov.distribute.images import FromRegistry
@@ -295,5 +315,5 @@ def cache_of(job: Job) -> Path:
 
 def image_cache(root: Path) -> Path:
     """Where the controller keeps images that it fans out or bundles; large, so it may be elsewhere."""
-    base = os.environ.get("FLAGPROV_IMAGE_CACHE")
+    base = os.environ.get(CACHE)
     return Path(base) if base else root / "oci"

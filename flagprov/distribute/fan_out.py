@@ -12,10 +12,11 @@ from flagprov.apply.converge import host_event
 from flagprov.distribute.certificates import CONTROLLER, tls_name
 from flagprov.distribute.chain import Member, before, ordered
 from flagprov.distribute.content import Content, Here, There
+from flagprov.distribute.disk import on_disk
 from flagprov.distribute.offer import Dial, Offering, direct, through
 from flagprov.distribute.run import Run, open_run
 from flagprov.distribute.watch import Watch
-from flagprov.errors import HostError
+from flagprov.errors import FlagprovError, HostError
 from flagprov.host.transfer.layout import Layout
 from flagprov.host.transfer.store import Source
 from flagprov.models.event import Event
@@ -60,6 +61,15 @@ class Transfer:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def run(self) -> dict[str, dict[str, Any] | HostError]:
+        try:
+            with on_disk(self.site.root / "transfers"):
+                return self._run()
+        except FlagprovError as error:  # of this controller: nobody gets anything from it
+            gives = isinstance(self.source, There) and not self.source.place
+            names = [host.name for host in self._hosts()[1 if gives else 0 :]]
+            return {name: HostError(name, self.stage, error.message, remedy=error.remedy) for name in names}
+
+    def _run(self) -> dict[str, dict[str, Any] | HostError]:
         hosts = {target.host.name: target.host for target in self.targets}
         with open_run(self.site, self.content.id, tuple(self._members())) as run:
             source, rest = [], list(hosts.values())

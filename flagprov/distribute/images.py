@@ -32,7 +32,7 @@ class Parts:
 
     manifests: tuple[tuple[bytes, str], ...]  # with media types; the one that the tag names comes last
     blobs: Mapping[str, int]  # digest -> size
-    digests: tuple[str, ...]  # of index, manifests and configurations: each of them names the image
+    digests: tuple[str, ...]  # of the index, and of each manifest with its configuration: each is a name
 
 
 class Source(Protocol):
@@ -102,7 +102,7 @@ def check_locked(target: str, parts: Parts, locked: Mapping[str, Sequence[str]])
         if digests and not set(digests) & set(parts.digests):
             raise FlagprovError(
                 f"{target}: this is not the image that is locked for {chip}",
-                remedy="Its tag was moved. Look at the new image, then lock it: flagprov releases lock NAME",
+                remedy="Its tag was moved, or another processor's is locked: flagprov releases lock NAME",
             )
 
 

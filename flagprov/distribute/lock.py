@@ -23,13 +23,13 @@ from flagprov.serving import site_reference
 Say = Callable[[str], None]
 
 
-def lock_image(reference: str, architecture: str, host: Host | None) -> list[str]:
+def lock_image(reference: str, architectures: Sequence[str], host: Host | None) -> list[str]:
     """Digests of an image, as hosts pull it, or else upstream's, where the site's registry lacks it yet."""
     here = site_reference(reference, host.registries) if host else reference
     if here != reference:
         with contextlib.suppress(FlagprovError):
-            return digests_of(here, architecture, host)
-    return digests_of(reference, architecture, host)
+            return digests_of(here, *architectures, host=host)
+    return digests_of(reference, *architectures, host=host)
 
 
 def lock_weights(release: Release, say: Say) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from flagprov.catalog.building import unpinned
 from flagprov.chips import load_chips
 from flagprov.distribute import repository, system_packages, wheels
 from flagprov.distribute.bundle import PACKAGES, WHEELS, BundledImage, Listed, Part, Say, write
-from flagprov.distribute.fan_images import image_cache
+from flagprov.distribute.disk import on_disk
+from flagprov.distribute.fan_images import CACHE, image_cache
 from flagprov.distribute.fetch import fetch_here
 from flagprov.distribute.images import ARCHITECTURES, FromRegistry
 from flagprov.distribute.layouts import ImageLayout, built_root, fetch_layout, known_as, whole
@@ -154,9 +155,10 @@ def _images(
     for processor in load_chips()[chip].detection.arch:
         architecture = ARCHITECTURES[processor]
         if _is_for(source, architecture):
-            layout = fetch_layout(source, reference, architecture, image.digests, folder, say)
-            if made is not image:
-                layout = _whole(layout, built_root(folder, made.reference, architecture), made.digests)
+            with on_disk(folder, CACHE):
+                layout = fetch_layout(source, reference, architecture, image.digests, folder, say)
+                if made is not image:
+                    layout = _whole(layout, built_root(folder, made.reference, architecture), made.digests)
             found.append(BundledImage((chip,), architecture, layout))
     if not found:
         raise FlagprovError(f"{reference}: is for another processor than those of {chip}")

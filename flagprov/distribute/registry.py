@@ -64,7 +64,10 @@ class Registry:
         scheme = "http" if insecure or host.startswith(("localhost", "127.")) else "https"
         verify = httpx.create_ssl_context()
         for authority in authorities:
-            verify.load_verify_locations(authority)
+            try:
+                verify.load_verify_locations(authority)
+            except OSError as error:
+                raise FlagprovError(f"{authority}: holds no CA that can be read ({error})") from None
         timeout = httpx.Timeout(60, pool=None)
         self._client = httpx.Client(timeout=timeout, follow_redirects=True, transport=outward(verify))
         self._base = f"{scheme}://{host}/v2/{name}"
@@ -88,8 +91,14 @@ class Registry:
             )
         if tag.startswith("sha256:") and sha256(answer.content) != tag:
             raise FlagprovError(f"{self.host}/{self.name}@{tag}: the registry sent something else")
-        stored = json.loads(answer.content)
-        return answer.content, str(stored.get("mediaType") or answer.headers.get("content-type", ""))
+        try:
+            named = json.loads(answer.content).get("mediaType")
+        except (ValueError, AttributeError):  # somebody else answers in its place
+            raise FlagprovError(
+                f"{self.host}/{self.name}:{tag}: what answers is no registry",
+                remedy="Check the name, and proxies (HTTPS_PROXY, NO_PROXY).",
+            ) from None
+        return answer.content, str(named or answer.headers.get("content-type", ""))
 
     def put_manifest(self, tag: str, data: bytes, kind: str) -> None:
         self._done(self._ask("PUT", f"/manifests/{tag}", headers={"Content-Type": kind}, content=data), 201)
@@ -227,20 +236,21 @@ def of_architecture(index: Mapping[str, Any], architecture: str) -> list[Mapping
     return [entry for entry in entries if (entry.get("platform") or {}).get("architecture") == architecture]
 
 
-def digests_of(reference: str, architecture: str = "amd64", host: Host | None = None) -> list[str]:
-    """Index, manifest and config digests of an image; all of them name the same."""
+def digests_of(reference: str, *architectures: str, host: Host | None = None) -> list[str]:
+    """Index, manifest and config digests of an image, for each of the processors that there is one for."""
+    wanted = architectures or ("amd64",)
     with registry_of(reference, host) as registry:
         data, _ = registry.manifest(split(reference)[2])
         found = [sha256(data)]
-        stored = json.loads(data)
-        if "manifests" in stored:
-            mine = of_architecture(stored, architecture)
+        stored = [json.loads(data)]
+        if "manifests" in stored[0]:
+            mine = [entries[0] for name in wanted if (entries := of_architecture(stored[0], name))]
             if not mine:
-                raise FlagprovError(f"{reference}: has no image for {architecture}")
-            data, _ = registry.manifest(str(mine[0]["digest"]))
-            stored = json.loads(data)
-            found.append(sha256(data))
-        found.append(str(stored["config"]["digest"]))
+                raise FlagprovError(f"{reference}: has no image for {' or '.join(wanted)}")
+            manifests = [registry.manifest(str(entry["digest"]))[0] for entry in mine]
+            found += [sha256(data) for data in manifests]
+            stored = [json.loads(data) for data in manifests]
+        found += [str(each["config"]["digest"]) for each in stored]
     return list(dict.fromkeys(found))
 
 

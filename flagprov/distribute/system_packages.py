@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flagprov.chips import load_chips
-from flagprov.distribute.needs import Package, is_version, needs_of, split
+from flagprov.distribute.needs import Package, needs_of, split
 from flagprov.distribute.repository import run
 from flagprov.errors import FlagprovError, UsageError
 from flagprov.host.packages import platform as this_platform
@@ -46,6 +46,7 @@ def wanted(
         package
         for roles, values in asked
         for need in needs_of(roles)
+        if need.is_chosen(values)
         for package in need.packages(platform, manager, values)
     ]
     named = list(dict.fromkeys((*found, *(Package((name,)) for name in more))))
@@ -117,11 +118,11 @@ def _on_offer(package: Package, options: Sequence[str]) -> str:
     for name in package.names:
         said = run(["apt-cache", *options, "madison", name], _UPDATE)
         rows = [[cell.strip() for cell in row.split("|")] for row in said.splitlines()]
-        versions = [row[1] for row in rows if row[0] == name and is_version(row[1], package.version)]
+        versions = [row[1] for row in rows if package.fits({row[0]: row[1]}) and row[0] == name]
         if versions:
             return f"{name}={versions[0]}" if package.version else name
     raise FlagprovError(
-        f"apt on this controller offers no {' or '.join(package.names)} {package.version}".rstrip(),
+        f"apt on this controller offers no {' or '.join(package.names)} {package.wanted}".rstrip(),
         remedy=_ELSEWHERE,
     )
 

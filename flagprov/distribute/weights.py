@@ -11,7 +11,8 @@ from typing import Any
 from flagprov.apply.converge import OnEvent, host_event
 from flagprov.desired import weights_resource
 from flagprov.distribute.content import Content, Here, There, content_of
-from flagprov.errors import FlagprovError, HostError
+from flagprov.distribute.disk import on_disk
+from flagprov.errors import FlagprovError, HostError, UsageError
 from flagprov.host.transfer.layout import listing, written
 from flagprov.models.fleet import Host
 from flagprov.models.observed import Look, Problem
@@ -19,11 +20,13 @@ from flagprov.models.outcome import HostOutcome
 from flagprov.models.release import Release
 from flagprov.observe import look
 from flagprov.preparation import Job
-from flagprov.proxies import addresses, no_proxy
+from flagprov.proxies import addresses, asked, no_proxy
+from flagprov.report.text import names
 from flagprov.serving import host_path
 from flagprov.transport import Connections, Session
 
 LOCK_S = 120.0  # a share's server keeps the lock of a dead host for as long as that
+CACHE = "FLAGPROV_WEIGHTS_CACHE"
 HUBS = ("modelscope://", "hf://", "https://", "http://")
 
 
@@ -58,7 +61,8 @@ class Weights:
         if not wanting:
             return
         try:
-            source, content = self._supply(reached, [h for h in holding if _has(reached, h)])
+            with on_disk(cache_of(self.job), CACHE):
+                source, content = self._supply(reached, [h for h in holding if _has(reached, h)])
         except FlagprovError as error:
             for host in wanting:
                 self.failures[host.name] = HostError(host.name, "weights", error.message, remedy=error.remedy)
@@ -105,7 +109,8 @@ class Weights:
         weights = self.job.release.weights
         path = weights_path(self.job.release, host)
         spec = {"source": weights.source, "revision": weights.revision, "path": path, "files": self.job.files}
-        environment = hub_environment(host.variables, addresses(self.job.fleet))
+        fleet = self.job.fleet
+        environment = hub_environment(host.variables, addresses(fleet), (weights.source, *asked(fleet)))
         request = {"op": "fetch", "spec": {**spec, "environment": environment}, "lease": self.lease}
 
         def said(message: Mapping[str, Any]) -> None:
@@ -153,7 +158,9 @@ class Weights:
         return Here(supply.cache), content_of(locked or fetched, origin)
 
 
-def hub_environment(variables: Mapping[str, Any], direct: Iterable[str]) -> dict[str, str]:
+def hub_environment(
+    variables: Mapping[str, Any], direct: Iterable[str], asked: Iterable[str] = ()
+) -> dict[str, str]:
     """What a hub's client on a host needs to know of this controller's environment.
 
     A host's own proxies come before the controller's; `direct` are the names that go through none.
@@ -165,7 +172,7 @@ def hub_environment(variables: Mapping[str, Any], direct: Iterable[str]) -> dict
     for name in proxies:
         if own := str(variables.get(f"flagprov_{name}") or ""):
             found |= {name: own, name.upper(): own}
-    return found | no_proxy(found, direct)
+    return found | no_proxy(found, direct, asked)
 
 
 def weights_path(release: Release, host: Host) -> str:
@@ -177,7 +184,8 @@ def listed(job: Job) -> tuple[tuple[str, int, str], ...]:
     """The files of the weights, as far as they are known before a source is asked."""
     supply = find_supply(job, [])
     if not job.files and supply and isinstance(supply.source, Here):
-        return tuple(listing(str(supply.source.path)))
+        with on_disk(supply.source.path):
+            return tuple(listing(str(supply.source.path)))
     return job.files
 
 
@@ -211,16 +219,22 @@ def find_supply(job: Job, holding: Sequence[Host]) -> Supply | None:
                 return Supply(f"from {source}", There(host, f"/{path}"))
         return None
     if source.startswith(HUBS):
+        named = {str(host.variables.get("flagprov_fetch_on") or "") for host in job.fleet.hosts} - {""}
         for host in job.fleet.hosts:
-            if host.name in {other.variables.get("flagprov_fetch_on") for other in job.fleet.hosts}:
+            if host.name in named:
                 return Supply(f"from {source}, once by {host.name}, then host to host", host=host)
+        if named:
+            raise UsageError(
+                f"flagprov_fetch_on is {names(sorted(named))}, which --limit {job.limit} leaves out",
+                remedy="take it into --limit: it is to download the weights for the others",
+            )
         return Supply(f"from {source}, once, then host to host", None, cache_of(job))
     return None
 
 
 def cache_of(job: Job) -> Path:
     """Where the controller keeps what it fetched; large, so it may be elsewhere."""
-    base = os.environ.get("FLAGPROV_WEIGHTS_CACHE")
+    base = os.environ.get(CACHE)
     folder = Path(base) if base else job.site.root / "weights"
     return folder / job.release.name
 

@@ -16,12 +16,13 @@ from flagprov.errors import HostError
 from flagprov.models.chip import Chip
 from flagprov.models.desired import Placement
 from flagprov.models.fleet import Host
+from flagprov.models.image import ImageFacts
 from flagprov.models.observed import Look, Problem, Survey
 from flagprov.models.release import Release, Variant
-from flagprov.preparation import Job, probe_version
+from flagprov.preparation import Job
 from flagprov.processors import operators
 from flagprov.report.text import count
-from flagprov.serving import host_path, image_key, site_reference
+from flagprov.serving import host_path, site_reference
 from flagprov.transport import Connections, Session
 
 if TYPE_CHECKING:
@@ -60,9 +61,10 @@ def is_new(look: Look) -> bool:
 class Examination:
     """The checks of one run: facts of its hosts, and what they mean for the release there."""
 
-    def __init__(self, job: Job, placement: Placement) -> None:
+    def __init__(self, job: Job, placement: Placement, surveys: Mapping[str, Survey]) -> None:
         self.job = job
         self.placement = placement
+        self._surveys = surveys
         self.facts: dict[str, HostFacts] = {}
         self._warned: set[tuple[str, str]] = set()
 
@@ -125,8 +127,7 @@ class Examination:
             chip, variant = self.job.chips[str(host.chip)], self.job.variants[host.name]
             if chip.resource_type != "cpu" or not self.placement.on(host.name):
                 continue
-            facts = self.job.site.facts(f"{image_key(variant.image)}-{probe_version()}")
-            _, why = operators(chip, variant, facts)
+            _, why = operators(chip, variant, self._image_facts(host))
             if why:
                 reasons[why] = reasons.get(why, 0) + 1
         return [
@@ -148,8 +149,12 @@ class Examination:
             optional=_sources(release, variant, host, self.job.chips[str(host.chip)], optional=True),
             replicas=self.placement.on(host.name),
             refusal=refusal,
-            image=self.job.site.facts(f"{image_key(variant.image)}-{probe_version()}"),
+            image=self._image_facts(host),
         )
+
+    def _image_facts(self, host: Host) -> ImageFacts | None:
+        seen = self._surveys.get(host.name)
+        return self.job.image_facts(host, seen.arch) if seen else None
 
     def payload(self, host: Host, survey: Survey) -> dict[str, Any]:
         """What to ask a host for."""

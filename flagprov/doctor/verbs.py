@@ -89,7 +89,7 @@ def _for_release(request: Request) -> Diagnosis:
         answers = connections.each(job.fleet.hosts, survey, keep=KEPT)
         surveys = {name: found for name, found in answers.items() if isinstance(found, Survey)}
         placement = place(job.fleet, job.release.name, job.wishes(surveys), job.reserved(surveys))
-        examination = Examination(job, placement)
+        examination = Examination(job, placement, surveys)
         able = [host for host in job.fleet.hosts if host.name in surveys]
 
         def gather(session: Session) -> None:

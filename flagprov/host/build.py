@@ -7,13 +7,16 @@ packages of an index need a network: where there is such a step the container ha
 from __future__ import annotations
 
 import collections
+import glob
 import hashlib
 import json
 import os
 import shutil
 import time
 
-from flagprov.host import docker
+from flagprov.host import docker, jobs
+from flagprov.host.fetch import AUTHORITIES, hidden
+from flagprov.host.files import read_json
 from flagprov.host.shell import run
 from flagprov.host.wire import Blocked, progress
 
@@ -26,6 +29,9 @@ PROXIES = "/etc/docker/flagprov-proxy.env"  # of the role container_engine
 PIP = "/etc/pip.conf"
 LAYER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "image_layer.py")
 INSIDE, WORK, PIP_INSIDE = "/flagprov", "/flagprov-build", "/flagprov-pip.conf"
+TRUSTED_INSIDE = "/flagprov-authorities.crt"
+TRUSTING = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")  # else each goes by a list of its own
+LABEL = "io.flagprov.build"
 LONGEST_S = 4 * 3600  # a container that nobody ends any more goes by itself
 SHOWN = 30  # lines of a step that fails
 PIECE = 1 << 20
@@ -69,26 +75,31 @@ def _build(spec: dict[str, Any], target: str) -> None:
     image = docker.image_id(spec["reference"], spec["digests"])
     if not image:
         raise Blocked("build", "%s is not here" % spec["reference"], "run the command again")
-    name, steps = "flagprov-build-%s" % spec["name"], spec["steps"]
-    _remove(name)
+    name, steps = _container(spec), spec["steps"]
+    for other in {name, *left()}:
+        remove(other)
     try:
         _start(name, image, os.path.join(os.path.dirname(target), "sources"), any("pip" in s for s in steps))
         for number, step in enumerate(steps, 1):
             _install(name, number, step, "step %d of %d, %s" % (number, len(steps), step["words"]))
         _take_layer(name, target)
     finally:
-        _remove(name)
+        remove(name)
 
 
 def _start(name: str, image: str, sources: str, network: bool) -> None:
     """Idle; each step is an exec in it."""
     os.makedirs(sources, exist_ok=True)
-    argv = ["docker", "run", "--detach", "--rm", "--name", name, "--label", "io.flagprov.build=1"]
+    argv = ["docker", "run", "--detach", "--rm", "--name", name, "--label", "%s=1" % LABEL]
     argv += ["--runtime", "runc"]  # a vendor's would leave its driver's files among the changes
     argv += ["--user", "0:0", "--workdir", WORK, "--network", "host" if network else "none"]
     argv += ["-v", "%s:%s:ro" % (sources, INSIDE)]
     if network and os.path.isfile(PIP):
         argv += ["-v", "%s:%s:ro" % (PIP, PIP_INSIDE), "--env", "PIP_CONFIG_FILE=%s" % PIP_INSIDE]
+    trusted = next(filter(os.path.isfile, AUTHORITIES), "")
+    if network and trusted:
+        argv += ["-v", "%s:%s:ro" % (trusted, TRUSTED_INSIDE)]
+        argv += [word for variable in TRUSTING for word in ("--env", "%s=%s" % (variable, TRUSTED_INSIDE))]
     argv += ["--entrypoint", "python3", image, "-c", "import time; time.sleep(%d)" % LONGEST_S]
     said = run(argv, timeout=300)
     if said.code:
@@ -151,7 +162,7 @@ def _run(name: str, argv: list[str], environment: dict[str, str], shown: str) ->
         timer.start()
         assert process.stdout
         for line in process.stdout:
-            line = _hidden(line.strip(), environment)
+            line = hidden(line.strip(), environment)
             last.append(line)
             if line and time.monotonic() - said > 1:
                 said = time.monotonic()
@@ -160,12 +171,6 @@ def _run(name: str, argv: list[str], environment: dict[str, str], shown: str) ->
     if process.returncode:
         words = next((line for line in reversed(last) if line), "code %d" % process.returncode)
         raise Blocked("build", "%s: %s" % (shown, words[:500]), _remedy(" ".join(last)), "\n".join(last))
-
-
-def _hidden(text: str, environment: dict[str, str]) -> str:
-    from flagprov.host.fetch import hidden
-
-    return hidden(text, environment)
 
 
 def _remedy(said: str) -> str:
@@ -209,5 +214,27 @@ def _digest(path: str) -> str:
     return "sha256:%s" % sha.hexdigest()
 
 
-def _remove(name: str) -> None:
+def left() -> list[str]:
+    """Containers of builds that were killed: no job is at work with them any more."""
+    query = docker.filters(label=["%s=1" % LABEL])
+    found = docker.call("GET", "/containers/json?all=1&%s" % query) or []
+    names = {str(name).lstrip("/") for container in found for name in container.get("Names") or []}
+    return sorted(names - _at_work()) if names else []
+
+
+def _at_work() -> set[str]:
+    """By the jobs that run now."""
+    found = set()
+    for path in glob.glob(os.path.join(jobs.ROOT, "build-*", "spec.json")):
+        job = read_json(path)
+        if job and jobs.state_of(os.path.basename(os.path.dirname(path))) in jobs.RUNS:
+            found.add(_container(job["spec"]))
+    return found
+
+
+def _container(spec: dict[str, Any]) -> str:
+    return "flagprov-build-%s" % spec["name"]
+
+
+def remove(name: str) -> None:
     run(["docker", "rm", "--force", "--volumes", name], timeout=120)

@@ -20,7 +20,18 @@ TIME = 315532800  # 1980, the first that zip archives know
 WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"
 # What the container has for its own life, and where the steps did their work.
 OUTSIDE = (
-    *("flagprov", "flagprov-build", "flagprov-pip.conf", "dev", "proc", "sys", "run", "tmp", "var/tmp"),
+    *(
+        "flagprov",
+        "flagprov-build",
+        "flagprov-pip.conf",
+        "flagprov-authorities.crt",
+        "dev",
+        "proc",
+        "sys",
+        "run",
+        "tmp",
+        "var/tmp",
+    ),
     *(".dockerenv", "etc/hostname", "etc/hosts", "etc/mtab", "etc/resolv.conf"),
 )
 

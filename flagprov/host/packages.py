@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import shutil
 import subprocess
 
 from flagprov.host import machine
 from flagprov.host.facts.system import os_release
+from flagprov.host.shell import run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ def platform() -> str:
 
 
 def packages(request: dict[str, Any]) -> dict[str, Any]:
-    """Which of `paths` (patterns) exist, and the versions of `packages` that are installed."""
+    """Which of `paths` (patterns) exist, the versions of `packages` that are installed, and of `programs`."""
     kernel = os.uname().release
     manager = next((name for name in QUERIES if shutil.which("apt-get" if name == "apt" else name)), "none")
     return {
@@ -37,7 +39,14 @@ def packages(request: dict[str, Any]) -> dict[str, Any]:
         "kernel": kernel,
         "there": [path for path in request["paths"] if glob.glob(path.replace("{kernel}", kernel))],
         "versions": _versions(manager, list(request["packages"])),
+        "programs": {path: _version(path) for path in request["programs"] if os.path.exists(path)},
     }
+
+
+def _version(program: str) -> str:
+    """As it says itself; empty where nothing of what it says is one."""
+    found = re.search(r"\d+(\.\d+)+", run([program, "--version"], timeout=20).out)
+    return found.group() if found else ""
 
 
 def _versions(manager: str, names: list[str]) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from flagprov.host import docker, history
+from flagprov.host import build, docker, history
 from flagprov.host.resources import weights
 from flagprov.host.shell import unit_state
 from flagprov.host.transfer import manifest
@@ -29,6 +29,7 @@ def unused(request: dict[str, Any]) -> dict[str, Any]:
         "images": _images(known, needed, {str(c.get("Image")) for c in containers}),
         "weights": files,
         "directories": _directories(needed, mounted),
+        "builds": build.left(),
         "kept": stay,
     }
 
@@ -106,7 +107,7 @@ def _weights(
 
 
 def _directories(needed: set[tuple[str, str]], mounted: set[str]) -> list[dict[str, Any]]:
-    """Configurations, caches, finished jobs, and what is left of images that came from host to host."""
+    """Configurations, caches, finished jobs, and what is left of images and packages that were brought."""
     in_use = {path for _, path in needed} | mounted
     found = []
     for folder in ("configs", "caches"):
@@ -119,7 +120,9 @@ def _directories(needed: set[tuple[str, str]], mounted: set[str]) -> list[dict[s
         ended = any("result" in line or "error" in line for line in _tail(os.path.join(path, "events")))
         if ended and not works:
             found.append(path)
-    found += [] if bringing else _entries("oci")
+    if not bringing:
+        packages = os.path.join(STATE, "packages")  # roles take from it only while they run
+        found += _entries("oci") + [path for path in [packages] if os.path.isdir(path)]
     return [{"path": path, "bytes": _size(path)} for path in found]
 
 

@@ -213,7 +213,7 @@ class Provisioning:
                     refusal.host,
                     HostError(refusal.host, "placement", refusal.message, remedy=refusal.remedy),
                 )
-        examination = Examination(job, self.placement)
+        examination = Examination(job, self.placement, self.surveys)
         able = [host for host in hosts if host.name not in broken]
         broken |= examination.ask_all(self.connections, able, self.surveys)
         for host in able:

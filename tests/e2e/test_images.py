@@ -130,7 +130,7 @@ def test_packages_come_with_the_bundle(without_mirrors: Lab, tmp_path: Path) -> 
     assert lab.flagprov("bundle", RELEASE, *words).code == 0
     refused = lab.flagprov("deploy", lab.inventory, file, "--yes")
     assert refused.code == 2, refused
-    assert f"no docker.io for debian-12-x86_64 ({lab.hosts[0]})" in refused.err
+    assert f"no docker.io 20.10.5 or later for debian-12-x86_64 ({lab.hosts[0]})" in refused.err
     assert "--platform debian-12-x86_64" in refused.err
     packed = lab.flagprov("bundle", RELEASE, "--platform", "debian-12-x86_64", *words)
     assert packed.code == 0, packed

@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from flagprov.errors import InventoryError
-from flagprov.fleet import _SUFFIXES, load_fleet
+from flagprov.fleet import load_fleet
+from flagprov.inventory_variables import SUFFIXES
 from flagprov.models.fleet import Host, Secret
 
 CASES = Path(__file__).parents[1] / "cases/inventories"
@@ -75,4 +76,4 @@ def test_no_documented_variable_is_taken_for_a_misspelt_one(page: str) -> None:
     rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `flagprov_")]
     named = {name for row in rows for name in re.findall(r"`flagprov_([a-z_]+)`", row)}
     assert named
-    assert named <= set(_SUFFIXES)
+    assert named <= set(SUFFIXES)

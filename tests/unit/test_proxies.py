@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from ansible.template import Templar, trust_as_template
 from flagprov.apply.assets import ansible_root
 from flagprov.distribute.registry import registry_of
 from flagprov.distribute.weights import hub_environment
-from flagprov.errors import FlagprovError
+from flagprov.errors import FlagprovError, UsageError
 from flagprov.host.http import is_direct
 from flagprov.models.fleet import Connection, Fleet, Host
 from flagprov.proxies import addresses, keep_direct, no_proxy, outward
@@ -57,6 +58,33 @@ def test_this_process_asks_the_fleet_directly(name: str, monkeypatch: pytest.Mon
             assert client._transport_for_url(httpx.URL(url)) is client._transport, url
         outside = client._transport_for_url(httpx.URL("https://hub.example/"))
         assert outside is not client._transport
+
+
+def test_a_large_fleet_is_named_as_far_as_somebody_asks_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel starts no program with a variable of more than 128 KiB."""
+    hosts = tuple(
+        Host(
+            f"gpu{number:05}.rack{number % 40}.site.example",
+            Connection(f"10.{number >> 8}.{number & 255}.7"),
+            registries={"upstream.example": "gpu00007.rack7.site.example:5000/mirror"},
+            variables={"container_engine_registry_mirrors": ["http://[2001:db8::2]:5000"]},
+        )
+        for number in range(3000)
+    )
+    fleet = Fleet(Path("lab.ini"), (*hosts, HOSTS[1]))
+    monkeypatch.setenv("HTTPS_PROXY", PROXY)
+    monkeypatch.setenv("NO_PROXY", "localhost,.corp.example")
+    monkeypatch.setenv("HF_ENDPOINT", "http://10.1.2.7:8000")
+    keep_direct(fleet, '{"weights": {"source": "https://gpu00009.rack9.site.example/m"}}')
+    assert os.environ["NO_PROXY"].split(",") == [
+        *("localhost", ".corp.example", "gpu00007.rack7.site.example", "gpu00009.rack9.site.example"),
+        *("10.1.2.7", "2001:db8::2"),
+    ]
+    subprocess.run(["true"], check=True)
+    monkeypatch.setenv("no_proxy", ",".join(name for name in addresses(fleet) if name))
+    with pytest.raises(UsageError, match=r"NO_PROXY is \d+ KiB long") as caught:
+        keep_direct(fleet)
+    assert caught.value.exit_code == 2
 
 
 LIST = "h1, .site.example,*.b.example,10.0.0.0/8,r.example:5000,::1,[2001:db8::2]:5000,fd00::/8,fe80::1%eth0,"
@@ -144,6 +172,24 @@ def test_authorities_of_one_name_would_take_each_others_place() -> None:
     ):
         found = role("host_baseline", f"{{{{ {when} }}}}", host_baseline_ca_certificates=files)
         assert found is refused
+
+
+def test_an_authority_that_is_on_the_list_no_more_is_taken_back() -> None:
+    folder = "/etc/pki/ca-trust/source/anchors"
+    there = [f"{folder}/flagprov-gone.crt", f"{folder}/flagprov-site.crt"]
+    for files, unwanted in ((["ca/site.pem"], there[:1]), ([], there), (["site.crt", "gone.pem"], [])):
+        seen = {"authorities": there, "package_manager": "dnf"}
+        variables = {"host_baseline_ca_certificates": files, "_host_baseline_look": seen}
+        assert role("host_baseline", "{{ _host_baseline_ca_unwanted }}", **variables) == unwanted
+        assert role("host_baseline", "{{ _host_baseline_ca_stale }}", **variables) is False
+        seen["package_manager"] = "apt"
+        assert role("host_baseline", "{{ _host_baseline_ca_stale }}", **variables) is True
+    there = [f"/etc/docker/certs.d/{name}/flagprov.crt" for name in ("r.example:5000", "gone.example")]
+    variables = {
+        "container_engine_registry_cas": {"r.example:5000": "ca.pem"},
+        "_container_engine_look": {"authorities": there},
+    }
+    assert role("container_engine", "{{ _container_engine_authorities_unwanted }}", **variables) == there[1:]
 
 
 @pytest.mark.parametrize(

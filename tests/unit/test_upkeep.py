@@ -80,7 +80,14 @@ class Empty:
 
     def each(self, hosts: Any, work: Any, **_: Any) -> dict[str, Any]:
         answers = {
-            "unused": {"needed": ["r/m:1"], "images": [], "weights": [], "directories": [], "kept": []},
+            "unused": {
+                "needed": ["r/m:1"],
+                "images": [],
+                "weights": [],
+                "directories": [],
+                "kept": [],
+                "builds": [],
+            },
             "look": {"digest": "d", "changes": [], "problems": [], "notes": {}},
         }
         return {

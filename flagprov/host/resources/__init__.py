@@ -9,6 +9,7 @@ from __future__ import annotations
 
 KINDS = (
     "authorized_key",
+    "build",
     "claim",
     "container",
     "directory",

@@ -38,6 +38,8 @@ def test_credentials_of_the_proxy_stay_private(host: Any) -> None:
 
 
 def test_the_registry_is_trusted(host: Any) -> None:
-    authority = host.file("/etc/docker/certs.d/registry.example:443/ca.crt")
+    authority = host.file("/etc/docker/certs.d/registry.example:443/flagprov.crt")
     assert authority.content_string.startswith("-----BEGIN CERTIFICATE-----")
     assert authority.mode == 0o644
+    assert not host.file("/etc/docker/certs.d/gone.example/flagprov.crt").exists
+    assert host.file("/etc/docker/certs.d/gone.example/ca.crt").exists  # which was the host's own

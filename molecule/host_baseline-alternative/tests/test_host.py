@@ -38,6 +38,13 @@ def test_the_authority_is_trusted(host: Any) -> None:
     assert trusted.linked_to == "/usr/local/share/ca-certificates/flagprov-site-ca.crt"
 
 
+def test_an_authority_that_is_on_the_list_no_more_is_gone(host: Any) -> None:
+    assert not host.file("/usr/local/share/ca-certificates/flagprov-gone.crt").exists
+    assert host.file("/usr/local/share/ca-certificates/own.crt").exists
+    assert not host.file("/etc/ssl/certs/flagprov-gone.pem").exists
+    assert host.file("/etc/ssl/certs/own.pem").exists
+
+
 def test_the_time_service_that_was_there_was_started(host: Any) -> None:
     assert host.service("chrony").is_running
     assert host.service("chrony").is_enabled

@@ -95,7 +95,7 @@ echo "stale: $stale"
 
 echo "files:"
 for file in /etc/docker/daemon.json /etc/docker/flagprov-proxy.env /etc/systemd/system/docker.service.d/flagprov-proxy.conf \
-    /etc/systemd/system/flagprov@.service $(printf '/etc/docker/certs.d/%s/ca.crt ' $registries); do
+    /etc/systemd/system/flagprov@.service $(printf '/etc/docker/certs.d/%s/flagprov.crt ' $registries); do
     echo "  '$file': '$(text "$file")'"
 done
 set --
@@ -103,6 +103,11 @@ for directory in /etc/docker $(printf '/etc/docker/certs.d/%s ' $registries); do
     [ "$directory" = /etc/docker/certs.d/ ] || [ -d "$directory" ] || set -- "$@" "$directory"
 done
 list missing_directories "$@"
+set --
+for file in /etc/docker/certs.d/*/flagprov.crt; do
+    [ ! -f "$file" ] || set -- "$@" "$file"
+done
+list authorities "$@"
 # A kernel with AppArmor starts no container without its parser.
 if grep -qs Y /sys/module/apparmor/parameters/enabled && ! command -v apparmor_parser >/dev/null; then
     echo "apparmor_parser_missing: true"

@@ -65,6 +65,15 @@ for directory in "$root" $directories; do
 done
 list wrong_directories "$@"
 
+# Authorities that the role brought, by their names.
+set --
+for file in /usr/local/share/ca-certificates/flagprov-*.crt /etc/pki/ca-trust/source/anchors/flagprov-*.crt; do
+    [ ! -f "$file" ] || set -- "$@" "$file"
+done
+list authorities "$@"
+
+echo "outside: $([ -e /usr/local/sbin/flagprov-outside ] && echo true || echo false)"
+
 services="systemd-timesyncd.service chronyd.service chrony.service ntpd.service ntp.service ntpsec.service openntpd.service ptp4l.service"
 # shellcheck disable=SC2086
 if systemctl is-active $services 2>/dev/null | grep -qx active; then

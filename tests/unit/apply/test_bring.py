@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -9,10 +12,14 @@ from typing import Any, cast
 import pytest
 
 from flagprov.apply.bring import Bringing
+from flagprov.catalog import load_release
+from flagprov.chips import load_chips
 from flagprov.models.desired import HostDesired, Placement, Resource, Stage
-from flagprov.models.observed import Change
+from flagprov.models.fleet import Connection, Fleet, Host
+from flagprov.models.observed import Change, Survey
 from flagprov.models.plan import Batch, HostPlan, Plan, ReplicaPlan
 from flagprov.models.release import Image
+from flagprov.preparation import Job, probe_version
 from flagprov.serving import image_key
 from flagprov.site import Site
 
@@ -58,11 +65,60 @@ def test_what_is_known_of_a_name_is_forgotten_with_the_run(tmp_path: Path) -> No
     )
     resource = Resource("image_facts", image.reference, Stage.IMAGE, {"probe": "p"})
     note = {"image": "sha256:" + "1" * 64, "facts": {"arch": "x86_64", "python": "3.11"}}
-    host = SimpleNamespace(name="h1", chip="c")
+    host, seen = SimpleNamespace(name="h1", chip="c"), SimpleNamespace(arch="x86_64")
     bringing = Bringing(cast(Any, job), Placement(()), None, lambda event: None)
     desired = HostDesired("h1", (resource,), "pending")
-    assert bringing.learn(cast(Any, host), desired, {resource.name: note})
-    assert site.facts(f"{image_key(image)}-p")
+    assert bringing.learn(cast(Any, host), cast(Any, seen), desired, {resource.name: note})
+    assert site.facts(f"{image_key(image, 'c', 'x86_64')}-p")
     locked = image.model_copy(update={"digests": (note["image"],)})
-    assert Site(tmp_path).facts(f"{image_key(locked)}-p")
-    assert not Site(tmp_path).facts(f"{image_key(image)}-p")
+    assert Site(tmp_path).facts(f"{image_key(locked, 'c', 'x86_64')}-p")
+    assert not Site(tmp_path).facts(f"{image_key(image, 'c', 'x86_64')}-p")
+
+
+CHIPS = {"one": "cpu-x86", "two": "cpu-x86", "arm": "graviton4", "ascend": "ascend-a2", "other": "ascend-a2"}
+ARCHES = {"one": "x86_64", "two": "x86_64", "arm": "aarch64", "ascend": "aarch64", "other": "x86_64"}
+
+
+def test_each_chip_and_processor_locks_what_its_hosts_have_got(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One name, not locked: on each kind of host it is another image."""
+    release = load_release("qwen3-tiny")
+    variant = release.variants["cpu-x86"]
+    image = variant.image.model_copy(update={"reference": "r.example/a:1", "digests": ()})
+    hosts = tuple(Host(name, Connection(name), chip=chip) for name, chip in CHIPS.items())
+    variants = dict.fromkeys(CHIPS, variant.model_copy(update={"image": image}))
+    site = Site(tmp_path)
+    job = Job(Fleet(tmp_path / "i.ini", hosts), site, release, load_chips(), variants, None, (), {})
+    lease = SimpleNamespace(wire=dict.fromkeys(("command", "holder", "since", "token"), "x"))
+    bringing = Bringing(job, Placement(()), cast(Any, lease), lambda event: None)
+    resource = Resource("image_facts", "r.example/a:1", Stage.IMAGE, {"probe": probe_version()})
+    looked: list[str] = []
+
+    def converged(session: Any, *_: Any, **__: Any) -> dict[str, Any]:
+        name = session.host.name
+        looked.append(name)
+        facts = {"arch": ARCHES[name], "python": "3.12"}
+        note = {"image": f"sha256:{CHIPS[name]}-{ARCHES[name]}", "facts": facts}
+        return {"changes": 1, "notes": {resource.name: note}, "seconds": {}}
+
+    monkeypatch.setattr("flagprov.apply.bring.converge", converged)
+    empty = Survey("", "", "", "", 1, 1, "27", "", {}, (), {}, {})
+
+    def look_into(host: Host) -> int:
+        seen = replace(empty, host=host.name, arch=ARCHES[host.name])
+        session = cast(Any, SimpleNamespace(host=host))
+        return bringing._look_into(session, seen, resource, {})
+
+    with ThreadPoolExecutor() as pool:
+        assert sum(pool.map(look_into, hosts)) == 4
+    assert set(looked) | {"one", "two"} == set(CHIPS)  # one of these looks for both
+    locked = json.loads(site.lock_file("qwen3-tiny").read_text())["variants"]
+    assert {chip: sorted(entry["references"]["r.example/a:1"]) for chip, entry in locked.items()} == {
+        "cpu-x86": ["sha256:cpu-x86-x86_64"],
+        "graviton4": ["sha256:graviton4-aarch64"],
+        "ascend-a2": ["sha256:ascend-a2-aarch64", "sha256:ascend-a2-x86_64"],
+    }
+    for host in hosts:
+        facts = job.image_facts(host, ARCHES[host.name])
+        assert facts and facts.arch == ARCHES[host.name]

@@ -82,6 +82,15 @@ def test_what_the_file_system_refuses_is_no_bug(pipeline: Any, invoke: Any, tmp_
     assert not list(tmp_path.glob("debug-*"))
 
 
+def test_a_full_disk_is_no_bug(pipeline: Any, invoke: Any, tmp_path: Path) -> None:
+    """Of a write the system does not say the file."""
+    pipeline.error = OSError(28, "No space left on device")
+    result = invoke(*STATUS)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: a disk of this controller is full\n")
+    assert not list(tmp_path.glob("debug-*"))
+
+
 def test_what_can_be_no_path_is_wrong_input(pipeline: Any, invoke: Any, tmp_path: Path) -> None:
     pipeline.error = OSError(36, "File name too long", "x" * 300)
     result = invoke("status", "x" * 300)

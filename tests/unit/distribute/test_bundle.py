@@ -12,7 +12,7 @@ import tarfile
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -27,6 +27,7 @@ from flagprov.site import Site
 
 RELEASE = load_release("qwen3-tiny-standin")
 PLATFORM = "debian-12-x86_64"
+OPEN = Path.open
 
 
 def layout(folder: Path) -> ImageLayout:
@@ -163,6 +164,21 @@ def rewritten(file: Path, change: str) -> Path:
             (file.parent / "x").write_text("more")
             out.add(file.parent / "x", "../more")
     return target
+
+
+def full(path: Path, mode: str = "r", *rest: Any, **more: Any) -> IO[Any]:
+    """As on a disk without room."""
+    return OPEN(Path("/dev/full") if mode == "wb" else path, mode, *rest, **more)
+
+
+def test_a_full_disk_is_not_the_bundles_fault(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(UsageError) as caught:
+        opened(file)
+    folder = file.parent / "site" / ".flagprov" / "bundles"
+    assert caught.value.message == f"{folder} on this controller: no space left on device"
+    assert "make room there" in caught.value.remedy
+    assert not list(folder.glob("[!.]*"))
 
 
 @pytest.mark.parametrize(

@@ -119,5 +119,20 @@ def test_nothing_goes_while_another_run_is_under_way(site: Site) -> None:
     assert gone(site)
 
 
+def test_what_bundles_were_packed_of_goes(site: Site) -> None:
+    """Each bundle has it inside."""
+    for age, platform in enumerate(("debian-11-x86_64", "debian-12-x86_64", "ubuntu-22.04-x86_64")):
+        write(site.root / "packages" / platform / "archives" / "a.deb", "x")
+        for path in (site.root / "packages" / platform).rglob("*"):
+            os.utime(path, (OLD + age, OLD + age))
+        os.utime(site.root / "packages" / platform, (OLD, OLD))
+    write(site.root / "wheels" / "a.whl", "x")
+    images = ["oci/a", "bundles/a", "weights/a"]
+    assert gone(site) == [*images, "packages/debian-11-x86_64"]  # the wheels have just come
+    for path in (site.root / "wheels", site.root / "wheels" / "a.whl"):
+        os.utime(path, (OLD, OLD))
+    assert gone(site) == [*images, "packages/debian-11-x86_64", "wheels"]
+
+
 def test_a_site_that_keeps_nothing(tmp_path: Path) -> None:
     assert gone(Site(tmp_path)) == []

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from flagprov.catalog import load_release
-from flagprov.distribute import fan_out
-from flagprov.distribute.fan_images import Images, answerable, parcels, with_other_names
+from flagprov.distribute import fan_out, layouts
+from flagprov.distribute.fan_images import Images, Upstream, answerable, parcels, with_other_names
 from flagprov.distribute.layouts import BLOBS, ImageLayout
 from flagprov.distribute.registry import MANIFESTS, Registry, registry_of, sha256
 from flagprov.errors import FlagprovError, HostError
@@ -82,6 +85,31 @@ def test_a_moved_tag_is_a_problem_of_the_hosts_that_lack_the_image(asked: list[s
         assert "not the image that is locked for cpu-x86" in problem.message
         (named,) = with_other_names(job(tmp_path), found)[name].problems
         assert "also known as other.example/tiny:1" in named.remedy
+
+
+def test_each_chip_is_held_against_what_is_locked_for_it(asked: list[str], tmp_path: Path) -> None:
+    work = job(tmp_path, sha256(MANIFEST))
+    other = work.variants["h2"].model_copy(
+        update={"image": work.variants["h2"].image.model_copy(update={"digests": ("sha256:" + "0" * 64,)})}
+    )
+    found, layers = answerable(replace(work, variants={**work.variants, "h2": other}), LOOKS, surveys())
+    assert list(layers) == ["h1"] and not found["h1"].problems
+    assert "not the image that is locked" in found["h2"].problems[0].message
+    assert asked == ["registry.example/tiny:1"]
+
+
+def test_an_image_that_only_its_index_locks_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    entry = {"digest": sha256(MANIFEST), "platform": {"architecture": "amd64"}}
+    index = json.dumps({"manifests": [entry]}).encode()
+    known = {"1": index, sha256(MANIFEST): MANIFEST}
+    monkeypatch.setattr(Registry, "manifest", lambda self, tag: (known[tag], MANIFESTS[0]))
+    found, _ = answerable(job(tmp_path, sha256(index)), LOOKS, surveys())
+    (problem,) = found["h1"].problems
+    assert "not the image for x86_64" in problem.message
+    assert "flagprov releases lock qwen3-tiny" in problem.remedy
+    assert answerable(job(tmp_path, sha256(index), CONFIG), LOOKS, surveys())[0] == LOOKS
 
 
 def test_a_dead_name_is_said_before_anything_starts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -175,6 +203,31 @@ def test_a_layer_that_dockerd_lacks_after_all_comes(tmp_path: Path, monkeypatch:
     work = spread(fanned, tmp_path, monkeypatch)
     assert fanned.carried == [(["h1", "h2"], [TOP, CONFIG, ITSELF]), (["h2"], [BASE])]
     assert set(work.outcomes) == {"h1", "h2"} and not work.failures
+
+
+def test_what_this_controllers_disk_refuses_is_one_images_failure(
+    asked: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fanned = Fanned({"h1": set(), "h2": set(), "h3": set()}, {"h1": [], "h2": [], "h3": []})
+    monkeypatch.setattr(fan_out, "Transfer", fanned.transfer)
+    tried: list[str] = []
+
+    def fetch(source: Any, reference: str, architecture: str, *_: Any) -> ImageLayout:
+        tried.append(architecture)
+        if architecture == "amd64":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return ImageLayout(tmp_path / "image", reference, ITSELF, ((ITSELF, 1),), ())
+
+    monkeypatch.setattr(layouts, "fetch_layout", fetch)
+    seen = {**surveys(), "h3": replace(surveys()["h3"], arch="aarch64")}
+    work = Images(job(tmp_path), cast(Any, fanned), lambda event: None)
+    with ExitStack() as stack:
+        work.bring(HOSTS, seen, Upstream(job(tmp_path), lambda event: None, stack).find)
+    assert set(work.outcomes) == {"h3"} and tried == ["amd64", "arm64"]
+    for name in ("h1", "h2"):
+        failure = work.failures[name]
+        assert failure.message == f"{tmp_path}/.flagprov/oci on this controller: no space left on device"
+        assert "FLAGPROV_IMAGE_CACHE" in failure.remedy
 
 
 def test_a_blob_that_no_image_has_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
 
 from flagprov.apply.assets import ansible_root
 from flagprov.chips import load_chips
@@ -21,6 +23,7 @@ BARE = {
     "kernel": "6.1.0-32-amd64",
     "there": [],
     "versions": {},
+    "programs": {},
 }
 
 
@@ -29,11 +32,11 @@ def names(platform: str, *chips: str, fleet: Fleet | None = None, more: tuple[st
 
 
 def test_a_platform_has_its_own_names() -> None:
-    assert "docker.io" in names("ubuntu-22.04-x86_64", "cpu-x86")
-    assert "docker-cli" not in names("debian-12-x86_64", "cpu-x86")
-    assert "docker-cli" in names("debian-13-x86_64", "cpu-x86")
-    assert "docker-engine" in names("openeuler-22.03-aarch64", "ascend-a2")
-    assert "docker-ce" in names("rhel-9.4-x86_64", "nvidia-h100")
+    assert "docker.io 20.10.5 or later" in names("ubuntu-22.04-x86_64", "cpu-x86")
+    assert not any("docker-cli" in name for name in names("debian-12-x86_64", "cpu-x86"))
+    assert "docker-cli 20.10.5 or later" in names("debian-13-x86_64", "cpu-x86")
+    assert "docker-engine 20.10.8 or later" in names("openeuler-22.03-aarch64", "ascend-a2")
+    assert "docker-ce 20.10.5 or later" in names("rhel-9.4-x86_64", "nvidia-h100")
     assert {"systemd-timesyncd", "haproxy", "python3-apt"} <= {*names("debian-12-x86_64", "cpu-x86")}
     assert "chrony" in names("rocky-9.4-x86_64", "cpu-x86")
 
@@ -68,13 +71,14 @@ def test_what_nobody_can_know_here_is_named_by_hand() -> None:
 def test_a_host_lacks_what_it_does_not_show() -> None:
     assert question(CPU, {})["op"] == "packages" and "/usr/bin/dockerd" in question(CPU, {})["paths"]
     assert [str(package) for package in lacking(CPU, {}, BARE, {})] == [
-        "python3", "iproute2", "procps", "ca-certificates", "systemd-timesyncd", "docker.io",
+        "python3", "iproute2", "procps", "ca-certificates", "systemd-timesyncd",
+        "docker.io 20.10.5 or later",
     ]  # fmt: skip
     there = ["/usr/bin/python3", "/sbin/ip", "/sbin/sysctl", "/usr/sbin/update-ca-certificates"]
     answer = {**BARE, "there": [*there, "/run/systemd/container"]}
     assert lacking(CPU, {}, answer, {"docker.io": "20.10.24+dfsg1-1"}) == []
-    assert lacking(CPU, {"firewall_enabled": "no"}, answer, {"docker.io": "1"}) == []
-    assert lacking(CPU, {"firewall_enabled": True}, answer, {"docker.io": "1"}) == [Package(("nftables",))]
+    assert lacking(CPU, {"firewall_enabled": "no"}, answer, {"docker.io": "20.10.5"}) == []
+    assert lacking(CPU, {"firewall_enabled": True}, answer, {"docker.io": "27"}) == [Package(("nftables",))]
 
 
 def test_a_package_that_the_inventory_names_is_needed_at_its_version() -> None:
@@ -163,3 +167,78 @@ def test_the_names_are_those_of_the_roles() -> None:
         if any(f"ansible.builtin.{module}:" in path.read_text() for module in ("apt", "dnf"))
     }
     assert installing <= set(needs())
+
+
+@pytest.mark.parametrize(
+    ("version", "values", "offered", "lacks"),
+    [
+        ("20.10.24", {}, {}, []),
+        ("", {}, {}, []),  # it does not say: the role sees
+        ("19.03.15", {}, {}, ["docker.io 20.10.5 or later"]),
+        ("20.10.4", {}, {"docker.io": "19.3.1-1"}, ["docker.io 20.10.5 or later"]),
+        ("19.03.15", {}, {"docker.io": "20.10.24+dfsg1-1"}, []),
+        ("19.03.15", {}, {"docker.io": "5:27.1.1-1~debian.12~bookworm"}, []),
+        ("19.03.15", {"container_engine_minimum_version": "18.09"}, {}, []),
+        ("24.0.7", {"container_engine_minimum_version": 25}, {}, ["docker.io 25 or later"]),
+    ],
+)
+def test_an_engine_that_is_too_old_is_not_there(
+    version: str, values: dict[str, Any], offered: dict[str, str], lacks: list[str]
+) -> None:
+    assert question(["container_engine"], {})["programs"][0] == "/usr/bin/dockerd"
+    answer = {**BARE, "there": ["/usr/bin/dockerd"], "programs": {"/usr/bin/dockerd": version}}
+    assert [str(each) for each in lacking(["container_engine"], values, answer, offered)] == lacks
+
+
+def test_the_least_engine_is_that_of_the_role() -> None:
+    text = (ansible_root() / "roles/container_engine/defaults/main.yml").read_text(encoding="utf-8")
+    (need,) = [need for need in needs()["container_engine"] if need.least]
+    assert f"{need.least[0]}: " in text and f"default('{need.least[1]}')" in text
+
+
+def test_the_other_kernel_module_is_named_where_the_inventory_asks_for_it() -> None:
+    version = NVIDIA.pins["nvidia_driver_version"]
+    host = Host(
+        "h1", Connection("192.0.2.1"), "nvidia-h100", variables={"nvidia_driver_module": "proprietary"}
+    )
+    fleet = Fleet(ansible_root(), (host,))
+    opened, closed = f"kmod-nvidia-open-dkms {version}", f"kmod-nvidia-latest-dkms {version}"
+    found = names("rhel-9.4-x86_64", "nvidia-h100")
+    assert opened in found and closed not in found
+    found = names("rhel-9.4-x86_64", "nvidia-h100", fleet=fleet)
+    assert opened not in found and closed in found
+    values: dict[str, Any] = {"nvidia_driver_version": "580.126.20", "nvidia_driver_module": "proprietary"}
+    answer = {
+        **BARE,
+        "there": ["/lib/modules/{kernel}/build"],
+        "versions": {"nvidia-headless-580-open": "580.126.20-1", "nvidia-utils-580": "580.126.20-1"},
+    }
+    assert lacking(("nvidia_driver",), {**values, "nvidia_driver_module": "open"}, answer, {}) == []
+    lacks = lacking(("nvidia_driver",), values, answer, {})  # the tools are the same for both
+    assert [str(each) for each in lacks] == ["nvidia-headless-580 580.126.20"]
+    assert lacking(("nvidia_driver",), values, answer, {"nvidia-kernel-dkms": "580.126.20-1"}) == []
+
+
+def test_names_of_the_sites_own_take_the_place_of_the_usual_ones() -> None:
+    values: dict[str, Any] = {
+        "nvidia_driver_version": "580.126.20",
+        "nvidia_driver_package_names": ["site-nvidia", "site-nvidia-utils"],
+    }
+    answer = {**BARE, "there": ["/lib/modules/{kernel}/build"]}
+    named = ["site-nvidia 580.126.20", "site-nvidia-utils 580.126.20"]
+    assert [str(each) for each in lacking(("nvidia_driver",), values, answer, {})] == named
+
+
+@pytest.mark.parametrize("module", ["open", "proprietary"])
+def test_names_of_drivers_are_those_of_the_role(module: str) -> None:
+    loader, values = DataLoader(), {"nvidia_driver_version": "580.126.20", "nvidia_driver_module": module}
+    known: dict[str, Any] = {}
+    for file in ("defaults", "vars"):
+        path = ansible_root() / f"roles/nvidia_driver/{file}/main.yml"
+        known |= loader.load_from_file(str(path), trusted_as_template=True)
+    templar = Templar(loader, variables={**known, **values, "_nvidia_driver_look": {"kernel_next": "6"}})
+    sets = templar.template(trust_as_template("{{ _nvidia_driver_known_sets }}"))
+    parts = [need for need in needs()["nvidia_driver"] if need.variable and need.is_chosen(values)]
+    for manager, platform in (("apt", "ubuntu-22.04-x86_64"), ("dnf", "rhel-9.4-x86_64")):
+        ours = [each.names for need in parts for each in need.packages(platform, manager, values)]
+        assert {name for names in ours for name in names} == {name for each in sets[manager] for name in each}

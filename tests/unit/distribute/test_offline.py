@@ -36,6 +36,7 @@ FRESH = {
     "kernel": "6.1.0",
     "there": WHOLE,
     "versions": {},
+    "programs": {},
     "addresses": [],
 }
 SURVEY = Survey("", "x86_64", "", "", 1, 1, None, None, {}, (), {}, {})
@@ -88,7 +89,7 @@ def said(job: Job, answers: Mapping[str, Any], needy: Sequence[str], arch: str =
 def test_what_is_missing_is_named_with_its_hosts_and_the_command(tmp_path: Path) -> None:
     held = job(tmp_path, bundle(tmp_path), host("h1"), host("h2"), host("h3"))
     text = said(held, {"h1": FRESH, "h2": FRESH}, ["h1", "h2"])
-    assert "no docker.io for debian-12-x86_64 (h1, h2)" in text
+    assert "no docker.io 20.10.5 or later for debian-12-x86_64 (h1, h2)" in text
     assert f"flagprov bundle {RELEASE.name} --chip cpu-x86 --platform {DEBIAN} --output FILE.tar" in text
     assert f"--packages {DEBIAN}=DIRECTORY" in text
 
@@ -96,7 +97,7 @@ def test_what_is_missing_is_named_with_its_hosts_and_the_command(tmp_path: Path)
 def test_a_host_that_has_it_or_gets_it_is_fine(tmp_path: Path) -> None:
     docker = {**FRESH, "there": [*WHOLE, "/usr/bin/dockerd"]}
     connections: Any = Hosts({"h1": docker, "h2": FRESH, "h3": HostError("h3", "connect", "no answer")})
-    held = job(tmp_path, bundle(tmp_path, **{"docker.io": "20"}), host("h1"), host("h2"), host("h3"))
+    held = job(tmp_path, bundle(tmp_path, **{"docker.io": "20.10.24"}), host("h1"), host("h2"), host("h3"))
     surveys = {name: replace(SURVEY, host=name) for name in ("h1", "h2")}
     assert offline.lacks(held, connections, surveys, ["h1", "h2", "h3"]) == []
     offline.refuse([LeftOut("h3", Problem("connect", "no answer"))])

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from flagprov.host import build, docker, image_layer
+from flagprov.host import build, docker, image_layer, jobs
 from flagprov.host.fetch import hidden
 from flagprov.host.wire import Blocked
 
@@ -34,6 +34,14 @@ esac
 """
 
 
+def answered(method: str, path: str, **_: Any) -> list[dict[str, Any]]:
+    """Two builds are there besides, and the changes in the container."""
+    if path.endswith("/changes"):
+        return [{"Path": "/a", "Kind": 1}]
+    assert path.startswith("/containers/json?all=1&filters=") and "io.flagprov.build" in path
+    return [{"Names": ["/flagprov-build-killed"]}, {"Names": ["/flagprov-build-going-on"]}]
+
+
 @pytest.fixture
 def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What docker was asked."""
@@ -45,8 +53,10 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(build, "ROOT", str(tmp_path / "oci"))
     monkeypatch.setattr(build, "PROXIES", str(tmp_path / "proxy.env"))
     monkeypatch.setattr(build, "PIP", str(tmp_path / "pip.conf"))
+    monkeypatch.setattr(build, "AUTHORITIES", (str(tmp_path / "none.crt"), str(tmp_path / "trusted.crt")))
     monkeypatch.setattr(docker, "image_id", lambda reference, digests: "sha256:base")
-    monkeypatch.setattr(docker, "call", lambda *_, **__: [{"Path": "/a", "Kind": 1}])
+    monkeypatch.setattr(jobs, "ROOT", str(tmp_path / "jobs"))
+    monkeypatch.setattr(docker, "call", answered)
     return program.with_name("docker.asked")
 
 
@@ -60,7 +70,12 @@ def test_a_repository_is_installed_without_any_network(
     found = build.build(spec(GEMS))
     lines = asked.read_text().splitlines()
     (start,) = [line for line in lines if " run --detach" in line]
-    assert "--network none" in start and "--runtime runc" in start and "sha256:base" in start
+    assert (
+        "--network none" in start
+        and "PIP_CERT" not in start
+        and "--runtime runc" in start
+        and "sha256:base" in start
+    )
     (unpack,) = [line for line in lines if " -m tarfile" in line]
     assert "/opt/python3 -m tarfile -e /flagprov/c.tar /flagprov-build/1" in unpack
     (install,) = [line for line in lines if "pip install" in line]
@@ -78,15 +93,34 @@ def test_a_package_has_the_network_and_the_proxies_which_no_command_line_shows(
     asked: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "proxy.env").write_text('HTTPS_PROXY="http://me:secret@proxy.example:3128"\n')
-    (tmp_path / "pip.conf").write_text("")
+    for name in ("pip.conf", "trusted.crt"):
+        (tmp_path / name).write_text("")
     build.build(spec(PACKAGE))
     lines = asked.read_text().splitlines()
     (start,) = [line for line in lines if " run --detach" in line]
     assert "--network host" in start and f"{tmp_path}/pip.conf:/flagprov-pip.conf:ro" in start
+    # Private authorities that the host trusts.
+    assert f"{tmp_path}/trusted.crt:/flagprov-authorities.crt:ro" in start
+    assert "--env PIP_CERT=/flagprov-authorities.crt" in start
     (install,) = [line for line in lines if "pip install" in line]
     environment, _, words = install.partition(" ")
     assert environment == "http://me:secret@proxy.example:3128"
     assert words.endswith(" a==1") and "secret" not in words and "--env HTTPS_PROXY" in words
+
+
+def test_what_a_killed_build_left_goes_with_the_next_one(
+    asked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("killed", "going-on"):
+        folder = tmp_path / "jobs" / f"build-{name}"
+        folder.mkdir(parents=True)
+        (folder / "spec.json").write_text(json.dumps({"kind": "build", "spec": {"name": name}}))
+    monkeypatch.setattr(jobs, "state_of", lambda job: "active" if job == "build-going-on" else "inactive")
+    assert build.left() == ["flagprov-build-killed"]
+    build.build(spec(GEMS))
+    removed = [line.split()[-1] for line in asked.read_text().splitlines() if " rm --force" in line]
+    assert sorted(removed[:-1]) == ["flagprov-build-0123-amd64", "flagprov-build-killed"]
+    assert removed[-1] == "flagprov-build-0123-amd64"
 
 
 @pytest.mark.parametrize(
@@ -166,6 +200,7 @@ def test_a_layer_has_what_was_changed_and_marks_what_was_deleted(tmp_path: Path)
         ),
         *(("/usr/lib/old", 2), ("/usr/lib/again", 2), ("/usr/lib/again/module.py", 1)),
         *(("/tmp/leftover", 1), ("/flagprov-build/1/setup.py", 1), ("/etc/resolv.conf", 0)),
+        ("/flagprov-authorities.crt", 1),
     ]
     written = layer(tmp_path, *changes)
     with tarfile.open(fileobj=io.BytesIO(written)) as archive:

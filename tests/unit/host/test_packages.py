@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,7 +26,8 @@ def test_files_and_versions(monkeypatch: pytest.MonkeyPatch) -> None:
         packages.shutil, "which", lambda name: "/usr/bin/apt-get" if name == "apt-get" else None
     )
     paths = ["/proc/self", "/proc/sel?", "/nowhere/{kernel}"]
-    found = answer({"op": "packages", "paths": paths, "packages": ["docker.io", "removed", "c"]})
+    named = {"packages": ["docker.io", "removed", "c"], "programs": []}
+    found = answer({"op": "packages", "paths": paths, **named})
     assert found["there"] == ["/proc/self", "/proc/sel?"]
     assert found["versions"] == {"docker.io": "20.10.24+dfsg1-1", "held": "2.0"}
     assert asked[0][0] == "dpkg-query" and asked[0][-3:] == ["docker.io", "removed", "c"]
@@ -35,6 +37,16 @@ def test_files_and_versions(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nothing_is_asked_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packages.shutil, "which", lambda name: None)
     monkeypatch.setattr(machine, "read", lambda path: 'ID="openEuler"\nVERSION_ID="22.03"\n')
-    found = packages.packages({"paths": [], "packages": ["a"]})
+    found = packages.packages({"paths": [], "packages": ["a"], "programs": []})
     assert (found["manager"], found["versions"]) == ("none", {})
     assert found["platform"] == f"openeuler-22.03-{os.uname().machine}"
+
+
+def test_programs_say_their_versions(tmp_path: Path) -> None:
+    said = {"dockerd": "Docker version 19.03.15, build 99e3ed8919", "mute": ""}
+    for name, text in said.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\necho '{text}'\n")
+        (tmp_path / name).chmod(0o755)
+    paths = [str(tmp_path / name) for name in (*said, "missing")]
+    found = packages.packages({"paths": [], "packages": [], "programs": paths})
+    assert found["programs"] == {paths[0]: "19.03.15", paths[1]: ""}

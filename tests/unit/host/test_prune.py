@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flagprov.host import docker, history, prune
+from flagprov.host import build, docker, history, prune
 from flagprov.host.resources import weights
 from flagprov.host.transfer import manifest
 from flagprov.host.wire import Blocked
@@ -30,6 +30,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for module in (history, prune):
         monkeypatch.setattr(module, "STATE", str(tmp_path))
     monkeypatch.setattr(prune, "unit_state", lambda unit: {})
+    monkeypatch.setattr(build, "left", lambda: ["flagprov-build-1"])
     mounts = [{"Source": str(tmp_path / "configs/c")}, {"Source": "/"}, {"Name": "a volume"}]
     running = {"Image": "sha256:c", "Mounts": mounts}
     listed = {"Id": "1", "Names": ["/flagprov-m-0"], "Mounts": mounts}
@@ -64,6 +65,7 @@ def test_the_last_two_stay_and_foreign_images_too(host: Path) -> None:
     assert [image["name"] for image in found["images"]] == ["r/m:a"]
     assert [each["path"] for each in found["weights"]] == [str(host / "w1")]
     assert [directory["path"] for directory in found["directories"]] == [str(host / "configs/a")]
+    assert found["builds"] == ["flagprov-build-1"]
 
 
 def test_what_a_rollback_needs_stays_however_few_are_kept(host: Path) -> None:
@@ -133,12 +135,15 @@ def test_a_finished_job_goes_and_one_at_work_stays(host: Path, monkeypatch: pyte
 def test_what_is_left_of_an_image_goes_unless_it_is_on_its_way(
     host: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    left = host / "oci" / "image"
-    left.mkdir(parents=True)
+    left, packages = host / "oci" / "image", host / "packages"
+    for folder in (left, packages / "files"):
+        folder.mkdir(parents=True)
     for name in ("transfer-1", "fetch-1"):
         (host / "jobs" / name).mkdir(parents=True)
     works = "flagprov-job-fetch-1.service"
     monkeypatch.setattr(prune, "unit_state", lambda unit: {"ActiveState": "active" if unit == works else ""})
-    assert str(left) in [directory["path"] for directory in prune.unused({"keep": 2})["directories"]]
+    paths = {directory["path"] for directory in prune.unused({"keep": 2})["directories"]}
+    assert {str(left), str(packages)} <= paths
     works = "flagprov-job-transfer-1.service"
-    assert str(left) not in [directory["path"] for directory in prune.unused({"keep": 2})["directories"]]
+    paths = {directory["path"] for directory in prune.unused({"keep": 2})["directories"]}
+    assert not {str(left), str(packages)} & paths

@@ -133,7 +133,7 @@ class World:
         release = load_release(RELEASE)
         settings = merge_settings({}, parse_sets(request.sets), where="x")
         variant = apply_settings(release, release.variants["cpu-x86"], settings)
-        key = f"{image_key(variant.image)}-{probe_version()}"
+        key = f"{image_key(variant.image, 'cpu-x86', 'x86_64')}-{probe_version()}"
         facts = ImageFacts("sha256:" + "0" * 64, "amd64", "3.12.3", flagscale="0.8.0", vllm="0.9.0")
         self.site.save_facts(key, facts)
         keys = {"h1": frozenset(settings.serve)}
