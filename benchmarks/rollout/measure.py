@@ -90,7 +90,8 @@ class Bench:
         if work != "change":
             return ["deploy", *asked]
         carefree = ["--batch", "100%", "--max-unavailable", "100%", "--no-canary", "--soak", "0"]
-        return ["rollout", *asked, *carefree, "--allow-downtime"]
+        one_answer = ["--completions", "1", "--concurrent", "1"]  # as the others ask for
+        return ["rollout", *asked, *carefree, *one_answer, "--allow-downtime"]
 
     def measured(self, tool: str, work: str) -> Figures:
         """One run of one work; what comes before it is not measured."""

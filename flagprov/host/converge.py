@@ -23,13 +23,13 @@ STATE = "/var/lib/flagprov"
 LOCK_S = 20.0
 
 
-def look(request: dict[str, Any]) -> dict[str, Any]:
-    """Changes, problems and notes; nothing is changed."""
+def look(request: dict[str, Any], *, endpoints: bool = True) -> dict[str, Any]:
+    """Changes, problems and notes; nothing is changed. Without `endpoints` no engine is asked."""
     changes: list[dict[str, Any]] = []
     problems: list[dict[str, Any]] = []
     notes: dict[str, Any] = {}
     changed: set[str] = set()
-    resources = with_others(wanted(request))
+    resources = [r for r in with_others(wanted(request)) if endpoints or r["kind"] != "probe"]
     for resource, observed in _observed(resources):
         module = load(resource["kind"])
         if isinstance(observed, Blocked):
@@ -97,7 +97,7 @@ def converge(request: dict[str, Any]) -> dict[str, Any]:
         _lock(lock)
         with Beating(request.get("lease")):
             if request.get("digest") or request.get("checked"):
-                _checked(look(request), request.get("digest"))
+                _checked(look(request, endpoints=False), request.get("digest"))
             return _recorded(request)
 
 
@@ -193,9 +193,11 @@ def _apply(
         module = load(resource["kind"])
         begun = time.monotonic()
         spec = resource["spec"]
-        observed = module.observe(spec)
         if resource["kind"] == "probe":
+            observed = module.after(spec, changed)
             observed["may_restart"] = resource["name"] in restarts
+        else:
+            observed = module.observe(spec)
         changes = module.diff(spec, observed, changed)
         for action, reason, remedy in changes:
             if action == "block":

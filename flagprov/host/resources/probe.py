@@ -31,6 +31,13 @@ def observe(spec: dict[str, Any]) -> dict[str, Any]:
     return engine.state(spec)
 
 
+def after(spec: dict[str, Any], changed: set[str]) -> dict[str, Any]:
+    """How it is after these changes: what was started a moment ago needs no question."""
+    if changed & set(spec["after"]) and spec["unit"] in unit.STARTED:
+        return {"state": "starting", "detail": "its unit starts it"}
+    return observe(spec)
+
+
 def note(spec: dict[str, Any], observed: dict[str, Any]) -> dict[str, Any]:
     said = {"replica": spec["replica"], "state": observed["state"], "detail": observed["detail"]}
     said["model"] = spec["model"]

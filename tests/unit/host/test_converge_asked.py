@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 
 from flagprov.host import converge, wire
+from flagprov.host.resources import probe
 from flagprov.host.wire import Blocked
+
+READY = {"state": "ready"}
 
 
 def directory(path: Path) -> dict[str, Any]:
@@ -42,8 +45,24 @@ def test_a_checked_converge_changes_nothing_where_something_is_in_the_way(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     problem = {"step": "claim", "message": "port 9010 is taken", "remedy": "stop it", "replica": "m-0"}
-    monkeypatch.setattr(converge, "look", lambda _: {"digest": "d", "problems": [problem]})
+    monkeypatch.setattr(converge, "look", lambda *_, **__: {"digest": "d", "problems": [problem]})
     with pytest.raises(Blocked, match="port 9010 is taken") as raised:
         converge.converge({"resources": [directory(here / "new")], "checked": True})
     assert (raised.value.step, raised.value.remedy) == ("claim", "stop it")
     assert not (here / "new").exists()
+
+
+def test_no_engine_is_asked_before_it_is_changed_nor_when_it_was_just_started(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = {"container": "c", "unit": "u", "after": [str(here / "new")], "replica": "m-0"}
+    endpoint = {"kind": "probe", "name": "endpoint of m-0", "stage": "verify", "replica": "m-0", "spec": spec}
+    asked: list[str] = []
+    monkeypatch.setattr(probe.engine, "state", lambda *_: asked.append("state"))
+    monkeypatch.setattr(probe.unit, "STARTED", {"u"})
+    monkeypatch.setattr(probe, "apply", lambda spec, observed: asked.append(observed["state"]) or READY)
+    monkeypatch.setattr(probe, "note", lambda spec, observed: observed)
+    resources = [directory(here / "new"), endpoint]
+    answer = converge.converge({"resources": resources, "checked": True})
+    assert asked == ["starting"]
+    assert answer["notes"] == {"endpoint of m-0": READY}

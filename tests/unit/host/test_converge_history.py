@@ -37,7 +37,7 @@ class Host:
         def diff(spec: Any, observed: Any, changed: set[str]) -> list[tuple[str, str, str]]:
             return [("create", "", "nothing")] if self.changes else []
 
-        return SimpleNamespace(observe=lambda spec: {}, diff=diff, apply=apply)
+        return SimpleNamespace(observe=lambda spec: {}, after=lambda *_: {}, diff=diff, apply=apply)
 
 
 @pytest.fixture
