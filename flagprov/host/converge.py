@@ -54,7 +54,7 @@ def look(request: dict[str, Any], *, endpoints: bool = True) -> dict[str, Any]:
 
 
 def _observed(resources: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dict[str, Any] | Blocked]]:
-    with AtOnce({resource["spec"]["unit"] for resource in resources if "unit" in resource["spec"]}):
+    with AtOnce({r["spec"]["unit"] for r in resources if r["kind"] in ("unit", "probe")}):
         for resource in resources:
             try:
                 yield resource, load(resource["kind"]).observe(resource["spec"])

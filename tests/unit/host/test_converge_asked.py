@@ -66,3 +66,12 @@ def test_no_engine_is_asked_before_it_is_changed_nor_when_it_was_just_started(
     answer = converge.converge({"resources": resources, "checked": True})
     assert asked == ["starting"]
     assert answer["notes"] == {"endpoint of m-0": READY}
+
+
+def test_resources_of_all_kinds_may_be_looked_at_together(here: Path) -> None:
+    """A file that belongs to a unit says so with the same word."""
+    described = file(here / "some.service")
+    described["spec"] |= {"unit": True, "absent": True}
+    unit = {"kind": "unit", "name": "u", "stage": "serve", "replica": "m-0"}
+    unit["spec"] = {"unit": "flagprov-no-such.service", "active": False}
+    assert converge.look({"resources": [described, unit]})["problems"] == []
