@@ -12,7 +12,7 @@ from flagprov.cluster import meeting_port, rendezvous_port
 from flagprov.container import create_body, optional_sources
 from flagprov.host.launcher_ssh import CALLERS
 from flagprov.host.slots import RECORD, SECOND
-from flagprov.models.desired import HostDesired, Resource, Stage, container_name
+from flagprov.models.desired import HostDesired, Resource, Stage, container_name, unit_name
 from flagprov.models.fleet import Host
 from flagprov.models.observed import Running
 from flagprov.models.release import BuiltImage, Image, Release
@@ -34,7 +34,6 @@ from flagprov.serving import (
     replica_path,
     site_path,
     site_reference,
-    unit_name,
 )
 from flagprov.wait_script import wait_script
 

@@ -21,7 +21,7 @@ from flagprov.plan import build, host_plan
 from flagprov.preparation import Job, hosts_of
 from flagprov.processors import need_mib
 from flagprov.report.text import names
-from flagprov.rollout.arrange import arrange, awaited, interrupts, unproved
+from flagprov.rollout.arrange import arrange, awaited, in_their_places, interrupts, unproved
 from flagprov.rollout.options import Options
 from flagprov.rollout.order import Budget
 from flagprov.rollout.reprovision import drained, step
@@ -104,6 +104,7 @@ def draw(job: Job, connections: Connections, gateways: Gateways, verb: str, opti
     arranged = arrange(placement, plans, surveys, options, lambda: job.census(excluded), stopping, surging)
     provisioned = reprovision_notes(job, set(provision) & set(plans), surveys)
     told = (*_taken_back(job, placement, surveys), *profile(job.unprivileged), *arranged.notes)
+    told = (*told, *in_their_places(surveys, job.release.name))
     told = (*told, *_unheeded(job, placement, surveys), *_undecided(job, placement, surveys))
     notes = (*told, *provisioned, *examination.notes(), *_other_ports(job, slots))
     drawn = build(verb, job.release.name, placement, plans, gone, notes, arranged.groups, slots.orders())

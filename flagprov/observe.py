@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from flagprov.errors import HostError
 from flagprov.host.history import asked
-from flagprov.models.desired import Resource
-from flagprov.models.observed import Change, Device, Look, Looked, Problem, Running, Survey
+from flagprov.models.desired import Resource, container_name, unit_name
+from flagprov.models.observed import (
+    UP,
+    Change,
+    Device,
+    Look,
+    Looked,
+    Problem,
+    Running,
+    Survey,
+    substitutes,
+)
 from flagprov.transport import Session
 
 
@@ -42,6 +53,9 @@ def read_survey(host: str, answer: Mapping[str, Any]) -> Survey:
             str(tool): tuple(read_device(device) for device in found)
             for tool, found in answer["devices"].items()
         }
+        running = tuple(_serving(read_running(entry)) for entry in answer["running"])
+        records = dict(answer["records"])
+        records.update((each.replica, _of(each, records)) for each in substitutes(running, records))
         return Survey(
             host=host,
             arch=answer["arch"],
@@ -52,8 +66,8 @@ def read_survey(host: str, answer: Mapping[str, Any]) -> Survey:
             docker_version=answer["docker_version"],
             provisioned=answer["provisioned"],
             devices=devices,
-            running=tuple(read_running(entry) for entry in answer["running"]),
-            records=dict(answer["records"]),
+            running=running,
+            records=records,
             facts=dict(answer["facts"]),
             looked=_read_looked(host, answer.get("looked")),
         )
@@ -92,6 +106,25 @@ def read_running(entry: Mapping[str, Any]) -> Running:
         slot=str(entry.get("slot", "")),
         beside=read_running(entry["beside"]) if entry.get("beside") else None,
     )
+
+
+def _serving(found: Running) -> Running:
+    """What serves is the replica, by its record or not: it is not to end before another one is proved."""
+    other = found.beside
+    if found.state in UP or other is None or other.state != "running":
+        return found
+    return replace(other, beside=replace(found, beside=None))
+
+
+def _of(running: Running, records: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of a replica, with the endpoint of what serves in its place."""
+    record = records[running.replica]
+    where = {
+        "container": container_name(running.instance),
+        "unit": unit_name(running.instance),
+        "port": running.port,
+    }
+    return {**record, "probe": {**record["probe"], **where}} if record.get("probe") else record
 
 
 def read_look(host: str, answer: Mapping[str, Any]) -> Look:

@@ -95,10 +95,6 @@ def launch_inputs(serving: Serving) -> LaunchInputs:
     )
 
 
-def unit_name(instance: str) -> str:
-    return f"flagprov@{instance}.service"
-
-
 def config_path(files: Mapping[str, str]) -> str:
     return f"{STATE}/configs/{content_hash(files)[:32]}"
 

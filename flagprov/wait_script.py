@@ -6,8 +6,9 @@ import re
 import shlex
 
 from flagprov.access import chip_mounts, own_nodes
+from flagprov.models.desired import unit_name
 from flagprov.runner.user import container_user
-from flagprov.serving import Serving, replica_path, site_path, unit_name
+from flagprov.serving import Serving, replica_path, site_path
 
 PATIENCE_S = 600
 

@@ -35,9 +35,25 @@ def across(name: str) -> str:
 
 
 def in_place(replica: str) -> str:
-    """The name of what is the replica now."""
+    """The name of what is the replica now: as its record says, or what serves alone in its other slot."""
     record = read_json(os.path.join(folder(replica), RECORD)) or {}
-    return replica + str((record.get("replica") or {}).get("slot", ""))
+    name = replica + str((record.get("replica") or {}).get("slot", ""))
+    other = across(name)
+    if occupied(other) and not _runs(name) and _runs(other):
+        return other
+    return name
+
+
+def occupied(name: str) -> bool:
+    """Written before a container is made, and the last to go."""
+    return os.path.exists(os.path.join(folder(name), "mounts"))
+
+
+def _runs(name: str) -> bool:
+    from flagprov.host import docker
+
+    found = docker.container(CONTAINER + name)
+    return bool(found and found["State"]["Running"])
 
 
 def with_others(resources: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -51,14 +67,11 @@ def with_others(resources: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if resource["kind"] != "container" or resource["spec"].get("absent"):
             continue
         other = replica + opposite(name[len(replica) :])
-        if os.path.exists(os.path.join(folder(other), "mounts")):  # written before a container is made
-            from flagprov.host import docker
-
-            own = docker.container(resource["name"])
+        if occupied(other):
             spec = {"name": other, "replica": replica, "for": name}
             spec["stop_timeout_s"] = resource["spec"].get("stop_timeout_s", 120)
             gone = dict(resource, kind="slot", name=other, spec=spec)
-            at = len(found) if own and own["State"]["Running"] else found.index(resource)
+            at = len(found) if _runs(name) else found.index(resource)
             found.insert(at, gone)
     return found
 

@@ -26,7 +26,7 @@ def status(request: dict[str, Any]) -> dict[str, Any]:
         for replica in asked:
             said = _judge(replica, known.get(replica["replica"]) or {})
             if replica.get("beside"):
-                said["detail"] = "; ".join(filter(None, (said["detail"], _second(replica["beside"]))))
+                said["detail"] = "; ".join(filter(None, (said["detail"], _second(replica))))
             answers.append(dict(replica, **said))
     return {"replicas": answers}
 
@@ -35,9 +35,13 @@ def _unit(replica: dict[str, Any]) -> str:
     return "flagprov@%s%s.service" % (replica["replica"], replica.get("slot", ""))
 
 
-def _second(other: dict[str, Any]) -> str:
+def _second(replica: dict[str, Any]) -> str:
     """Never unnoticed: two engines of one replica."""
+    other = replica["beside"]
     name = CONTAINER + other["replica"] + other.get("slot", "")
+    if other["state"] == "running" != replica["state"]:
+        text = "%s serves in its place: a rollout was cut off, and no gate has proved that one; deploy does"
+        return text % name
     text = "a second container of it is %s (%s): a rollout is at work, or was cut off and deploy removes it"
     return text % (other["state"], name)
 

@@ -37,6 +37,10 @@ def container_name(instance: str) -> str:
     return f"flagprov-{instance}"
 
 
+def unit_name(instance: str) -> str:
+    return f"flagprov@{instance}.service"
+
+
 @dataclass(frozen=True, slots=True)
 class Replica:
     """One serving instance: named devices on one host, or on a group of hosts (first is the head)."""

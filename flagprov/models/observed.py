@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+UP = ("running", "paused", "restarting")  # docker's words for containers that a restart would end
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,12 @@ class Running:
     @property
     def instance(self) -> str:
         return self.replica + self.slot
+
+
+def substitutes(running: Iterable[Running], records: Mapping[str, Any]) -> list[Running]:
+    """What serves though the record of its replica says that the other one does, which is down."""
+    slots = {name: (record.get("replica") or {}).get("slot", "") for name, record in records.items()}
+    return [each for each in running if each.slot != slots.get(each.replica, each.slot)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from flagprov.errors import FlagprovError, UsageError
+from flagprov.host.slots import across
 from flagprov.models.desired import Placement, Replica, Stage, container_name
-from flagprov.models.observed import Change, Running, Survey
+from flagprov.models.observed import Change, Running, Survey, substitutes
 from flagprov.models.plan import HostPlan
 from flagprov.report.text import names as in_words
 from flagprov.rollout.census import Census
@@ -50,7 +51,9 @@ def arrange(
     to_be_gated = [
         r
         for r in placement.replicas
-        if r.name in surging or any(_unproved(h, surveys).get(r.name) for h in r.hosts)
+        if r.name in surging
+        or any(_unproved(h, surveys).get(r.name) for h in r.hosts)
+        or any(each.replica == r.name for h in r.hosts for each in _substitutes(h, surveys))
     ]
     if not (interrupted or to_be_gated) or options.at_once:
         return Arrangement(interrupts=bool(interrupted))
@@ -178,6 +181,22 @@ def unproved(plan: HostPlan, placement: Placement, survey: Survey | None) -> Hos
 def _unproved(host: str, surveys: Mapping[str, Survey]) -> Mapping[str, bool]:
     """Replica -> whether a gate was to come."""
     return (surveys[host].facts.get("unproved") or {}) if host in surveys else {}
+
+
+def in_their_places(surveys: Mapping[str, Survey], release: str | None) -> tuple[str, ...]:
+    """For the plan: what serves though nobody proved it, since its replica's own engine is down."""
+    return tuple(
+        f"{container_name(each.instance)} on {host} serves in the place of "
+        f"{container_name(across(each.instance))}, which is down: a run that was cut off left it, "
+        "and no gate has proved it"
+        for host in surveys
+        for each in _substitutes(host, surveys)
+        if release in (None, each.release)
+    )
+
+
+def _substitutes(host: str, surveys: Mapping[str, Survey]) -> list[Running]:
+    return substitutes(surveys[host].running, surveys[host].records) if host in surveys else []
 
 
 def _running(host: str, surveys: Mapping[str, Survey]) -> tuple[Running, ...]:

@@ -21,7 +21,7 @@ from flagprov.models.plan import LeftOut, Plan
 from flagprov.observe import read_look, survey
 from flagprov.plan import build, host_plan
 from flagprov.preparation import Request, hosts_of
-from flagprov.rollout.arrange import arrange
+from flagprov.rollout.arrange import arrange, in_their_places
 from flagprov.rollout.census import Census, census
 from flagprov.rollout.earlier import Entry, Place, previous, who_set_what
 from flagprov.rollout.hooks import hooks_of
@@ -71,7 +71,7 @@ def drift(request: Request) -> Plan:
     with Connections(scope.fleet) as connections:
         picture = _look(scope, connections, lambda found: dict.fromkeys(found, "last"))
     plans = {name: host_plan(name, seen, None, "") for name, seen in picture.looks.items()}
-    notes = who_set_what(picture.histories)
+    notes = (*who_set_what(picture.histories), *in_their_places(picture.surveys, scope.release))
     return build("diff", scope.release or "", picture.placement, plans, picture.left_out, notes)
 
 
@@ -106,7 +106,7 @@ def rollback(
             picture.placement,
             plans,
             picture.left_out,
-            arranged.notes,
+            (*arranged.notes, *in_their_places(picture.surveys, scope.release)),
             arranged.groups,
         )
         if plan.changes and not approve(plan):

@@ -15,20 +15,19 @@ from flagprov.desired import stopped
 from flagprov.doctor.gather import Examination
 from flagprov.errors import HostError, UnreachableError
 from flagprov.gateway.gateways import Gateways
-from flagprov.models.desired import Placement, Resource, Stage
+from flagprov.models.desired import Placement, Resource, Stage, unit_name
 from flagprov.models.event import Event
 from flagprov.models.fleet import Host
-from flagprov.models.observed import Change, Running, Survey
+from flagprov.models.observed import UP, Change, Running, Survey
 from flagprov.models.outcome import HostOutcome
 from flagprov.observe import survey
 from flagprov.placement import place
 from flagprov.plan import provision_step
 from flagprov.preparation import Job, hosts_of
 from flagprov.report.text import names as in_words
-from flagprov.serving import STOP_TIMEOUT_S, unit_name
+from flagprov.serving import STOP_TIMEOUT_S
 from flagprov.transport import Connections, Session
 
-UP = ("running", "paused", "restarting")  # docker's words for containers that a restart would end
 HARMLESS = {"host_baseline", "container_engine", "nvidia_container_toolkit", "ascend_container", "firewall"}
 
 

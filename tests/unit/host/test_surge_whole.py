@@ -344,3 +344,75 @@ def test_whatever_kills_it_and_the_power_the_gateway_has_an_engine_to_send_to(wo
         units = {f"flagprov@{name}.service" for name in (REPLICA, SECOND)}
         (said,) = status.status({})["replicas"]
         assert here.machine.active != units or "a second container" in said["detail"], at
+
+
+def left_serving(here: World) -> None:
+    """A rollout was killed when both had requests, and then the replica by its record went down."""
+    ask = here.gateway.ask
+
+    def killed(payload: dict[str, Any]) -> dict[str, Any]:
+        if payload["do"] == "drain":
+            raise Killed
+        return ask(payload)
+
+    here.rollout(options=BRIEF)
+    here.gateway.ask = killed  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        here.rollout("serve.max_num_seqs=3")
+    here.gateway.ask = ask  # type: ignore[method-assign]
+    here.unlocked()
+    here.machine.active.discard(f"flagprov@{REPLICA}.service")
+    here.gateway.servers[REPLICA]["state"] = "out"
+    assert here.machine.place()[2] == [SECOND]
+    here.asked = True
+
+
+@pytest.mark.parametrize("settled", [False, True])
+@pytest.mark.parametrize("sets", [("serve.max_num_seqs=3",), ("serve.max_num_seqs=5",), ()])
+def test_what_serves_alone_though_nobody_proved_it_serves_until_the_wanted_one_is_proved(
+    world: Any, sets: tuple[str, ...], settled: bool
+) -> None:
+    here: World = world()
+    left_serving(here)
+    if settled:
+        here.ask("h1", {"op": "mark", "replica": REPLICA, "result": "refused"})
+    found = here.plan(*sets)
+    said = f"flagprov-{SECOND} on h1 serves in the place of flagprov-{REPLICA}"
+    assert any(said in note for note in found.notes), found.notes
+    assert any(said in note for note in back.drift(here.request()).notes)
+    assert f"flagprov-{SECOND} serves in its place" in status.status({})["replicas"][0]["detail"]
+    assert here.rollout(*sets).succeeded
+    assert (here.unserved, here.dead) == ([], [])
+    assert here.machine.place() == alone(SECOND if sets == ("serve.max_num_seqs=3",) else REPLICA)
+    assert here.plan(*sets).changes == 0
+    assert back.drift(here.request()).changes == 0
+    assert here.plan(*sets).notes == ()
+
+
+def test_what_serves_alone_serves_on_where_the_wanted_one_is_refused(world: Any) -> None:
+    here: World = world()
+    left_serving(here)
+    here.nonsense = {9010}
+    found = here.rollout("serve.max_num_seqs=5")
+    assert found.hosts[0].state == "failed"
+    assert (here.unserved, here.dead) == ([], [])
+    assert here.machine.place()[2] == [SECOND]
+    here.nonsense = set()
+    assert here.rollout("serve.max_num_seqs=5").succeeded
+    assert (here.unserved, here.dead) == ([], [])
+    assert here.machine.place() == alone(REPLICA)
+
+
+def test_without_room_beside_it_downtime_is_to_be_allowed(world: Any) -> None:
+    here: World = world()
+    left_serving(here)
+    with pytest.raises(UsageError, match="allow-downtime"):
+        here.plan("serve.max_num_seqs=5", options=Options())
+    with pytest.raises(UsageError, match="allow-downtime"):
+        back.rollback(
+            here.request(),
+            to=None,
+            approve=lambda plan: True,
+            on_event=lambda event: None,
+            options=Options(),
+        )

@@ -38,6 +38,7 @@ def arranged(
                 for r, s in zip(mine, states, strict=True)
                 if s != "n"
             ),
+            records={},
             facts={},
         )
         steps = tuple(Change("container", "c", "serve", "replace", "", r.name, "new container") for r in mine)
@@ -57,7 +58,8 @@ def test_what_a_killed_run_left_is_gated_though_nothing_differs() -> None:
     running = (Running("m-0", "m", "cpu-x86", ("a",), (0,), 9010, "running"),)
     for gated in (True, False):
         survey = cast(
-            Any, SimpleNamespace(running=running, facts={"unproved": {"m-0": gated, "other-0": True}})
+            Any,
+            SimpleNamespace(running=running, records={}, facts={"unproved": {"m-0": gated, "other-0": True}}),
         )
         plan = unproved(HostPlan("a", (), "d"), Placement((replica,)), survey)
         assert [(step.action, step.name, step.cost) for step in plan.steps] == [("prove", "m-0", "nothing")]
@@ -74,7 +76,7 @@ def test_an_image_that_nobody_knows_yet_stops_what_serves_all_the_same() -> None
     for state, gated in (("running", True), ("exited", False)):
         surveys = {
             r.hosts[0]: SimpleNamespace(
-                running=(Running(r.name, "m", r.chip, r.hosts, (0,), 9010, state),), facts={}
+                running=(Running(r.name, "m", r.chip, r.hosts, (0,), 9010, state),), records={}, facts={}
             )
             for r in replicas
         }
