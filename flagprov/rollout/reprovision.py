@@ -11,6 +11,7 @@ from flagprov.apply.bring import Brought
 from flagprov.apply.converge import converge, failed
 from flagprov.apply.lease import Lease
 from flagprov.apply.record import RunRecord
+from flagprov.choosing import with_besides
 from flagprov.desired import stopped
 from flagprov.doctor.gather import Examination
 from flagprov.errors import HostError, UnreachableError
@@ -42,7 +43,12 @@ def busy(seen: Survey | None) -> bool:
     if seen is None:
         return False
     computing = (device.processes for devices in seen.devices.values() for device in devices)
-    return any(r.state in UP for r in seen.running) or bool(seen.facts.get("foreign")) or any(computing)
+    return any(map(_is_up, seen.running)) or bool(seen.facts.get("foreign")) or any(computing)
+
+
+def _is_up(running: Running) -> bool:
+    """In whichever slot."""
+    return any(each.state in UP for each in with_besides([running]))
 
 
 def drained(job: Job, needy: Iterable[str], surveys: Mapping[str, Survey]) -> tuple[str, ...]:
@@ -131,7 +137,7 @@ class Provisioning:
     def _others(self, name: str) -> list[Running]:
         """Replicas of other releases, which this run would not touch but for the host under them."""
         running = self.surveys[name].running
-        return [r for r in running if r.state in UP and r.release != self.job.release.name]
+        return [r for r in running if _is_up(r) and r.release != self.job.release.name]
 
     def _leave_gateways(self, names: Sequence[str]) -> dict[str, HostError]:
         """Those of this release are out of them already."""
@@ -162,9 +168,9 @@ class Provisioning:
         host = session.host.name
         kept = self._stopped.setdefault(host, [])
         for running in self.surveys[host].running:
-            if running.state in UP:
+            if _is_up(running):
                 self._say(host, f"{running.replica} is drained")
-                kept.append(running)
+                kept += [running] if running.state in UP else []
                 converge(session, stopped(running), "", self.lease, self.record)
 
     def _roles(self, names: Sequence[str]) -> dict[str, HostError]:

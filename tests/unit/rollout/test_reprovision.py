@@ -59,6 +59,8 @@ def job(tmp_path: Path, *hosts: str, chip: str = "cpu-x86", **more: Any) -> Job:
         (seen(running(state="exited")), False),
         (seen(running(state="absent")), False),
         (seen(running()), True),
+        (seen(replace(running("exited"), beside=running("paused"))), True),
+        (seen(replace(running("absent"), beside=running("exited"))), False),
         (seen(foreign=["database"]), True),
         (seen(processes=("python (pid 4)",)), True),
     ],
@@ -204,6 +206,19 @@ def test_what_was_drained_is_started_again_when_it_fails(
     (error,) = provisioning(world).in_batch(["a"]).values()
     assert error.message == message
     assert world.log[4:] == [f"start {RELEASE}-0", "start other-0", "requests for other-0"]
+
+
+def test_a_second_engine_is_drained_too_and_only_the_replica_comes_back(
+    provisioning: Callable[[World], Provisioning],
+) -> None:
+    world = World(roles="no such version")
+    roles = provisioning(world)
+    down = replace(running("exited", "third"), beside=running("paused", "third"))
+    roles.surveys["a"] = seen(replace(running(), beside=running()), down)
+    roles.in_batch(["a"])
+    assert world.log == [
+        "no requests for third-0", f"stop {RELEASE}-0", "stop third-0", "roles on a", f"start {RELEASE}-0",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("fault", ["", "disk full"])
