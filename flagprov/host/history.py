@@ -59,9 +59,10 @@ def remember(
             source = read(replica, restored[replica])  # type: ignore[index]
             entry.update(restores=source["number"], run=run_of(source))
             entry.update({key: source.get(key, []) for key in ("set", "settings")})
-        if known and read(replica, known[-1])["result"] == PENDING:
-            _write(replica, dict(read(replica, known[-1]), result="cut off", before=None))
-        _write(replica, entry)
+        _write(replica, entry)  # first: what begins now must be known, whatever ends this program
+        for earlier in [read(replica, each) for each in known]:
+            if earlier["result"] == PENDING:
+                _write(replica, dict(earlier, result="cut off", before=None))
         for old in known[: max(0, len(known) + 1 - KEEP)]:
             os.unlink(os.path.join(_folder(replica), "%d.json" % old))
 
@@ -72,13 +73,20 @@ def _of(replica: str, resources: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def other_pending(resources: list[dict[str, Any]]) -> bool:
-    """Whether a run that was cut off had begun something else: no gate of these proves that."""
+    """Whether the newest deployment is none that a gate of these could prove: something else, or settled."""
     for replica in deployed_replicas(resources):
-        known = numbers(replica)
-        entry = read(replica, known[-1]) if known else {}
-        if entry.get("result") == PENDING and entry["resources"] != _of(replica, resources):
+        entry = _newest(replica)
+        result = entry.get("result", "done")
+        if result not in ("done", PENDING):
+            return True
+        if result == PENDING and entry["resources"] != _of(replica, resources):
             return True
     return False
+
+
+def _newest(replica: str) -> dict[str, Any]:
+    known = numbers(replica)
+    return read(replica, known[-1]) if known else {}
 
 
 def _write(replica: str, entry: dict[str, Any]) -> None:
@@ -113,15 +121,39 @@ def marked(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def unproved() -> dict[str, bool]:
-    """Replicas whose newest deployment was never settled: its run was cut off; whether a gate was to come."""
+    """Replicas that nobody has seen serve as they are now, and whether a gate is to come.
+
+    Their newest deployment was never settled, for its run was cut off; or it did not succeed, and what runs
+    is not what served last: neither could that be put back.
+    """
     root = os.path.join(STATE, "replicas")
     found = {}
     for replica in sorted(os.listdir(root)) if os.path.isdir(root) else []:
-        known = numbers(replica)
-        entry = read(replica, known[-1]) if known else {}
+        entry = _newest(replica)
         if entry.get("result") == PENDING:
             found[replica] = bool(entry.get("gated"))
+        elif entry.get("result", "done") != "done" and _runs_unproved(replica):
+            found[replica] = True
     return found
+
+
+def _runs_unproved(replica: str) -> bool:
+    """Whether its container runs and is not that of the last deployment which served."""
+    from flagprov.host import docker
+    from flagprov.host.resources import container
+    from flagprov.host.slots import CONTAINER, in_place
+
+    try:
+        name = CONTAINER + in_place(replica)
+        there = docker.container(name)
+        if not (there and there["State"]["Running"]):
+            return False
+        good = last_good(replica)
+        served = read(replica, good)["resources"] if good is not None else []
+        now = [container.observe(r["spec"]) for r in served if (r["kind"], r["name"]) == ("container", name)]
+    except (Blocked, docker.DockerError):
+        return False
+    return not any(each.get("digest") == each.get("wanted") for each in now)
 
 
 def read(replica: str, number: int) -> dict[str, Any]:

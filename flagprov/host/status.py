@@ -17,16 +17,23 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+UNPROVED = "no gate has proved what runs: a run is at work, or did not come to its end and deploy does"
+
+
 def status(request: dict[str, Any]) -> dict[str, Any]:
     """Every replica that has a container or a record here."""
-    known = records()
+    found = [each for each in replicas() if request.get("release") in (None, each["release"])]
+    if not found:
+        return {"replicas": []}
+    from flagprov.host.history import unproved
+
+    known, never = records(), unproved()
     answers = []
-    asked = [replica for replica in replicas() if request.get("release") in (None, replica["release"])]
-    with AtOnce({_unit(replica) for replica in asked}):
-        for replica in asked:
+    with AtOnce({_unit(replica) for replica in found}):
+        for replica in found:
             said = _judge(replica, known.get(replica["replica"]) or {})
-            if replica.get("beside"):
-                said["detail"] = "; ".join(filter(None, (said["detail"], _second(replica))))
+            more = _second(replica) or (UNPROVED if replica["replica"] in never else "")
+            said["detail"] = "; ".join(filter(None, (said["detail"], more)))
             answers.append(dict(replica, **said))
     return {"replicas": answers}
 
@@ -37,8 +44,10 @@ def _unit(replica: dict[str, Any]) -> str:
 
 def _second(replica: dict[str, Any]) -> str:
     """Never unnoticed: two engines of one replica."""
-    other = replica["beside"]
-    name = CONTAINER + other["replica"] + other.get("slot", "")
+    other = replica.get("beside")
+    if not other:
+        return ""
+    name = CONTAINER + str(other["replica"]) + str(other.get("slot", ""))
     if other["state"] == "running" != replica["state"]:
         text = "%s serves in its place: a rollout was cut off, and no gate has proved that one; deploy does"
         return text % name

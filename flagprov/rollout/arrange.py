@@ -167,9 +167,9 @@ def awaited(plan: HostPlan, placement: Placement, survey: Survey | None) -> Host
 
 
 def unproved(plan: HostPlan, placement: Placement, survey: Survey | None) -> HostPlan:
-    """With a step for each replica that a run left before it was proved, though all is in place."""
+    """With a step for each replica that a run left unproved, though all is in place."""
     left = (survey.facts.get("unproved") or {}) if survey else {}
-    why = "the run that brought it was cut off before it was proved"
+    why = "the run that brought it was cut off, or could not put the one before back: nobody has proved it"
     steps = tuple(
         Change("deployment", replica.name, Stage.VERIFY.label, "prove", why, replica.name)
         for replica in placement.on(plan.host)

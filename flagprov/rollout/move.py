@@ -285,7 +285,8 @@ class Rolling:
     def _before(self, session: Session) -> dict[str, Figures]:
         """Figures of what serves now, and which deployments to go back to.
 
-        What a run that was cut off has left is no measure of itself: it left the figures from before with it.
+        What a run has left unproved is no measure of itself; where it was cut off, it left the figures from
+        before with it.
         """
         host = session.host.name
         newest: dict[str, Mapping[str, Any]] = {}
@@ -294,7 +295,8 @@ class Rolling:
             newest[entry["replica"]] = entry
             if entry["result"] == "done":
                 last[entry["replica"]] = entry["number"]
-        unproved = {name: entry for name, entry in newest.items() if entry["result"] == "pending"}
+        never = self.surveys[host].facts.get("unproved") or {}
+        unproved = {n: entry for n, entry in newest.items() if entry["result"] == "pending" or n in never}
         mine = self._running(host, self.release)
         served = [r.replica for r in mine if r.state == "running" or r.replica in unproved]
         self.good[host] = [{"replica": name, "number": last[name]} for name in served if name in last]

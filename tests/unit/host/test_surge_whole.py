@@ -416,3 +416,68 @@ def test_without_room_beside_it_downtime_is_to_be_allowed(world: Any) -> None:
             on_event=lambda event: None,
             options=Options(),
         )
+
+
+@pytest.mark.parametrize("surge", [True, False])
+def test_what_was_refused_and_not_put_back_is_said_and_proved_or_ended(world: Any, surge: bool) -> None:
+    here: World = world()
+    options = CAREFUL if surge else BRIEF
+    here.rollout(options=BRIEF)
+    ask = here.ask
+
+    def no_way_back(host: str, payload: dict[str, Any]) -> dict[str, Any]:
+        resources = payload.get("resources") or [{"kind": ""}]
+        if payload["op"] == "converge" and ("from" in payload or resources[0]["kind"] == "slot"):
+            raise HostError(host, "image", "disk full")
+        return ask(host, payload)
+
+    for again in range(2):
+        here.ask, here.nonsense = no_way_back, {9010 if not surge else 9110}  # type: ignore[method-assign]
+        assert here.rollout("serve.max_num_seqs=3", options=options).hosts[0].state == "failed"
+        here.ask = ask  # type: ignore[method-assign]
+        assert back.drift(here.request()).changes > 0, again
+        (said,) = status.status({})["replicas"]
+        assert "a second container of it" in said["detail"] if surge else status.UNPROVED in said["detail"]
+        assert here.plan("serve.max_num_seqs=3", options=options).changes > 0, again
+    assert here.rollout("serve.max_num_seqs=3", options=options).hosts[0].state == "failed"
+    assert here.machine.place() == alone(REPLICA)
+    assert back.drift(here.request()).changes == 0
+    here.nonsense = set()
+    assert here.rollout("serve.max_num_seqs=3", options=options).succeeded
+    assert back.drift(here.request()).changes == here.plan("serve.max_num_seqs=3").changes == 0
+
+
+@pytest.mark.parametrize("then", ["serve.max_num_seqs=3", "serve.max_num_seqs=5", "serve.max_num_seqs=7"])
+def test_two_that_are_killed_one_after_the_other_leave_one_engine_that_was_proved(
+    world: Any, then: str
+) -> None:
+    """The first one when both had requests, the second one at each of its steps."""
+    at, over = 0, False
+    while not over:
+        at += 1 if 26 < at < 34 else 4
+        here: World = world()
+        here.rollout(options=BRIEF)
+        here.asked = True
+        for steps, sets in ((34, "serve.max_num_seqs=3"), (at, "serve.max_num_seqs=5")):
+            here.machine.dies_at = here.machine.steps + steps
+            over = not killed(here, sets)
+        (said,) = status.status({})["replicas"]
+        if len(here.machine.place()[2]) > 1:
+            assert "a second container" in said["detail"], at
+            assert back.drift(here.request()).changes > 0, at
+        assert here.rollout(then).succeeded, at
+        assert (here.unserved, here.dead) == ([], []), at
+        assert here.machine.place() in (alone(REPLICA), alone(SECOND)), at
+        assert here.plan(then).changes == 0, at
+        assert back.drift(here.request()).changes == 0, at
+    assert at > 30
+
+
+def killed(here: World, sets: str) -> bool:
+    try:
+        here.rollout(sets)
+    except Killed:
+        return True
+    finally:
+        here.unlocked()
+    return False

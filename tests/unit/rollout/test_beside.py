@@ -82,7 +82,8 @@ class Surge(Story):
             step = Change("container", f"flagprov-{replica}", "serve", "create", "", replica, "new container")
             parts.append(ReplicaPlan(replica, (HostPlan(name, (step,), ""),), "new container"))
             running = [Running(replica, "r", "cpu-x86", (name,), (0,), 9010, "running")]
-            surveys[name] = SimpleNamespace(running=running, records={replica: {"probe": probe(replica)}})
+            records = {replica: {"probe": probe(replica)}}
+            surveys[name] = SimpleNamespace(running=running, records=records, facts={})
             if name not in self.full:
                 taken[replica] = Replica(replica, "r", "cpu-x86", (name,), (1,), 9110, slot=".b")
         hosts = {name: Host(name, Connection("192.0.2.1")) for name in self.names}

@@ -40,7 +40,7 @@ def test_another_release_on_the_host_is_left_out_of_figures_soak_and_way_back() 
         for name, port in (("mine", 9010), ("other", 9011))
     )
     records = {f"{name}-0": {"probe": {"replica": f"{name}-0"}} for name in ("mine", "other")}
-    survey = SimpleNamespace(running=running, records=records)
+    survey = SimpleNamespace(running=running, records=records, facts={})
     nothing = cast(Any, None)
     rolling = Rolling(
         nothing,

@@ -36,10 +36,11 @@ class Story:
         away: int = 0,  # so many times h1 does not answer
         new: Sequence[str] = (),
         forgetful: Sequence[str] = (),  # hosts whose replica serves and has no history
+        unproved: Sequence[str] = (),  # replicas, as their hosts say
     ) -> None:
         self.told: list[str] = []
         self.nonsense, self.unkind, self.history, self.away, self.new = nonsense, unkind, history, away, new
-        self.forgetful = forgetful
+        self.forgetful, self.unproved = forgetful, unproved
         self.dead: set[str] = set()  # answers no more, from some time on
         self.names = [f"h{i}" for i in range(1, hosts + 1)]
         self.kept: dict[str, Any] = {}  # what the hosts were told to keep
@@ -148,7 +149,10 @@ class Story:
             running = [Running(replica, "r", "cpu-x86", (name,), (0,), 9010, "running")]
             if name in self.new:
                 running.clear()
-            surveys[name] = SimpleNamespace(running=running, records={replica: {"probe": probe(replica)}})
+            records = {replica: {"probe": probe(replica)}}
+            surveys[name] = SimpleNamespace(
+                running=running, records=records, facts={"unproved": dict.fromkeys(self.unproved, True)}
+            )
         hosts = {name: Host(name, Connection("192.0.2.1")) for name in self.names}
         rolling = Rolling(
             cast(Any, self), hosts, cast(Any, surveys), Options(soak_s=0, **options),
@@ -252,6 +256,10 @@ def test_what_a_killed_run_left_is_not_its_own_measure() -> None:
     story = Story(history={"number": 2, "result": "pending", "before": before}, nonsense=["h1"])
     story.roll()
     assert "restore h1" in story.told
+    story = Story(history={"number": 2, "result": "refused", "before": None}, unproved=["r-1"])
+    story.roll()
+    assert story.measured == ["h1"]
+    assert story.kept["h1"]["before"] == {}
 
 
 def test_a_host_that_went_away_after_its_batch_takes_from_the_budget() -> None:
