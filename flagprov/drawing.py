@@ -10,6 +10,7 @@ from flagprov.distribute import supply
 from flagprov.doctor.gather import Examination, is_new
 from flagprov.errors import HostError
 from flagprov.gateway.gateways import Gateways
+from flagprov.handover import other_ports
 from flagprov.least import notes as profile
 from flagprov.maintenance import cordoned
 from flagprov.models.desired import Placement, Replica
@@ -105,6 +106,7 @@ def draw(job: Job, connections: Connections, gateways: Gateways, verb: str, opti
     provisioned = reprovision_notes(job, set(provision) & set(plans), surveys)
     told = (*_taken_back(job, placement, surveys), *profile(job.unprivileged), *arranged.notes)
     told = (*told, *in_their_places(surveys, job.release.name))
+    told = (*told, *(other_ports(job.handover, placement) if job.handover else ()))
     told = (*told, *_unheeded(job, placement, surveys), *_undecided(job, placement, surveys))
     notes = (*told, *provisioned, *examination.notes(), *_other_ports(job, slots))
     drawn = build(verb, job.release.name, placement, plans, gone, notes, arranged.groups, slots.orders())

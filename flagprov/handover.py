@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from flagprov.errors import UsageError
+from flagprov.models.desired import Placement
 from flagprov.models.observed import Running, Survey
 from flagprov.models.request import Handover
 
@@ -18,11 +19,7 @@ def handed(
 ) -> Handover:
     """What the old host has: by its own word, by that of its partners, or as the site remembers it."""
     said = [running for seen in surveys.values() for running in seen.running if old in running.hosts]
-    known = [
-        Running(name, str(r["release"]), str(r["chip"]), tuple(r["hosts"]), (), int(r["port"]), "absent")
-        for name, r in deployed.items()
-        if old in r["hosts"]
-    ]
+    known = [_remembered(name, r) for name, r in deployed.items() if old in r["hosts"]]
     found = {running.replica: running for running in (*known, *said) if release in (None, running.release)}
     if not found:
         what = f"no replica of {release}" if release else "no replica"
@@ -36,10 +33,16 @@ def handed(
     return Handover(old, new, tuple(_taken(running, old, new) for _, running in sorted(found.items())))
 
 
+def _remembered(name: str, known: Mapping[str, Any]) -> Running:
+    release, chip, hosts = str(known["release"]), str(known["chip"]), tuple(known["hosts"])
+    slot = str(known.get("slot", ""))
+    return Running(name, release, chip, hosts, (), int(known["port"]), "absent", slot)
+
+
 def _taken(running: Running, old: str, new: str) -> Running:
-    """The same name, port and rank; alone on its host, it may have other devices there."""
+    """The same name, slot and rank, and by these the port; alone on its host, it may have other devices."""
     hosts = tuple(new if host == old else host for host in running.hosts)
-    return replace(running, hosts=hosts, devices=running.devices if len(hosts) > 1 else ())
+    return replace(running, hosts=hosts, devices=running.devices if len(hosts) > 1 else (), beside=None)
 
 
 def applied(handover: Handover, surveys: Mapping[str, Survey]) -> dict[str, Survey]:
@@ -56,6 +59,18 @@ def applied(handover: Handover, surveys: Mapping[str, Survey]) -> dict[str, Surv
             )
         found[name] = replace(surveys[name], running=(*others, *mine))
     return found
+
+
+def other_ports(handover: Handover, placement: Placement) -> Iterator[str]:
+    """For the plan: who asks a replica directly has to follow it."""
+    placed = {replica.name: replica for replica in placement.replicas}
+    for running in handover.replicas:
+        now = placed.get(running.replica)
+        if now and now.port != running.port:
+            yield (
+                f"{now.name} had port {running.port} on {handover.old} and gets {now.port} on {handover.new}: "
+                "gateways follow, whoever else asks it has to"
+            )
 
 
 def moved(surveys: Mapping[str, Survey], deployed: Deployed) -> Iterator[tuple[str, str, str]]:

@@ -82,6 +82,7 @@ class Site:
                 "chip": replica.chip,
                 "hosts": list(replica.hosts),
                 "port": replica.port,
+                **({"slot": replica.slot} if replica.slot else {}),
             }
         self.save_deployed(known)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flagprov.apply.bring import Brought
@@ -14,7 +14,7 @@ from flagprov.apply.record import RunRecord
 from flagprov.errors import HostError, UsageError, VersionError
 from flagprov.gateway.gateways import Gateways
 from flagprov.maintenance import cordoned
-from flagprov.models.desired import Placement, Replica
+from flagprov.models.desired import Placement, Replica, container_name
 from flagprov.models.observed import Look, Problem, Running, Survey
 from flagprov.models.outcome import HostOutcome, Outcome
 from flagprov.models.plan import LeftOut, Plan
@@ -22,6 +22,7 @@ from flagprov.observe import read_look, survey
 from flagprov.plan import build, host_plan
 from flagprov.preparation import Request, hosts_of
 from flagprov.rollout.arrange import arrange, in_their_places
+from flagprov.rollout.beside import probes_of
 from flagprov.rollout.census import Census, census
 from flagprov.rollout.earlier import Entry, Place, previous, who_set_what
 from flagprov.rollout.hooks import hooks_of
@@ -219,6 +220,17 @@ def _bringing(
     return bring
 
 
+def _moved(placement: Placement, brought: Mapping[str, Brought]) -> Iterator[Replica]:
+    """Where replicas are now that have gone back: an earlier deployment may be in their other slot."""
+    replicas = {replica.name: replica for replica in placement.replicas}
+    for found in brought.values():
+        for probe in probes_of(found) if found.outcome.state == "changed" else ():
+            replica = replicas.get(probe["replica"])
+            if replica and probe["readiness"] != "rank":
+                slot = probe["container"].removeprefix(container_name(replica.name))
+                yield replace(replica, port=int(probe["port"]), slot=slot)
+
+
 def _outcome(
     scope: Scope, picture: _Picture, brought: Mapping[str, Brought], plan: Plan, begun: float, run: str
 ) -> Outcome:
@@ -232,6 +244,7 @@ def _outcome(
         n: s.notes for n, s in picture.looks.items()
     }
     by_name = {host.name: host for host in scope.fleet.hosts}
+    scope.site.remember(_moved(picture.placement, brought))
     proofs = tuple(proof for name, note in notes.items() for proof in completions(by_name[name], note))
     return Outcome(
         verb="rollback",

@@ -13,8 +13,8 @@ from test_placement_groups import CHIP, wish
 
 from flagprov import maintenance, replacing
 from flagprov.errors import HostError, InventoryError, UsageError
-from flagprov.handover import applied, handed, moved
-from flagprov.models.desired import Placement, Stage
+from flagprov.handover import applied, handed, moved, other_ports
+from flagprov.models.desired import Placement, Replica, Stage
 from flagprov.models.fleet import Connection, Fleet, Host
 from flagprov.models.observed import Change, Running, Survey
 from flagprov.models.outcome import HostOutcome, Outcome
@@ -74,6 +74,26 @@ def test_a_replica_keeps_its_name() -> None:
     found = placed(applied(handover, surveys(h2=NOTHING)), nodes=1)
     assert not found.refusals
     assert [(r.name, r.hosts, len(r.devices)) for r in found.replicas] == [("m-1", ("h2",), 1)]
+
+
+def test_a_replica_in_its_second_slot_stays_in_it_and_keeps_its_port(tmp_path: Path) -> None:
+    """Whether its host still answers or is known by the site only."""
+    site = Site(tmp_path)
+    site.remember([Replica("m-0", "m", CHIP.name, ("h0",), (3,), 9110, slot=".b")])
+    left = changed(ALONE, replica="m-0", port=9010, devices=(0,))
+    there = changed(ALONE, replica="m-0", port=9110, slot=".b", beside=left)
+    for seen in (surveys(h2=NOTHING), surveys(h0=there, h2=NOTHING)):
+        handover = handed("h0", "h2", None, seen, site.deployed())
+        found = placed(applied(handover, surveys(h2=NOTHING)), nodes=1)
+        assert [(r.name, r.hosts, r.port, r.slot) for r in found.replicas] == [("m-0", ("h2",), 9110, ".b")]
+        assert list(other_ports(handover, found)) == []
+
+
+def test_a_port_that_changes_is_said() -> None:
+    handover = handed("h0", "h2", None, surveys(h0=ALONE, h2=NOTHING), {})
+    found = placed(applied(handover, surveys(h2=NOTHING)), nodes=1)
+    (said,) = other_ports(handover, found)
+    assert said.startswith("m-1 had port 9011 on h0 and gets 9010 on h2")
 
 
 def test_a_rank_goes_over_and_the_others_stay() -> None:

@@ -229,6 +229,8 @@ def test_the_only_replica_changes_and_every_request_finds_an_engine(world: Any) 
     assert gone.succeeded
     assert here.machine.place() == alone(SECOND)
     assert here.gateway.servers[REPLICA]["port"] == 9110
+    remembered = here.site.deployed()[REPLICA]
+    assert (remembered["port"], remembered["slot"]) == (9110, SECOND.removeprefix(REPLICA))
     assert back.drift(here.request()).changes == 0
 
 
