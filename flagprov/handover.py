@@ -68,8 +68,9 @@ def other_ports(handover: Handover, placement: Placement) -> Iterator[str]:
         now = placed.get(running.replica)
         if now and now.port != running.port:
             yield (
-                f"{now.name} had port {running.port} on {handover.old} and gets {now.port} on {handover.new}: "
-                "gateways follow, whoever else asks it has to"
+                f"{now.name} had port {running.port} on {handover.old} and gets {now.port} on "
+                f"{handover.new}: "
+                "whoever asks it past a gateway has to follow"
             )
 
 

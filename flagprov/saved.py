@@ -132,14 +132,10 @@ def _batches(plan: Plan) -> tuple[tuple[str, ...], ...]:
 
 def _hosts(plan: Plan) -> dict[str, Any]:
     """JSON values only, so that what was read compares with what is."""
-    found: dict[str, Any] = {
-        host.host: {
-            "digest": host.digest,
-            "pending": host.pending,
-            "steps": [[step.kind, step.name, step.action, step.cost] for step in host.steps],
-        }
-        for host in plan.hosts()
-    }
+    found: dict[str, Any] = {}
+    for host in plan.hosts():  # once for each of its replicas
+        known = found.setdefault(host.host, {"digest": host.digest, "pending": host.pending, "steps": []})
+        known["steps"] += [[step.kind, step.name, step.action, step.cost] for step in host.steps]
     for replica in (each for batch in plan.batches for each in batch.replicas):
         for host in replica.hosts if replica.order == START_FIRST else ():
             found[host.host].setdefault("slots", {})[replica.replica] = replica.order_reason

@@ -62,6 +62,22 @@ def test_a_fleet_that_has_moved_is_refused(file: Path, now: Plan, said: str) -> 
     assert refused.value.remedy
 
 
+def test_each_replica_of_a_host_counts(tmp_path: Path) -> None:
+    """How an engine is, is not in a look's digest."""
+
+    def sharing(*steps: Change) -> Plan:
+        parts = [HostPlan("h", tuple(s for s in steps if s.replica == name), "d") for name in ("m-0", "m-1")]
+        return Plan("rollout", "m", (Batch(tuple(ReplicaPlan("m", (part,), "restart") for part in parts)),))
+
+    hung = Change("probe", "endpoint", "verify", "restart", "it is hung", "m-0", "restart")
+    same = Change("container", "flagprov-m-1", "serve", "replace", "other", "m-1", "new container")
+    path = tmp_path / "plan.json"
+    saved.save(path, "rollout", REQUEST, OPTIONS, sharing(same, hung))
+    saved.load(path).check(sharing(same, hung))
+    with pytest.raises(FlagprovError, match="h: not as"):
+        saved.load(path).check(sharing(same))
+
+
 def test_another_free_slot_is_another_plan_and_another_reason_for_none_is_not(tmp_path: Path) -> None:
     def ordered(order: str, reason: str) -> Plan:
         hosts = (HostPlan("h", (STEP,), "d"),)
