@@ -18,6 +18,7 @@ from flagprov.cli.screen import Run
 @options.limit
 @click.option("--to", type=click.IntRange(1), metavar="N", help="A deployment's number in the history.")
 @rolling.options
+@rolling.surge
 @options.yes
 @options.output()
 @options.quiet
@@ -29,6 +30,7 @@ def command(
     release: str,
     limit: str | None,
     to: int | None,
+    surge: bool,
     **rest: Any,
 ) -> int:
     """Put an earlier deployment of RELEASE back: the last that served and was different, or --to N.
@@ -39,6 +41,6 @@ def command(
     from flagprov.scope import scope_of
 
     wanted = request(inventory, release, limit)
-    how = rolling.chosen(**rest)
+    how = rolling.surging(rolling.chosen(**rest), surge)
     act = partial(back.rollback, wanted, to=to, options=how)
     return change(run, act, check=lambda: scope_of(wanted))

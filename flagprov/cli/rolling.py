@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -25,6 +26,9 @@ class Seconds(FloatRange):
         return number
 
 
+surge = click.option(
+    "--surge", is_flag=True, help="New ones start before old ones stop, where there is room for both."
+)
 all_at_once = click.option("--all-at-once", is_flag=True, help="Everything in one batch, without gates.")
 OPTIONS = (
     click.option("--batch", metavar="SIZES", default="25%", show_default=True,
@@ -80,3 +84,9 @@ def chosen(
         concurrent=concurrent,
         allow_downtime=allow_downtime or all_at_once,
     )
+
+
+def surging(how: Options, surge: bool) -> Options:
+    if surge and how.at_once:
+        raise click.UsageError("--surge needs gates, which --all-at-once leaves out: give one of the two")
+    return replace(how, surge=surge)

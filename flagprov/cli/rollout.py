@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,9 +24,7 @@ from flagprov.cli.screen import Run, Screen
 @options.allow_disruption
 @options.allow_reboot
 @rolling.options
-@click.option(
-    "--surge", is_flag=True, help="New ones start before old ones stop, where there is room for both."
-)
+@rolling.surge
 @options.save
 @options.resume
 @options.yes
@@ -61,9 +58,7 @@ def command(
     if release_file:
         release = defined_in(release_file, release)
     wanted = request(inventory, release, limit, sets, force, allow_disruption, allow_reboot)
-    how = replace(rolling.chosen(**rest), surge=surge)
-    if surge and how.at_once:
-        raise click.UsageError("--surge needs gates, which --all-at-once leaves out: give one of the two")
+    how = rolling.surging(rolling.chosen(**rest), surge)
     if (release is None) != resume:
         raise click.UsageError("a release is to be named, or --resume given")
     resumed = taken_up(wanted, "rollout") if resume else None

@@ -242,6 +242,21 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     for replica in sorted(os.listdir(root)) if os.path.isdir(root) else []:
         for number in numbers(replica):
             entry = read(replica, number)
-            what = asked(entry.pop("resources"))
-            entries.append(dict(entry, replica=replica, what=what, run=run_of(entry)))
+            resources = entry.pop("resources")
+            entry.update(replica=replica, what=asked(resources), run=run_of(entry), place=_place(resources))
+            entries.append(entry)
     return {"deployments": entries}
+
+
+def _place(resources: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Slot, devices and port of what was deployed; None where there is no container among it."""
+    for resource in resources:
+        labels = (resource["spec"].get("create") or {}).get("Labels")
+        if resource["kind"] == "container" and labels:
+            devices = labels["io.flagprov.devices"].split(",")
+            return {
+                "slot": labels.get("io.flagprov.slot", ""),
+                "devices": [int(index) for index in devices if index],
+                "port": int(labels["io.flagprov.port"]),
+            }
+    return None

@@ -17,23 +17,24 @@ from flagprov.maintenance import cordoned
 from flagprov.models.desired import Placement, Replica, container_name
 from flagprov.models.observed import Look, Problem, Running, Survey
 from flagprov.models.outcome import HostOutcome, Outcome
-from flagprov.models.plan import LeftOut, Plan
+from flagprov.models.plan import HostPlan, LeftOut, Plan
 from flagprov.observe import read_look, survey
 from flagprov.plan import build, host_plan
 from flagprov.preparation import Request, hosts_of
-from flagprov.rollout.arrange import arrange, in_their_places
-from flagprov.rollout.beside import probes_of
+from flagprov.rollout.arrange import arrange, in_their_places, interrupts, unproved
+from flagprov.rollout.beside import Beside, probes_of
 from flagprov.rollout.census import Census, census
 from flagprov.rollout.earlier import Entry, Place, previous, who_set_what
 from flagprov.rollout.hooks import hooks_of
 from flagprov.rollout.move import Rolling
 from flagprov.rollout.options import Options
+from flagprov.rollout.slots import NO_SLOTS, Slots, slots_back
 from flagprov.rollout.whole import halves
 from flagprov.scope import Scope, left_out, scope_of
 from flagprov.transport import KEPT, Connections, Session
 from flagprov.verify.status import completions, of_placement
 
-INNER = ("before", "what")  # of an entry: figures of a gate that is to come, a hash
+INNER = ("before", "what", "place")  # of an entry: figures of a gate that is to come, a hash, where it was
 Which = int | str  # a number, or `last`
 
 
@@ -94,13 +95,19 @@ def rollback(
     run = ""
     with Connections(scope.fleet) as connections, Gateways(scope.fleet) as gateways:
         picture = _look(scope, connections, lambda found: _goals(found, to), changing=True)
-        plans = {name: host_plan(name, seen, None, "") for name, seen in picture.looks.items()}
+        plans = {
+            name: unproved(host_plan(name, seen, None, ""), picture.placement, picture.surveys[name])
+            for name, seen in picture.looks.items()
+        }
         out = {left.host for left in picture.left_out}
 
         def counted() -> Census:
             return census(scope.fleet, request.limit, scope.site, str(scope.release), out)
 
-        arranged = arrange(picture.placement, plans, picture.surveys, options, counted)
+        slots = _room(picture, plans) if options.surge and not options.at_once else NO_SLOTS
+        arranged = arrange(
+            picture.placement, plans, picture.surveys, options, counted, surging=slots.taken.keys()
+        )
         plan = build(
             "rollback",
             scope.release,
@@ -109,6 +116,7 @@ def rollback(
             picture.left_out,
             (*arranged.notes, *in_their_places(picture.surveys, scope.release)),
             arranged.groups,
+            slots.orders(),
         )
         if plan.changes and not approve(plan):
             return None
@@ -119,14 +127,15 @@ def rollback(
                 Lease(connections, hosts, f"rollback {scope.release}") as lease,
             ):
                 run = str(record.directory)
-                bring = _bringing(picture, lease, scope, record)
+                bringing = _Bringing(picture, lease, scope, record, slots)
                 by_name = {host.name: host for host in scope.fleet.hosts}
                 gateways.on_event = record
                 rolling = Rolling(
-                    *(connections, by_name, picture.surveys, options, lease, record, bring),
+                    *(connections, by_name, picture.surveys, options, lease, record, bringing.bring),
                     gateways=gateways,
                     hooks=hooks,
                     budget=arranged.budget,
+                    beside=Beside(slots, bringing.start, bringing.switch) if slots.taken else None,
                 )
                 brought = rolling.roll(plan, {}, arranged.gated)
     return _outcome(scope, picture, brought, plan, begun, run)
@@ -190,34 +199,62 @@ def _mine(found: Survey, scope: Scope) -> list[Running]:
     return [running for running in found.running if scope.release in (None, running.release)]
 
 
-def _bringing(
-    picture: _Picture, lease: Lease, scope: Scope, on_event: OnEvent
-) -> Callable[[Session, Mapping[str, Any]], Brought]:
-    digests = {name: seen.digest for name, seen in picture.looks.items()}
-    deployment = {
-        "command": lease.wire["command"],
-        "by": lease.wire["holder"],
-        "at": lease.wire["since"],
-        "release": scope.release,
-        "set": [],  # the host has those of what is put back
-    }
+class _Bringing:
+    """Hosts bring what they remember; digests hold once, for they move with what is done."""
 
-    def bring(session: Session, kept: Mapping[str, Any]) -> Brought:
-        host = session.host.name
-        payload = {
-            "op": "converge",
-            "from": picture.wishes[host],
-            "digest": digests.pop(host, ""),  # once: it moves with what is done
-            "lease": lease.wire,
-            "deployment": {**deployment, **kept},
-            "restarts": to_restart(picture.looks[host].changes),
+    def __init__(
+        self, picture: _Picture, lease: Lease, scope: Scope, on_event: OnEvent, slots: Slots
+    ) -> None:
+        self._picture, self._lease, self._on_event, self._slots = picture, lease, on_event, slots
+        self._digests = {name: seen.digest for name, seen in picture.looks.items()}
+        self._deployment = {
+            "command": lease.wire["command"],
+            "by": lease.wire["holder"],
+            "at": lease.wire["since"],
+            "release": scope.release,
+            "set": [],  # the host has those of what is put back
         }
-        answer = session.ask(payload, lambda message: on_event(host_event(host, message)))
+
+    def bring(self, session: Session, kept: Mapping[str, Any]) -> Brought:
+        host = session.host.name
+        restarts = to_restart(self._picture.looks[host].changes)
+        return self._converge(
+            session,
+            self._picture.wishes[host],
+            digest=self._digests.pop(host, ""),
+            deployment={**self._deployment, **kept},
+            restarts=restarts,
+        )
+
+    def start(self, session: Session, kept: Mapping[str, Any]) -> Brought:
+        """In their other slots, while what is there now serves on."""
+        names = {replica.name for replica in self._slots.on(session.host.name)}
+        wishes = [wish for wish in self._picture.wishes[session.host.name] if wish["replica"] in names]
+        return self._converge(session, wishes, deployment={**self._deployment, **kept}, beside=True)
+
+    def switch(self, session: Session) -> Brought:
+        return self._converge(session, self._picture.wishes[session.host.name])
+
+    def _converge(self, session: Session, wishes: Sequence[Mapping[str, Any]], **more: Any) -> Brought:
+        host = session.host.name
+        payload = {"op": "converge", "from": wishes, "digest": "", "lease": self._lease.wire, **more}
+        answer = session.ask(payload, lambda message: self._on_event(host_event(host, message)))
         changes = int(answer["changes"])
         outcome = HostOutcome(host, "changed" if changes else "unchanged", changes, seconds=answer["seconds"])
         return Brought(outcome, answer["notes"])
 
-    return bring
+
+def _room(picture: _Picture, plans: Mapping[str, HostPlan]) -> Slots:
+    """Where what is gone back to can start beside what serves: at the place that it had."""
+    changing = [r for r in picture.placement.replicas if interrupts(r, plans, picture.surveys)]
+    steps = {str(step.replica) for plan in plans.values() for step in plan.steps}
+    places = {}
+    for replica in changing:
+        host = replica.hosts[0]
+        (number,) = [wish["number"] for wish in picture.wishes[host] if wish["replica"] == replica.name]
+        entries = picture.histories[host, replica.name]
+        places[replica.name] = next(entry["place"] for entry in entries if entry["number"] == number)
+    return slots_back(changing, picture.placement, picture.surveys, places, steps)
 
 
 def _moved(placement: Placement, brought: Mapping[str, Brought]) -> Iterator[Replica]:

@@ -19,7 +19,7 @@ def previous(histories: Mapping[Place, Sequence[Entry]]) -> dict[Place, int | No
     """
     served = _served(histories)
     runs = sorted({str(entry["run"]) for entries in histories.values() for entry in entries}, reverse=True)
-    newest = max((str(entries[-1]["run"]) for entries in histories.values() if entries), default="")
+    newest = max(map(_newest, histories.values()), default="")
     goals: dict[Place, int | None] = dict.fromkeys(histories)
     for run in runs:
         if run <= newest:
@@ -27,6 +27,14 @@ def previous(histories: Mapping[Place, Sequence[Entry]]) -> dict[Place, int | No
             if any(_differs(entries, goals[place]) for place, entries in histories.items()):
                 break
     return goals
+
+
+def _newest(entries: Sequence[Entry]) -> str:
+    """The run that is in place, or was to be; what was not put back in the end is no older one's work."""
+    for entry in reversed(entries):
+        if entry["result"] == "done" or not entry.get("restores"):
+            return str(entry["run"])
+    return ""
 
 
 def _served(histories: Mapping[Place, Sequence[Entry]]) -> dict[str, set[str]]:

@@ -9,7 +9,7 @@ from typing import Any
 from flagprov.choosing import APART, DEFAULT_PORT, Wish, is_well, ports_of, whole_cards, with_besides
 from flagprov.host.slots import opposite
 from flagprov.models.desired import Placement, Replica
-from flagprov.models.observed import Running
+from flagprov.models.observed import Running, Survey
 from flagprov.models.plan import START_FIRST, STOP_FIRST
 
 HIGHEST_PORT = 65535
@@ -70,6 +70,49 @@ def find_slots(
 
     `steps`: all replicas that the plan has steps for; one that serves nobody has nothing to start beside.
     """
+
+    def together(host: str, mine: Sequence[Replica]) -> Iterable[Replica]:
+        if host in provisioned:
+            raise NoRoom(f"{host} is provisioned first")
+        return _together(wishes[host], mine, placement, need)
+
+    return _by_host(changing, placement, steps, together)
+
+
+def slots_back(
+    changing: Sequence[Replica],
+    placement: Placement,
+    surveys: Mapping[str, Survey],
+    places: Mapping[str, Mapping[str, Any]],
+    steps: Collection[str] = (),
+) -> Slots:
+    """The same for a way back: it leads to the place that a replica had, by its history."""
+
+    def together(host: str, mine: Sequence[Replica]) -> Iterable[Replica]:
+        names = {replica.name for replica in mine}  # what is beside these is to be there, or makes way
+        there = [replace(r, beside=None) if r.replica in names else r for r in surveys[host].running]
+        held = {device: running.replica for running in with_besides(there) for device in running.devices}
+        ports = ports_of(host, there, surveys[host].records)
+        for replica in mine:
+            place = places[replica.name]
+            if place["slot"] == replica.slot:
+                raise NoRoom("it goes back within its slot")
+            if taken := [device for device in place["devices"] if device in held]:
+                raise NoRoom(f"device {taken[0]}, which it had on {host}, belongs to {held[taken[0]]}")
+            if place["port"] in ports:
+                raise NoRoom(f"port {place['port']} of {host} belongs to {ports[place['port']]}")
+            devices = tuple(place["devices"])
+            yield replace(replica, devices=devices, port=place["port"], slot=place["slot"])
+
+    return _by_host(changing, placement, steps, together)
+
+
+def _by_host(
+    changing: Sequence[Replica],
+    placement: Placement,
+    steps: Collection[str],
+    together: Callable[[str, Sequence[Replica]], Iterable[Replica]],
+) -> Slots:
     taken: dict[str, Replica] = {}
     refused: dict[str, str] = {}
     for host in dict.fromkeys(replica.hosts[0] for replica in changing):
@@ -77,13 +120,13 @@ def find_slots(
         try:
             if any(len(replica.hosts) > 1 for replica in mine):
                 raise NoRoom("it spans several hosts")
-            if host in provisioned:
-                raise NoRoom(f"{host} is provisioned first")
             if others := [r.name for r in placement.on(host) if r.name in steps and r not in mine]:
                 raise NoRoom(f"{others[0]} on {host} is changed with it, and cannot start beside itself")
-            taken.update((new.name, new) for new in _together(wishes[host], mine, placement, need))
+            found = {new.name: new for new in together(host, mine)}
         except NoRoom as no:
             refused.update((replica.name, str(no)) for replica in mine)
+        else:
+            taken.update(found)
     return Slots(taken, refused)
 
 

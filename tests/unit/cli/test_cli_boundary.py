@@ -143,6 +143,7 @@ def test_interrupted_amid_changes(pipeline: Any, invoke: Any) -> None:
         (("bundle", "r", "--output", "/nowhere/r.tar"), "there is no directory /nowhere"),
         (("rollout", "lab.ini", "r", "--pause", "nan"), "'nan' is no number of seconds"),
         (("rollout", "lab.ini", "r", "--surge", "--all-at-once"), "give one of the two"),
+        (("rollback", "lab.ini", "r", "--surge", "--all-at-once"), "give one of the two"),
         (("rollback", "lab.ini", "r", "--soak", "inf"), "'inf' is no number of seconds"),
         (("plan", "lab.ini", "r", "--save", ""), "'--save': it names no file"),
         (("stop", "lab.ini", "--limit", ""), "'--limit': it is empty"),

@@ -348,6 +348,79 @@ def test_whatever_kills_it_and_the_power_the_gateway_has_an_engine_to_send_to(wo
         assert here.machine.active != units or "a second container" in said["detail"], at
 
 
+def test_a_way_back_starts_before_it_stops_too(world: Any) -> None:
+    here: World = world()
+    here.rollout(options=BRIEF)
+    here.rollout("serve.max_num_seqs=3")
+    here.asked = True
+    plans: list[Plan] = []
+
+    def again(sick: set[int]) -> Outcome:
+        here.nonsense = sick
+        found = back.rollback(
+            here.request(),
+            to=None,
+            approve=lambda plan: not plans.append(plan),  # type: ignore[func-returns-value]
+            on_event=lambda event: None,
+            options=CAREFUL,
+        )
+        assert found
+        return found
+
+    assert again({9010}).hosts[0].state == "failed"
+    assert here.machine.place() == alone(SECOND)
+    assert here.plan("serve.max_num_seqs=3").changes == 0
+    assert again(set()).succeeded
+    (replica,) = plans[-1].batches[0].replicas
+    assert (replica.order, replica.order_reason) == ("start before stop", "device 0, port 9010 of h1")
+    assert here.machine.place() == alone(REPLICA)
+    assert (here.unserved, here.dead) == ([], [])
+    assert here.plan().changes == back.drift(here.request()).changes == 0
+    assert here.gateway.servers == {REPLICA: {**here.gateway.servers[REPLICA], "port": 9010, "state": "in"}}
+    results = [(e["result"], e.get("restores")) for e in back.history(here.request())[0]]
+    assert results == [("done", None), ("done", None), ("refused", 1), ("done", 2), ("done", 1)]
+    here.asked = False
+    here.rollout("serve.max_num_seqs=5", options=BRIEF)
+    with pytest.raises(UsageError, match="allow-downtime"):
+        again(set())
+
+
+@pytest.mark.parametrize("then", [(), ("serve.max_num_seqs=3",), None])
+def test_a_way_back_that_is_killed_leaves_one_engine_to_the_next_run(
+    world: Any, then: tuple[str, ...] | None
+) -> None:
+    """`None`: the way back once more."""
+
+    def again() -> None:
+        back.rollback(
+            here.request(), to=None, approve=lambda plan: True, on_event=lambda event: None, options=CAREFUL
+        )
+
+    at, over = 0, False
+    while not over:
+        at += 4
+        here: World = world()
+        here.rollout(options=BRIEF)
+        here.rollout("serve.max_num_seqs=3")
+        here.asked = True
+        here.machine.dies_at = here.machine.steps + at
+        try:
+            again()
+            over = True
+        except Killed:
+            pass
+        here.unlocked()
+        if then is None:
+            again()
+        else:
+            assert here.rollout(*then).succeeded, at
+        assert (here.unserved, here.dead) == ([], []), at
+        assert here.machine.place() in (alone(REPLICA), alone(SECOND)), at
+        assert back.drift(here.request()).changes == 0, at
+        assert then is None or here.plan(*then).changes == 0, at
+    assert at > 30
+
+
 def left_serving(here: World) -> None:
     """A rollout was killed when both had requests, and then the replica by its record went down."""
     ask = here.gateway.ask

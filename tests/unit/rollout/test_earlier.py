@@ -9,10 +9,12 @@ from flagprov.rollout.earlier import previous, who_set_what
 
 def entries(text: str) -> list[dict[str, Any]]:
     """`1a 2b! 1a`: run and what; ! where it was refused. The run of what is put back is the older one."""
-    return [
-        {"number": i, "run": word[0], "what": word[1], "result": "refused" if word[2:] else "done"}
-        for i, word in enumerate(text.split(), 1)
-    ]
+    found: list[dict[str, Any]] = []
+    for i, word in enumerate(text.split(), 1):
+        result = "refused" if word[2:] else "done"
+        source = next((e["number"] for e in found if e["run"] == word[0]), None)
+        found.append({"number": i, "run": word[0], "what": word[1], "result": result, "restores": source})
+    return found
 
 
 def goals(**histories: str) -> list[str | None]:
@@ -33,6 +35,12 @@ def test_after_a_canary_that_was_put_back_all_go_to_the_same() -> None:
 
 def test_a_put_back_that_failed_is_made_good_and_nothing_else() -> None:
     assert goals(x="1a 2b 3c!", y="1a 2b") == ["2b", "2b"]
+
+
+def test_a_way_back_that_did_not_get_there_is_gone_once_more() -> None:
+    assert goals(x="1a 2b 1a!") == ["1a"]
+    assert goals(x="1a 2b 1a", y="1a 2b 1a!") == ["1a", "1a"]
+    assert goals(x="1a 2b 3c! 2b!", y="1a 2b") == ["2b", "2b"]
 
 
 def test_a_run_that_stopped_half_way_is_taken_back_where_it_came() -> None:

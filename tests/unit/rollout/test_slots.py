@@ -11,7 +11,7 @@ import pytest
 
 from flagprov.models.desired import Placement, Replica
 from flagprov.models.observed import Device, Running
-from flagprov.rollout.slots import Slots, find_slots
+from flagprov.rollout.slots import Slots, find_slots, slots_back
 
 OLD = Running("m-0", "m", "c", ("h",), (0,), 9010, "running")
 LEFT = replace(OLD, devices=(1,), port=9110, slot=".b")
@@ -149,3 +149,23 @@ def test_only_what_has_moved_is_placed_where_it_is_now() -> None:
     assert slots.placed(Placement((old,))).replicas[0].port == 9110
     assert slots.placed(Placement((old,)), {"h"}).replicas[0].port == 9110
     assert slots.placed(Placement((old,)), set()).replicas == (old,)
+
+
+@pytest.mark.parametrize(
+    ("place", "why"),
+    [
+        ({}, ""),
+        ({"slot": ""}, "it goes back within its slot"),
+        ({"devices": [0]}, "device 0, which it had on h, belongs to m-0"),
+        ({"devices": [1, 2]}, "device 2, which it had on h, belongs to n-0"),
+        ({"port": 9020}, "port 9020 of h belongs to n-0"),
+    ],
+)
+def test_a_way_back_starts_where_it_was_if_that_is_free(place: dict[str, Any], why: str) -> None:
+    running = (replace(OLD, beside=LEFT), replace(OTHER, devices=(2,)))
+    survey: Any = SimpleNamespace(running=running, records={})
+    mine = Replica("m-0", "m", "c", ("h",), (0,), 9010)
+    there = {"m-0": {"slot": ".b", "devices": [1], "port": 9110, **place}}
+    slots = slots_back([mine], Placement((mine,)), {"h": survey}, there)
+    assert slots.refused == ({"m-0": why} if why else {})
+    assert slots.taken == ({} if why else {"m-0": replace(mine, devices=(1,), port=9110, slot=".b")})
