@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from flagprov.apply.converge import failures
@@ -14,7 +14,7 @@ from flagprov.models.observed import Running
 from flagprov.models.outcome import GatewayStatus, HostOutcome, Outcome
 from flagprov.models.request import Request
 from flagprov.observe import survey
-from flagprov.scope import scope_of
+from flagprov.scope import check_named, scope_of
 from flagprov.transport import KEPT, Connections
 from flagprov.verify.status import merge
 
@@ -30,6 +30,7 @@ def status(request: Request) -> Outcome:
         before = gateways()
     silent = failures(answers)
     known = {name: found for name, found in answers.items() if not isinstance(found, HostError)}
+    check_named(scope, (str(each["release"]) for found in known.values() for each in found), silent)
     hosts = [silent.get(host.name, HostOutcome(host.name, "unchanged")) for host in scope.fleet.hosts]
     replicas = merge(scope.fleet, known, silent, scope.site.deployed(), scope.release)
     seconds = round(time.monotonic() - begun, 3)
@@ -66,6 +67,7 @@ def _find(fleet: Fleet, connections: Connections, target: str) -> tuple[Host, st
     candidates = [host for host in fleet.hosts if host.name == target] or list(fleet.hosts)
     found: list[tuple[Host, Running]] = []
     silent: list[HostError] = []
+    names_there = {host.name for host in fleet.hosts}
     for name, seen in connections.each(candidates, survey, keep=KEPT).items():
         if isinstance(seen, HostError):
             if name == target:
@@ -73,6 +75,7 @@ def _find(fleet: Fleet, connections: Connections, target: str) -> tuple[Host, st
             silent.append(seen)
             continue
         host = next(host for host in fleet.hosts if host.name == name)
+        names_there.update(running.replica for running in seen.running)
         # A replica's log is that of its head; those of its other ranks are asked for by host.
         found += [
             (host, running)
@@ -90,4 +93,14 @@ def _find(fleet: Fleet, connections: Connections, target: str) -> tuple[Host, st
             f"{target}: on no host that answered; {names} did not: {silent[0].message}",
             remedy=silent[0].remedy,
         )
-    raise InventoryError(f"no host or replica {target}", remedy="flagprov status shows what there is")
+    raise InventoryError(
+        f"no host or replica {target}{_nearest(target, names_there)}",
+        remedy="flagprov status shows what there is",
+    )
+
+
+def _nearest(target: str, names: Iterable[str]) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(target, sorted(names), 3, 0.6)
+    return f"; nearest: {', '.join(close)}" if close else ""

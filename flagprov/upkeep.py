@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -24,7 +24,7 @@ from flagprov.models.plan import HostPlan, Plan
 from flagprov.observe import look, survey
 from flagprov.plan import build, host_plan
 from flagprov.preparation import Request, hosts_of
-from flagprov.scope import Scope, left_out, scope_of
+from flagprov.scope import Scope, check_named, left_out, scope_of
 from flagprov.transport import KEPT, Connections, Session
 
 HERE = "this controller"
@@ -35,11 +35,14 @@ def stop(request: Request, *, approve: Callable[[Plan], bool], on_event: OnEvent
     """Stop replicas; they stay stopped over a reboot until they are deployed again."""
 
     scope = scope_of(request)
+    there: set[str] = set()
 
     def resources(session: Session) -> tuple[Resource, ...]:
-        return tuple(r for running in _mine(survey(session), scope.release) for r in stopped(running))
+        seen = survey(session)
+        there.update(running.release for running in seen.running)
+        return tuple(r for running in _mine(seen, scope.release) for r in stopped(running))
 
-    return change("stop", scope, resources, approve, on_event)
+    return change("stop", scope, resources, approve, on_event, there=there)
 
 
 def teardown(
@@ -49,13 +52,16 @@ def teardown(
 
     scope = scope_of(request)
     notes: dict[str, None] = {}
+    there: set[str] = set()
 
     def resources(session: Session) -> tuple[Resource, ...]:
-        found = removal(survey(session), scope.release, weights)
+        seen = survey(session)
+        there.update(running.release for running in seen.running)
+        found = removal(seen, scope.release, weights)
         notes.update(dict.fromkeys(staying(session, found)))
         return found
 
-    outcome = change("teardown", scope, resources, approve, on_event, notes)
+    outcome = change("teardown", scope, resources, approve, on_event, notes, there=there)
     if outcome:
         _forget(scope, outcome)
     return outcome
@@ -131,8 +137,12 @@ def change(
     on_event: OnEvent,
     notes: Iterable[str] = (),
     here: Callable[[], tuple[Change, ...]] = tuple,
+    there: Collection[str] = (),
 ) -> Outcome | None:
-    """Survey, look, ask, converge: one batch, all hosts side by side; `here` are directories to remove."""
+    """Survey, look, ask, converge: one batch, all hosts side by side.
+
+    `here` are directories to remove; `there` the releases on the hosts, once `resources` has asked them.
+    """
     begun = time.monotonic()
     wanted: dict[str, tuple[Resource, ...]] = {}
 
@@ -143,6 +153,7 @@ def change(
     with Connections(scope.fleet) as connections, Gateways(scope.fleet) as gateways:
         looks = connections.each(scope.fleet.hosts, look_at, keep=KEPT)
         gone = [left_out(error) for error in looks.values() if isinstance(error, HostError)]
+        check_named(scope, there, [left.host for left in gone])
         plans = {n: host_plan(n, seen, None, "") for n, seen in looks.items() if isinstance(seen, Look)}
         mine = here()
         if mine:

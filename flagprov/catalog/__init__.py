@@ -11,6 +11,7 @@ if TYPE_CHECKING:
         locked_files,
         locked_names,
         release_names,
+        unknown_release,
         variant_for,
         with_lock,
     )
@@ -21,6 +22,7 @@ __all__ = [
     "locked_files",
     "locked_names",
     "release_names",
+    "unknown_release",
     "variant_for",
     "with_lock",
 ]

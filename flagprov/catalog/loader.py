@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from pathlib import Path
 
 from flagprov.catalog.building import built
@@ -32,7 +33,7 @@ def load_release(name_or_path: str) -> Release:
     if "/" in name_or_path or name_or_path.endswith((".yaml", ".yml")):
         return _load(Path(name_or_path))
     if name_or_path not in release_names():
-        raise _unknown(name_or_path)
+        raise unknown_release(name_or_path)
     return _load(_CATALOG / f"{name_or_path}.yaml")
 
 
@@ -105,8 +106,10 @@ def _load(path: Path) -> Release:
     return release
 
 
-def _unknown(name: str) -> ReleaseError:
-    names = release_names()
+def unknown_release(name: str, deployed: Iterable[str] = ()) -> ReleaseError:
+    """With the nearest names, of the catalog and of what is deployed."""
+    deployed = sorted(deployed)
+    names = sorted({*release_names(), *deployed})
     wanted = name.lower()
     close = difflib.get_close_matches(wanted, names, 3, 0.6)
     close += [
@@ -119,6 +122,7 @@ def _unknown(name: str) -> ReleaseError:
         message += f"; nearest: {', '.join(close)}"
     if Path(name).is_file():
         message += f"; a file is: write ./{name} to use it"
-    return ReleaseError(
-        message, remedy="All names: flagprov releases list. A file of your own is given by its path."
-    )
+    remedy = "All names: flagprov releases list. A file of your own is given by its path."
+    if deployed:
+        remedy = f"Deployed: {', '.join(deployed)}. {remedy}"
+    return ReleaseError(message, remedy=remedy)

@@ -30,7 +30,7 @@ from flagprov.rollout.move import Rolling
 from flagprov.rollout.options import Options
 from flagprov.rollout.slots import NO_SLOTS, Slots, slots_back
 from flagprov.rollout.whole import halves
-from flagprov.scope import Scope, left_out, scope_of
+from flagprov.scope import Scope, check_named, left_out, scope_of
 from flagprov.transport import KEPT, Connections, Session
 from flagprov.verify.status import completions, of_placement
 
@@ -62,9 +62,11 @@ def history(request: Request) -> tuple[list[dict[str, Any]], dict[str, HostError
                 {"host": name, **{key: value for key, value in entry.items() if key not in INNER}}
                 for entry in answer["deployments"]
             ]
+    silent = {name: error for name, error in answers.items() if isinstance(error, HostError)}
+    check_named(scope, (str(entry["release"]) for entry in entries), silent)
     mine = [entry for entry in entries if scope.release in (None, entry["release"])]
     mine.sort(key=lambda entry: (entry["at"], entry["host"], entry["number"]))
-    return mine, {name: error for name, error in answers.items() if isinstance(error, HostError)}
+    return mine, silent
 
 
 def drift(request: Request) -> Plan:
@@ -173,6 +175,8 @@ def _look(
         return read_look(host, session.ask({"op": "look", "from": wishes[host]}))
 
     asked = connections.each(scope.fleet.hosts, ask, keep=KEPT)
+    there = (running.release for found in surveys.values() for running in found.running)
+    check_named(scope, there, set(asked) - set(surveys))
     chosen = goals(histories)
     serving = [h for h in scope.fleet.hosts if h.name in surveys and _mine(surveys[h.name], scope)]
     found: dict[str, Look | HostError | None] = {**asked, **connections.each(serving, look, keep=KEPT)}

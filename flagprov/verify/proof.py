@@ -11,7 +11,7 @@ from flagprov.catalog import load_release, locked_files
 from flagprov.errors import HostError, ReleaseError, UnreachableError
 from flagprov.models.outcome import HostOutcome, Outcome
 from flagprov.models.request import Request
-from flagprov.scope import Scope, scope_of
+from flagprov.scope import Scope, check_named, scope_of
 from flagprov.transport import Connections, Session
 from flagprov.verify.status import completions, merge
 
@@ -34,6 +34,7 @@ def verify(request: Request, *, deep: bool, on_event: OnEvent) -> Outcome:
         answers = connections.once(scope.fleet.hosts, ask)
     known = {name: found for name, found in answers.items() if not isinstance(found, HostError)}
     silent = {name: error for name, error in answers.items() if isinstance(error, HostError)}
+    check_named(scope, (str(each["release"]) for found in known.values() for each in found), silent)
     replicas = merge(scope.fleet, known, silent, scope.site.deployed(), scope.release)
     lost = {host: r for r in replicas for host in r.hosts if r.state == "absent"}
     hosts, proofs = [], []

@@ -34,6 +34,8 @@ SILENT = UnreachableError("lab2", "connect", "192.0.2.1 does not answer", remedy
 def test_a_replica_that_no_host_has_is_wrong_input() -> None:
     with pytest.raises(InventoryError, match="no host or replica qwen3-tiny-7"):
         _find(FLEET, Answers(lab1=Nothing, lab2=Nothing), "qwen3-tiny-7")  # type: ignore[arg-type]
+    with pytest.raises(InventoryError, match="no host or replica lab7; nearest: lab2, lab1"):
+        _find(FLEET, Answers(lab1=Nothing, lab2=Nothing), "lab7")  # type: ignore[arg-type]
 
 
 def test_a_replica_that_may_be_on_a_silent_host_is_not_said_to_be_nowhere() -> None:
