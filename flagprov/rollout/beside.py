@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flagprov.apply.bring import Brought
 from flagprov.apply.converge import converge
@@ -14,13 +14,10 @@ from flagprov.errors import HostError, UnreachableError
 from flagprov.models.desired import Replica, Stage
 from flagprov.models.fleet import Host
 from flagprov.rollout.gate import Figures
-from flagprov.rollout.put_back import of_gateway
+from flagprov.rollout.moving import Moving, of_gateway
 from flagprov.rollout.slots import Slots
 from flagprov.rollout.whole import tail
 from flagprov.transport import Session
-
-if TYPE_CHECKING:
-    from flagprov.rollout.move import Rolling
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +32,8 @@ class Beside:
 class Pair:
     """Both engines of each such replica of one batch."""
 
-    def __init__(self, rolling: Rolling, beside: Beside, hosts: Sequence[Host]) -> None:
-        self._rolling, self._beside = rolling, beside
+    def __init__(self, moving: Moving, beside: Beside, hosts: Sequence[Host]) -> None:
+        self._moving, self._beside = moving, beside
         self._hosts = [host for host in hosts if host.name in beside.slots.hosts]
         self.names = frozenset(host.name for host in self._hosts)
 
@@ -46,8 +43,8 @@ class Pair:
         def start(session: Session) -> None:
             self._start(session, before[session.host.name])
 
-        answers = self._rolling.connections.each(self._hosts, start)
-        answers |= self._rolling.when_back(answers, start)
+        answers = self._moving.connections.each(self._hosts, start)
+        answers |= self._moving.when_back(answers, start)
         return {name: error for name, error in answers.items() if isinstance(error, HostError)}
 
     def switch(self, session: Session) -> Brought:
@@ -57,20 +54,20 @@ class Pair:
         """
         brought = self._beside.switch(session)
         try:
-            self._rolling.let_in(session.host.name, brought.notes)
+            self._moving.let_in(session.host.name, brought.notes)
         except HostError as error:
             said = f"gateways still know the new one as one beside the old one: {error.message}"
-            self._rolling.say([session.host], said)
+            self._moving.say([session.host], said)
         return brought
 
     def give_up(self, broken: Mapping[str, HostError]) -> tuple[dict[str, HostError], dict[str, Any]]:
         """The new ones gone, with those that were well; errors in full, what hosts say of the old ones."""
-        rolling = self._rolling
+        moving = self._moving
         replicas = [replica.name for host in self._hosts for replica in self._new(host.name)]
-        if rolling.gateways is not None and replicas:
-            for name, error in rolling.gateways.part(rolling.release, replicas).items():
-                rolling.say(self._hosts, f"gateway {name} still knows the new ones: {error.message}")
-        answers = rolling.connections.each(self._hosts, self._vacate)
+        if moving.gateways is not None and replicas:
+            for name, error in moving.gateways.part(moving.release, replicas).items():
+                moving.say(self._hosts, f"gateway {name} still knows the new ones: {error.message}")
+        answers = moving.connections.each(self._hosts, self._vacate)
         told, notes = {}, {}
         for name, error in broken.items():
             if name not in self.names:
@@ -96,28 +93,28 @@ class Pair:
         return self._beside.slots.on(host)
 
     def _start(self, session: Session, before: Mapping[str, Figures]) -> None:
-        rolling, host = self._rolling, session.host.name
+        moving, host = self._moving, session.host.name
         orders = self._beside.slots.orders()
         for new in self._new(host):
-            rolling.say([session.host], f"{new.name} starts anew beside itself: {orders[new.name][1]}")
-        brought = self._beside.start(session, rolling.kept(before))
-        rolling.gate(session, brought, before)
+            moving.say([session.host], f"{new.name} starts anew beside itself: {orders[new.name][1]}")
+        brought = self._beside.start(session, moving.kept(before))
+        moving.gate(session, brought, before)
         names = {new.name for new in self._new(host)}
         probes = [probe for probe in probes_of(brought) if probe["replica"] in names]
-        if rolling.gateways is not None:
+        if moving.gateways is not None:
             try:
-                rolling.gateways.join(rolling.release, probes)
+                moving.gateways.join(moving.release, probes)
             except HostError as error:
                 raise of_gateway(host, error) from None
         self._soak(session, probes)
         # It is about to be the only one that gateways send to: a power cut amid the drain must not end it.
         for new in self._new(host):
             units = returning(new.name, new.instance)
-            converge(session, units, "", rolling.lease, rolling.on_event)
+            converge(session, units, "", moving.lease, moving.on_event)
 
     def _soak(self, session: Session, probes: Collection[Mapping[str, Any]]) -> None:
         """Under requests of the gateway, if there is one, while the old ones have theirs, too."""
-        deadline = time.monotonic() + self._rolling.options.soak_s
+        deadline = time.monotonic() + self._moving.options.soak_s
         resources = [
             {
                 "kind": "probe",
@@ -134,20 +131,20 @@ class Pair:
                     name, said = note["replica"], f"{note['state']}: {note.get('detail', '')}"
                     log = tail(session, name, note["probe"]["container"])
                     raise HostError(session.host.name, "soak", f"{name} became {said}", log=log)
-            self._rolling.sleep(min(1.0, max(0.0, deadline - time.monotonic())))
+            self._moving.sleep(min(1.0, max(0.0, deadline - time.monotonic())))
 
     def _vacate(self, session: Session) -> Mapping[str, Any]:
         """What the host says of the old ones, which serve on; its history has them as its newest, too."""
-        rolling, host = self._rolling, session.host.name
-        good = {wish["replica"]: wish["number"] for wish in rolling.good.get(host, ())}
+        moving, host = self._moving, session.host.name
+        good = {wish["replica"]: wish["number"] for wish in moving.good.get(host, ())}
         for new in self._new(host):
-            old = next(r for r in rolling.surveys[host].running if r.replica == new.name)
+            old = next(r for r in moving.surveys[host].running if r.replica == new.name)
             converge(
-                session, vacated(new.name, new.instance, old.instance), "", rolling.lease, rolling.on_event
+                session, vacated(new.name, new.instance, old.instance), "", moving.lease, moving.on_event
             )
             mark: dict[str, Any] = {"op": "mark", "replica": new.name, "result": "refused"}
             if new.name in good:
-                wire = rolling.lease.wire
+                wire = moving.lease.wire
                 by = {"by": wire.get("holder"), "at": wire.get("since")}
                 command = f"kept after {wire.get('command', '')}"
                 mark["kept"] = {"number": good[new.name], "command": command, **by}

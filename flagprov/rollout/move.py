@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from flagprov.apply.bring import Brought, failure
-from flagprov.apply.converge import OnEvent
-from flagprov.apply.lease import Lease
 from flagprov.errors import HostError, UnreachableError
-from flagprov.gateway.gateways import Gateways
-from flagprov.models.event import Event
 from flagprov.models.fleet import Host
-from flagprov.models.observed import Running, Survey
 from flagprov.models.outcome import HostOutcome
 from flagprov.models.plan import Batch, HostPlan, Plan, ReplicaPlan
 from flagprov.rollout.beside import Beside, Pair
-from flagprov.rollout.gate import Figures, judge, measure, read_figures, unlike
+from flagprov.rollout.gate import Figures
 from flagprov.rollout.hooks import NO_HOOKS, Hooks, Phase, Refused
-from flagprov.rollout.options import Options
+from flagprov.rollout.moving import Moving, of_gateway
 from flagprov.rollout.order import Budget, stand_ins
-from flagprov.rollout.put_back import PuttingBack, of_gateway
-from flagprov.rollout.whole import halt, partners, replicas_on, tail
-from flagprov.transport import Connections, Session
+from flagprov.rollout.put_back import PuttingBack
+from flagprov.rollout.whole import halt, partners, replicas_on
+from flagprov.transport import Session
 
 T = TypeVar("T")
 
@@ -45,25 +39,12 @@ class Changed:
 
 
 @dataclass
-class Rolling:
+class Rolling(Moving):
     """One change on its way over the fleet."""
 
-    connections: Connections
-    hosts: Mapping[str, Host]
-    surveys: Mapping[str, Survey]
-    options: Options
-    lease: Lease
-    on_event: OnEvent
-    bring: Callable[[Session, Mapping[str, Any]], Brought]  # with what is to be kept in the host's history
-    # Done to the hosts of a batch together, before each of them is brought; errors of those that stay out.
-    prepare: Callable[[Sequence[str]], Mapping[str, HostError]] = lambda names: {}
-    good: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # host -> what to put back
-    gateways: Gateways | None = None
     hooks: Hooks = NO_HOOKS
     budget: Budget | None = None
     beside: Beside | None = None  # replicas whose new ones start before their old ones stop
-    release: str = ""  # a host may serve others too: they are neither measured nor judged
-    sleep: Callable[[float], None] = time.sleep
 
     def roll(self, plan: Plan, brought: dict[str, Brought], gated: bool) -> dict[str, Brought]:
         """Outcomes of all hosts of the plan; `brought` holds those that ended before."""
@@ -130,7 +111,7 @@ class Rolling:
         return self.hosts[replica.hosts[0].host].chip, self._serves(replica)
 
     def _serves(self, replica: ReplicaPlan) -> bool:
-        running = [r for host in replica.hosts for r in self._running(host.host, self.release)]
+        running = [r for host in replica.hosts for r in self.running(host.host, self.release)]
         return any(r.replica == replica.replica and r.state == "running" for r in running)
 
     def _tell(
@@ -152,10 +133,6 @@ class Rolling:
             self.say(moving, trouble)
         return ""
 
-    def say(self, hosts: Sequence[Host], text: str) -> None:
-        for host in hosts:
-            self.on_event(Event(time.time(), host.name, "note", "serve", "rollout", text))
-
     def _change(self, moving: Sequence[Host], batch: Batch) -> Changed:
         """Without gates: nothing that serves is interrupted, or all of it may be."""
         kept = self._drain(moving, batch)
@@ -170,8 +147,8 @@ class Rolling:
     def _change_gated(self, moving: Sequence[Host], batch: Batch) -> Changed:
         """Measured, drained, changed, and judged; who goes away meanwhile is waited for."""
         nobody = frozenset(host.name for host in moving)
-        taken = self.connections.each(moving, self._before)
-        taken |= self.when_back(taken, self._before)
+        taken = self.connections.each(moving, self.before)
+        taken |= self.when_back(taken, self.before)
         if lost := _errors(taken):
             return Changed(lost, nobody)
         figures = {name: found for name, found in taken.items() if not isinstance(found, HostError)}
@@ -193,56 +170,21 @@ class Rolling:
         results = self.connections.each([host for host in moving if host.name not in out], move)
         return Changed({**broken, **results, **self.when_back(results, move)})
 
-    def when_back(
-        self, results: Mapping[str, T | HostError], function: Callable[[Session], T]
-    ) -> dict[str, T | HostError]:
-        """The same once more for hosts that went away (a reboot, a network), when they are back in time."""
-        found: dict[str, T | HostError] = {}
-        away = [self.hosts[name] for name, r in results.items() if isinstance(r, UnreachableError)]
-        if away and self.options.return_s:
-            self.say(away, f"it went away; it is waited for, {self.options.return_s:.0f} s at most")
-        deadline = time.monotonic() + self.options.return_s
-        while away and time.monotonic() < deadline:
-            self.sleep(AGAIN_S)
-            found |= self.connections.each(away, function)
-            away = [host for host in away if isinstance(found[host.name], UnreachableError)]
-        return found
-
     def _move(self, session: Session, before: Mapping[str, Figures]) -> Brought:
         """Change one host; its own figures from before are what it is judged by."""
         brought = self.bring(session, self.kept(before))
         self.gate(session, brought, before)
         self.let_in(session.host.name, brought.notes)
-        self._soak(session)
+        self.soak(session)
         return brought
-
-    @staticmethod
-    def kept(before: Mapping[str, Figures]) -> dict[str, Any]:
-        """For the host's history, until the gate has opened."""
-        return {"gated": True, "before": {name: figures.wire() for name, figures in before.items()}}
-
-    def gate(self, session: Session, brought: Brought, before: Mapping[str, Figures]) -> None:
-        """The gate; raises where it stays shut."""
-        host = session.host
-        for note in brought.notes.values():
-            probe = note.get("probe") if isinstance(note, Mapping) else None
-            if probe:
-                name = probe["replica"]
-                after = measure(session, probe, self.options, self.lease.wire, warm_up=1)
-                if reason := judge(before.get(name), after, self.options):
-                    log = tail(session, name, probe.get("container", ""))
-                    raise HostError(host.name, "gate", f"{name}: {reason}", log=log)
-                self.say([host], f"{name}: {after.words()}")
-                if unjudged := unlike(before.get(name)):
-                    self.say([host], f"{name}: {unjudged}")
 
     def _drain(self, hosts: Sequence[Host], batch: Batch) -> dict[str, HostError]:
         """Out of the gateways before anything stops; requests at work may end first."""
         steps = {plan.host: plan for replica in batch.replicas for plan in replica.hosts if disturbs(plan)}
         names = [host.name for host in hosts if host.name in steps]
         again = [name for name in names if provisions(batch, name)]
-        replicas = {r.replica for name in names for r in self._running(name, self.release)}
-        others = {r.replica for name in again for r in self._running(name)}
+        replicas = {r.replica for name in names for r in self.running(name, self.release)}
+        others = {r.replica for name in again for r in self.running(name)}
         if self.gateways is None or not (replicas or others):
             return {}
         try:
@@ -254,14 +196,11 @@ class Rolling:
             return {name: of_gateway(name, error) for name in names}
         return {}
 
-    def _running(self, host: str, release: str = "") -> list[Running]:
-        return [running for running in self.surveys[host].running if release in ("", running.release)]
-
     def _return_others(self, hosts: Sequence[Host]) -> None:
         """Replicas of other releases, which a provisioning drained and started again as they were."""
         for host in hosts if self.gateways is not None else ():
             records = self.surveys[host.name].records
-            for running in self._running(host.name):
+            for running in self.running(host.name):
                 probe = (records.get(running.replica) or {}).get("probe")
                 if running.release == self.release or not probe or probe["readiness"] == "rank":
                     continue
@@ -270,57 +209,6 @@ class Rolling:
                     self.gateways.admit(running.release, [probe])
                 except HostError as error:
                     self.say([host], f"{running.replica} gets no requests: {error.host}: {error.message}")
-
-    def let_in(self, host: str, notes: Mapping[str, Any]) -> None:
-        """What serves again gets requests again; of a replica over several hosts its head says so."""
-        probes = [note["probe"] for note in notes.values() if isinstance(note, Mapping) and note.get("probe")]
-        heads = [probe for probe in probes if probe["readiness"] != "rank"]
-        if self.gateways is None or not heads:
-            return
-        try:
-            self.gateways.admit(self.release, heads)
-        except HostError as error:
-            raise of_gateway(host, error) from None
-
-    def _before(self, session: Session) -> dict[str, Figures]:
-        """Figures of what serves now, and which deployments to go back to.
-
-        What a run has left unproved is no measure of itself; where it was cut off, it left the figures from
-        before with it.
-        """
-        host = session.host.name
-        newest: dict[str, Mapping[str, Any]] = {}
-        last: dict[str, int] = {}
-        for entry in session.ask({"op": "history"})["deployments"]:
-            newest[entry["replica"]] = entry
-            if entry["result"] == "done":
-                last[entry["replica"]] = entry["number"]
-        never = self.surveys[host].facts.get("unproved") or {}
-        unproved = {n: entry for n, entry in newest.items() if entry["result"] == "pending" or n in never}
-        mine = self._running(host, self.release)
-        served = [r.replica for r in mine if r.state == "running" or r.replica in unproved]
-        self.good[host] = [{"replica": name, "number": last[name]} for name in served if name in last]
-        records = self.surveys[host].records
-        figures = {}
-        for name in served:
-            if name not in unproved and name in records:
-                probe = records[name]["probe"]
-                figures[name] = measure(session, probe, self.options, self.lease.wire, warm_up=0)
-            elif before := unproved.get(name, {}).get("before"):
-                figures[name] = read_figures(before)
-        return figures
-
-    def _soak(self, session: Session) -> None:
-        """Nothing may fall over in the first seconds."""
-        deadline = time.monotonic() + self.options.soak_s
-        payload = {"op": "status", "release": self.release, "lease": self.lease.wire}
-        while time.monotonic() < deadline:
-            for replica in session.ask(payload)["replicas"]:
-                if replica["state"] != "ready":
-                    name = replica["replica"]
-                    message = f"{name} became {replica['state']}: {replica.get('detail', '')}"
-                    raise HostError(session.host.name, "soak", message, log=tail(session, name))
-            self.sleep(min(1.0, max(0.0, deadline - time.monotonic())))
 
     def _settle(self, moved: Sequence[Host], batch: Batch) -> None:
         """The whole batch has passed: from now on it is what a way back leads to."""

@@ -53,7 +53,7 @@ def test_another_release_on_the_host_is_left_out_of_figures_soak_and_way_back() 
         release="mine",
     )
     session = Session()
-    assert list(rolling._before(cast(Any, session))) == ["mine-0"]
+    assert list(rolling.before(cast(Any, session))) == ["mine-0"]
     assert rolling.good["h1"] == [{"replica": "mine-0", "number": 3}]
-    rolling._soak(cast(Any, session))
+    rolling.soak(cast(Any, session))
     assert not [payload for payload in session.asked if payload["op"] == "mark"]
