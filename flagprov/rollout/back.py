@@ -140,7 +140,21 @@ def rollback(
                     beside=Beside(slots, bringing.start, bringing.switch) if slots.taken else None,
                 )
                 brought = rolling.roll(plan, {}, arranged.gated)
+                if not arranged.gated:  # each that went through a gate gets requests since then
+                    brought |= _let_in(rolling, brought)
     return _outcome(scope, picture, brought, plan, begun, run)
+
+
+def _let_in(rolling: Rolling, brought: Mapping[str, Brought]) -> dict[str, Brought]:
+    """What serves again gets requests again; where a gateway fails, the host has not got there."""
+    found = {}
+    for name, each in brought.items():
+        if each.outcome.state in ("changed", "unchanged"):
+            try:
+                rolling.let_in(name, each.notes)
+            except HostError as error:
+                found[name] = Brought(failed(error, False), each.notes)
+    return found
 
 
 def _goals(histories: Mapping[Place, Sequence[Entry]], to: int | None) -> Mapping[Place, Which | None]:

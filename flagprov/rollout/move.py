@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from flagprov.apply.bring import Brought, failure
 from flagprov.errors import HostError, UnreachableError
@@ -19,10 +19,6 @@ from flagprov.rollout.order import Budget, stand_ins
 from flagprov.rollout.put_back import PuttingBack
 from flagprov.rollout.whole import halt, partners, replicas_on
 from flagprov.transport import Session
-
-T = TypeVar("T")
-
-AGAIN_S = 5.0  # between two looks at a host that went away
 
 
 @dataclass(frozen=True, slots=True)

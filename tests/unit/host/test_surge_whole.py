@@ -421,6 +421,20 @@ def test_a_way_back_that_is_killed_leaves_one_engine_to_the_next_run(
     assert at > 30
 
 
+def test_a_way_back_without_gates_ends_with_requests_too(world: Any) -> None:
+    """What was stopped, or drained by a run that was killed, is out of the gateways."""
+    here: World = world()
+    here.rollout(options=BRIEF)
+    here.rollout("serve.max_num_seqs=3", options=BRIEF)
+    at_once = Options(at_once=True, allow_downtime=True)
+    gone = back.rollback(
+        here.request(), to=None, approve=lambda plan: True, on_event=lambda event: None, options=at_once
+    )
+    assert gone
+    assert gone.succeeded
+    assert [server["state"] for server in here.gateway.servers.values()] == ["in"]
+
+
 def left_serving(here: World) -> None:
     """A rollout was killed when both had requests, and then the replica by its record went down."""
     ask = here.gateway.ask
