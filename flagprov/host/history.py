@@ -63,8 +63,10 @@ def remember(
         for earlier in [read(replica, each) for each in known]:
             if earlier["result"] == PENDING:
                 _write(replica, dict(earlier, result="cut off", before=None))
+        good = last_good(replica)  # a way back, however often others failed since
         for old in known[: max(0, len(known) + 1 - KEEP)]:
-            os.unlink(os.path.join(_folder(replica), "%d.json" % old))
+            if old != good:
+                os.unlink(os.path.join(_folder(replica), "%d.json" % old))
 
 
 def _of(replica: str, resources: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -117,6 +119,11 @@ def mark(replica: str, result: str, kept: dict[str, Any] | None = None) -> dict[
 
 
 def marked(request: dict[str, Any]) -> dict[str, Any]:
+    """By the run that holds this host: the newest deployment is another's where that one took it over."""
+    if request.get("lease"):
+        from flagprov.host.lease import renew
+
+        renew(request["lease"])
     return mark(str(request["replica"]), str(request["result"]), request.get("kept"))
 
 

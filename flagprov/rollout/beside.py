@@ -142,9 +142,9 @@ class Pair:
             converge(
                 session, vacated(new.name, new.instance, old.instance), "", moving.lease, moving.on_event
             )
-            mark: dict[str, Any] = {"op": "mark", "replica": new.name, "result": "refused"}
+            wire = moving.lease.wire
+            mark: dict[str, Any] = {"op": "mark", "replica": new.name, "result": "refused", "lease": wire}
             if new.name in good:
-                wire = moving.lease.wire
                 by = {"by": wire.get("holder"), "at": wire.get("since")}
                 command = f"kept after {wire.get('command', '')}"
                 mark["kept"] = {"number": good[new.name], "command": command, **by}

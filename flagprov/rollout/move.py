@@ -211,7 +211,7 @@ class Rolling(Moving):
 
         def settle(session: Session) -> None:
             for replica in replicas_on(batch, session.host.name):
-                session.ask({"op": "mark", "replica": replica, "result": "done"})
+                session.ask({"op": "mark", "replica": replica, "result": "done", "lease": self.lease.wire})
 
         for name, error in _errors(self.connections.each(moved, settle)).items():
             self.say([self.hosts[name]], f"its history does not know yet that it was proved: {error.message}")

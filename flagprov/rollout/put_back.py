@@ -61,7 +61,8 @@ class PuttingBack:
             served = {r.replica for r in self._moving.surveys[host].running if r.state == "running"}
             new = [name for name in new if name not in served]
         for replica in (*back, *new):
-            session.ask({"op": "mark", "replica": replica, "result": "refused"})
+            mark = {"op": "mark", "replica": replica, "result": "refused"}
+            session.ask({**mark, "lease": self._moving.lease.wire})
         told = [self._restore(session, wishes)] if wishes else []
         log = ""
         if new:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from flagprov.host import history
+from flagprov.host import history, lease
 from flagprov.host.wire import Blocked
 
 
@@ -47,6 +47,17 @@ def test_the_oldest_go() -> None:
     assert history.numbers("m-0") == list(range(6, history.KEEP + 6))
 
 
+def test_what_served_last_stays_however_often_others_failed() -> None:
+    deploy("a")
+    for number in range(history.KEEP + 5):
+        deploy(str(number), "failed")
+    assert config_of(history.last_good("m-0")) == "a"
+    assert len(history.numbers("m-0")) == history.KEEP + 1
+    deploy("b")
+    deploy("b")
+    assert 1 not in history.numbers("m-0")
+
+
 def test_back_is_the_last_that_served_and_was_different() -> None:
     deploy("a")
     deploy("b")
@@ -71,6 +82,22 @@ def test_a_deployment_that_started_but_was_refused_is_never_gone_back_to() -> No
 def test_what_was_settled_stays_as_it_is() -> None:
     deploy("a")
     history.mark("m-0", "refused")
+    assert history.read("m-0", 1)["result"] == "done"
+
+
+def test_who_lost_his_lease_settles_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newest deployment may be that of another run by now."""
+    monkeypatch.setattr(lease, "STATE", str(tmp_path))
+    mine, other = (
+        {"token": token, "holder": token, "command": "deploy", "since": "now", "ttl_s": 60}
+        for token in ("mine", "other")
+    )
+    deploy("a", "pending")
+    lease.take(other)
+    with pytest.raises(Blocked, match="held by other"):
+        history.marked({"replica": "m-0", "result": "done", "lease": mine})
+    assert history.read("m-0", 1)["result"] == "pending"
+    history.marked({"replica": "m-0", "result": "done", "lease": other})
     assert history.read("m-0", 1)["result"] == "done"
 
 
