@@ -38,6 +38,7 @@ class PuttingBack:
         self._whole = {name for name in refused if group_of(self._batch, name) & set(refused) <= able}
         hosts = [self._moving.hosts[name] for name in refused]
         answers = self._moving.connections.each(hosts, self._host)
+        halves = self._stop_halves({n for n, answer in answers.items() if isinstance(answer, HostError)})
         outcomes = {}
         for name, error in refused.items():
             outcome = failed(error, isinstance(error, UnreachableError))
@@ -46,10 +47,36 @@ class PuttingBack:
                 told, log = f"putting the old one back failed: {answer.message}", answer.log
             else:
                 told, log = answer
-            message = f"{outcome.message}; {told}" if told else outcome.message
+            message = "; ".join(filter(None, (outcome.message, told, halves.get(name))))
             outcome = replace(outcome, message=message, log=outcome.log or log)
             outcomes[name] = Brought(outcome, self._seen.get(name, {}))
         return outcomes
+
+    def _stop_halves(self, broken: Collection[str]) -> dict[str, str]:
+        """Replicas with a host where nothing could be put back, on all their hosts; what became of these."""
+        halves = {
+            host.host: replica.replica
+            for replica in self._batch.replicas
+            if len(replica.hosts) > 1 and any(host.host in broken for host in replica.hosts)
+            for host in replica.hosts
+        }
+        if not halves:
+            return {}
+        self._out(sorted(set(halves.values())))
+
+        def stop(session: Session) -> str:
+            mine = replicas_on(self._batch, session.host.name, spread=True)
+            return halt(session, mine, self._moving.lease, self._moving.on_event)
+
+        stopped = self._moving.connections.each([self._moving.hosts[name] for name in halves], stop)
+        for name in halves:
+            self._seen.pop(name, None)
+        found = {}
+        for name, replica in halves.items():
+            answer = stopped[name]
+            trouble = f"stopping it failed: {answer.message}" if isinstance(answer, HostError) else ""
+            found[name] = f"{replica} is whole or not at all: {trouble or 'it was stopped'}"
+        return found
 
     def _host(self, session: Session) -> tuple[str, str]:
         """What was done on one host, in words, and the end of the log of what was stopped."""
