@@ -121,6 +121,7 @@ def installed(monkeypatch: pytest.MonkeyPatch, state: Path) -> Machine:
         monkeypatch.setattr(module, "STATE", str(state))
     monkeypatch.setattr(docker, "container", found.container)
     monkeypatch.setattr(docker, "call", found.docker)
+    monkeypatch.setattr(docker, "version", lambda: "20.10.24")
     monkeypatch.setattr(docker, "image_id", lambda *_: "i")
     monkeypatch.setattr(unit, "run", found.systemctl)
     monkeypatch.setattr(unit, "enabled", found.enabled.__contains__)
