@@ -6,6 +6,7 @@ import os
 import time
 from typing import Callable, List, Optional
 
+from flagprov.host.http import listens
 from flagprov.host.launcher_log import say
 from flagprov.host.launcher_node import Node
 from flagprov.host.launcher_processes import children_of, name_of, still_there, stopped, workers
@@ -17,7 +18,6 @@ from flagprov.host.launcher_start import (
     engine_environment,
     engine_of_flagscale,
     fresh_directory,
-    listens,
 )
 
 HOST = "-host"  # the folder beside the launcher's own, where only the host writes

@@ -14,10 +14,11 @@ import signal
 import time
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
+from flagprov.host.http import listens
 from flagprov.host.launcher_log import say
 from flagprov.host.launcher_node import Node
 from flagprov.host.launcher_processes import send
-from flagprov.host.launcher_start import NotStarted, describe, listens
+from flagprov.host.launcher_start import NotStarted, describe
 
 START_S = 120.0  # what Ray gets to start on a node, and the nodes to join
 ASK_S = 60.0

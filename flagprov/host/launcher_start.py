@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 from typing import Any, Dict, Mapping, Optional, Sequence
 
@@ -80,12 +79,3 @@ def engine_of_flagscale(exp: str) -> Optional[int]:
         except (OSError, ValueError, IndexError):
             continue
     return None
-
-
-def listens(address: str, port: int) -> bool:
-    """Whether somebody takes connections there."""
-    try:
-        socket.create_connection((address, port), timeout=0.5).close()
-    except OSError:
-        return False
-    return True
