@@ -22,12 +22,14 @@ from flagprov.distribute.weights import (
     holders,
     holding,
     lacking,
+    listed,
     weights_path,
     with_place,
 )
 from flagprov.errors import FlagprovError, HostError, UnreachableError, UsageError
 from flagprov.models.fleet import Connection, Fleet, Host
 from flagprov.models.observed import Change, Look, Problem
+from flagprov.models.request import Handover
 from flagprov.preparation import Job
 from flagprov.site import Site
 
@@ -206,6 +208,13 @@ def test_a_host_of_the_site_fetches_where_the_inventory_says_so(tmp_path: Path) 
     supply = find_supply(replace(asked, fleet=replace(asked.fleet, hosts=hosts)), [])
     assert supply is not None and supply.host is not None and supply.host.name == "h2"
     limited = replace(asked, fleet=replace(asked.fleet, hosts=hosts[:1]), limit="h1")
+    left_out = {"h1": seen("h1", "fetch")}
     with pytest.raises(UsageError, match="flagprov_fetch_on is h2, which --limit h1 leaves out"):
-        find_supply(limited, [])
+        answerable(limited, left_out)
     assert find_supply(limited, hosts[:1])  # one of these has the weights
+    assert listed(limited) == ()
+    locked = replace(limited, files=(("a", 1, "0" * 64),))
+    assert listed(locked) == locked.files
+    assert holders(locked, {"h1": seen("h1")}) == [hosts[0]]  # as yet unproved; better than none
+    spare = replace(limited, handover=Handover("h2", "h1", ()))  # the command that sets --limit itself
+    assert answerable(spare, left_out)["h1"].changes[0].reason.endswith("once, then host to host")
