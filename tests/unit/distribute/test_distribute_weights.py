@@ -13,7 +13,9 @@ import pytest
 from flagprov.catalog import load_release
 from flagprov.distribute import weights
 from flagprov.distribute.content import Here, There, content_of
+from flagprov.distribute.disk import on_disk
 from flagprov.distribute.fan_out import Transfer
+from flagprov.distribute.fetch import ask_source
 from flagprov.distribute.watch import Watch
 from flagprov.distribute.weights import (
     Weights,
@@ -218,3 +220,20 @@ def test_a_host_of_the_site_fetches_where_the_inventory_says_so(tmp_path: Path) 
     assert holders(locked, {"h1": seen("h1")}) == [hosts[0]]  # as yet unproved; better than none
     spare = replace(limited, handover=Handover("h2", "h1", ()))  # the command that sets --limit itself
     assert answerable(spare, left_out)["h1"].changes[0].reason.endswith("once, then host to host")
+
+
+def test_a_python_that_is_not_there_is_no_matter_of_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLAGPROV_FETCH_PYTHON", f"{tmp_path}/python")
+    with pytest.raises(FlagprovError) as caught, on_disk(tmp_path):
+        ask_source("list", "hf://me/tiny", None)
+    assert f"{tmp_path}/python cannot be started: no such file" in caught.value.message
+    assert "FLAGPROV_FETCH_PYTHON" in caught.value.remedy
+
+
+@pytest.mark.parametrize(("folder", "prune"), [("site/.flagprov/weights", True), ("cache", False)])
+def test_a_prune_makes_room_in_what_is_ours(tmp_path: Path, folder: str, prune: bool) -> None:
+    with pytest.raises(FlagprovError) as caught, on_disk(tmp_path / folder, "FLAGPROV_WEIGHTS_CACHE"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert ("flagprov prune" in caught.value.remedy) is prune

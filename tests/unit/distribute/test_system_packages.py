@@ -61,8 +61,9 @@ def test_dnf_is_asked_for_a_version_that_hosts_take(
 
     monkeypatch.setattr(system_packages, "run", run)
     monkeypatch.setattr(system_packages, "this_platform", lambda: "openeuler-22.03-x86_64")
-    with pytest.raises(FlagprovError, match=f"offers no {said}$"):
+    with pytest.raises(FlagprovError) as caught:
         system_packages.fetch("openeuler-22.03-x86_64", [package], tmp_path, print)
+    assert caught.value.message == f"dnf on this controller offers no {said}"
     offered.append(f"{offered[0]}3:26.1.4-1.el9\n")
     (file,) = system_packages.fetch("openeuler-22.03-x86_64", [package], tmp_path, print)
     assert file.name == "docker-engine.rpm"
