@@ -27,8 +27,8 @@ def lock_image(reference: str, architectures: Sequence[str], host: Host | None) 
     here = site_reference(reference, host.registries) if host else reference
     if here != reference:
         with contextlib.suppress(FlagprovError):
-            return digests_of(here, *architectures, host=host)
-    return digests_of(reference, *architectures, host=host)
+            return digests_of(here, architectures, host)
+    return digests_of(reference, architectures, host)
 
 
 def lock_weights(release: Release, say: Say) -> dict[str, Any]:
