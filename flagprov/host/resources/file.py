@@ -26,7 +26,7 @@ def observe(spec: dict[str, Any]) -> dict[str, Any]:
 def diff(spec: dict[str, Any], observed: dict[str, Any], changed: set[str]) -> list[tuple[str, str, str]]:
     path = spec["path"]
     if spec.get("absent"):
-        return [("remove", "it is there", "nothing")] if observed["exists"] else []
+        return [("remove", spec.get("reason", "it is there"), "nothing")] if observed["exists"] else []
     if not observed["exists"]:
         return [("create", "it is missing", "nothing")]
     if not observed["regular"]:
