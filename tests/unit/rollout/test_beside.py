@@ -74,6 +74,9 @@ class Surge(Story):
         self.told.append(f"switch {host}")
         return Brought(HostOutcome(host, "changed", 1), {"e": {"probe": beside(host.replace("h", "r-"))}})
 
+    def facts(self) -> dict[str, Any]:
+        return {"unproved": dict.fromkeys(self.unproved, True)}
+
     def surge(self, **options: Any) -> dict[str, Brought]:
         """All in one batch."""
         parts, surveys, taken = [], {}, {}
@@ -83,7 +86,7 @@ class Surge(Story):
             parts.append(ReplicaPlan(replica, (HostPlan(name, (step,), ""),), "new container"))
             running = [Running(replica, "r", "cpu-x86", (name,), (0,), 9010, "running")]
             records = {replica: {"probe": probe(replica)}}
-            surveys[name] = SimpleNamespace(running=running, records=records, facts={})
+            surveys[name] = SimpleNamespace(running=running, records=records, facts=self.facts())
             if name not in self.full:
                 taken[replica] = Replica(replica, "r", "cpu-x86", (name,), (1,), 9110, slot=".b")
         hosts = {name: Host(name, Connection("192.0.2.1")) for name in self.names}
@@ -134,6 +137,16 @@ def test_what_fails_is_removed_and_the_old_one_serves_all_the_time(how: dict[str
 def test_the_well_ones_of_the_batch_are_left_as_they_were() -> None:
     found = Surge(hosts=2, nonsense=["h1"]).surge()
     assert found["h2"].outcome.state == "unchanged"
+
+
+def test_what_no_gate_has_proved_is_not_kept_as_what_served_before_it() -> None:
+    """It serves on, and stays unproved: the history's last good one is another."""
+    story = Surge(nonsense=["h1"], unproved=["r-1"])
+    found = story.surge()
+    assert str(found["h1"].outcome.message).endswith("the old one served all the time")
+    assert found["h1"].notes == {}
+    assert "remove r-1.b" in story.told
+    assert [told for told in story.told if "refused" in told] == ["refused r-1"]
 
 
 def test_a_host_without_room_stops_first_in_the_same_batch() -> None:
