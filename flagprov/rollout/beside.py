@@ -155,12 +155,17 @@ class Pair:
         return {name: good[name] for name in names if name in good}
 
     def _mark(self, session: Session, replica: str, kept: int | None) -> None:
+        """Of what is gone already, whatever its history says: another run may hold the host by now."""
         wire = self._moving.lease.wire
         mark: dict[str, Any] = {"op": "mark", "replica": replica, "result": "refused", "lease": wire}
         if kept is not None:
             by = {"by": wire.get("holder"), "at": wire.get("since")}
             mark["kept"] = {"number": kept, "command": f"kept after {wire.get('command', '')}", **by}
-        session.ask(mark)
+        try:
+            session.ask(mark)
+        except HostError as error:
+            said = f"the history of {replica} does not know what came of it: {error.message}"
+            self._moving.say([session.host], said)
 
 
 def probes_of(brought: Brought) -> list[Mapping[str, Any]]:
