@@ -111,7 +111,7 @@ def test_what_was_never_proved_is_known_and_makes_way() -> None:
     assert history.read("m-0", 1)["result"] == "cut off"
 
 
-DAMAGED = ["half an ent", "[]", '{"schema_version": 99, "result": "pending"}', '{"schema_version": "two"}', '"x"']
+DAMAGED = ["half an ent", "[]", '"x"', '{"schema_version": 99}', '{"schema_version": "two"}']
 
 
 @pytest.mark.parametrize("damaged", DAMAGED)
