@@ -38,6 +38,7 @@ from flagprov.serving import (
 from flagprov.wait_script import wait_script
 
 FAN_OUT = "fan-out"  # flagprov_images: hosts do not pull
+OUTSIDE = "/usr/local/sbin/flagprov-outside"  # of host_baseline, where a proxy has a login
 COMMON_IMAGE_MIB = 2048  # the least that is asked for where the image's size is not known
 
 
@@ -330,8 +331,15 @@ def emptied() -> tuple[Resource, ...]:
     unit = "/etc/systemd/system/flagprov@.service"
     return (
         Resource("file", unit, Stage.VERIFY, {"path": unit, "absent": True, "unit": True}),
+        _no_login(),
         Resource("directory", STATE, Stage.VERIFY, {"path": STATE, "absent": True}),
     )
+
+
+def _no_login() -> Resource:
+    """Provisioning takes it back in the end, but where it failed."""
+    spec = {"path": OUTSIDE, "absent": True, "reason": "it has a proxy's login, of provisioning that failed"}
+    return Resource("file", OUTSIDE, Stage.VERIFY, spec)
 
 
 def unneeded(answer: Mapping[str, Any]) -> tuple[Resource, ...]:
@@ -344,7 +352,7 @@ def unneeded(answer: Mapping[str, Any]) -> tuple[Resource, ...]:
     found += [_gone("directory", directory) for directory in answer["directories"]]
     for name in map(str, answer["builds"]):
         found.append(Resource("build", name, Stage.VERIFY, {"container": name, "absent": True}))
-    return tuple(found)
+    return (*found, _no_login())
 
 
 def _gone(kind: str, entry: Mapping[str, Any]) -> Resource:

@@ -14,7 +14,7 @@ import os
 import shutil
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -158,17 +158,16 @@ def write(
     }  # fmt: skip
     beside = output.with_name(f"{output.name}.part")
     # Links, too, go in as files: hubs' clients keep weights behind them, images on one base share its layers.
-    with (
-        on_disk(output.parent),
-        tarfile.open(beside, "w", format=tarfile.PAX_FORMAT, dereference=True) as archive,
-    ):
-        _add(archive, INDEX, json.dumps(index, indent=1).encode())
-        _add(archive, RELEASE, stored)
-        weighed = ((f"{WEIGHTS}/{name}", weights / name) for name, _, _ in files)
-        for name, path in (*((part.path, part.file) for part in parts.values()), *weighed):
-            say(f"{name}: {path.stat().st_size / 1e6:,.1f} MB")
-            archive.add(path, name, recursive=False, filter=_plain)
-    beside.replace(output)
+    with on_disk(output.parent), ExitStack() as stack:
+        stack.callback(beside.unlink, missing_ok=True)  # it may have taken all the room that there was
+        with tarfile.open(beside, "w", format=tarfile.PAX_FORMAT, dereference=True) as archive:
+            _add(archive, INDEX, json.dumps(index, indent=1).encode())
+            _add(archive, RELEASE, stored)
+            weighed = ((f"{WEIGHTS}/{name}", weights / name) for name, _, _ in files)
+            for name, path in (*((part.path, part.file) for part in parts.values()), *weighed):
+                say(f"{name}: {path.stat().st_size / 1e6:,.1f} MB")
+                archive.add(path, name, recursive=False, filter=_plain)
+        beside.replace(output)
     return output.stat().st_size
 
 

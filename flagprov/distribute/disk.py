@@ -20,10 +20,11 @@ def on_disk(folder: Path, variable: str = "") -> Iterator[None]:
     except OSError as error:
         said = (error.strerror or str(error)).lower()
         if error.errno in _FULL:  # an error of writing does not say the file
+            ours = " (flagprov prune)" if ".flagprov" in folder.parts else ""  # it leaves others alone
             elsewhere = f", or let {variable} name a directory with room" if variable else ""
             raise FlagprovError(
                 f"{folder} on this controller: {said}",
-                remedy=f"make room there (flagprov prune){elsewhere}; then run the command again",
+                remedy=f"make room there{ours}{elsewhere}; then run the command again",
             ) from None
         raise FlagprovError(
             f"{error.filename or folder} on this controller: {said}",

@@ -223,7 +223,8 @@ def _check_told_apart(job: Job, host: Host, arch: str, digests: Sequence[str]) -
     if image.digests and not set(image.digests) & set(digests[-2:]):
         raise FlagprovError(
             f"{image.reference}: what is locked names its index alone, and not the image for {arch} in it",
-            remedy=f"flagprov releases lock {job.release.name} --inventory {job.fleet.inventory}",
+            remedy=f"name that one there, or by --set image={image.reference}@{digests[-2]}; "
+            f"an old lock: flagprov releases lock {job.release.name} --inventory {job.fleet.inventory}",
         )
 
 

@@ -40,10 +40,18 @@ def ask_source(
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         request["folder"] = str(folder)
+    python = python_for(source)
     try:
-        return client.ask(python_for(source), request, dict(environment or os.environ), report)
+        return client.ask(python, request, dict(environment or os.environ), report)
     except client.FetchError as error:
         raise FlagprovError(f"{source}: {error}", remedy=_remedy(source, str(error), folder)) from None
+    except OSError as error:
+        if error.filename != python:
+            raise
+        raise FlagprovError(
+            f"{source}: {python} cannot be started: {(error.strerror or str(error)).lower()}",
+            remedy="let FLAGPROV_FETCH_PYTHON name a Python that has the hub's client",
+        ) from None
 
 
 def fetch_here(

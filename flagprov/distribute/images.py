@@ -102,7 +102,8 @@ def check_locked(target: str, parts: Parts, locked: Mapping[str, Sequence[str]])
         if digests and not set(digests) & set(parts.digests):
             raise FlagprovError(
                 f"{target}: this is not the image that is locked for {chip}",
-                remedy="Its tag was moved, or another processor's is locked: flagprov releases lock NAME",
+                remedy="Its tag was moved, or another processor's is locked: flagprov releases lock NAME; "
+                "for an image of the settings, remove its name from the site's lock file",
             )
 
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from flagprov.catalog.building import NAMES
 from flagprov.distribute.fetch import ask_source
 from flagprov.distribute.registry import digests_of
 from flagprov.errors import FlagprovError
@@ -28,8 +27,8 @@ def lock_image(reference: str, architectures: Sequence[str], host: Host | None) 
     here = site_reference(reference, host.registries) if host else reference
     if here != reference:
         with contextlib.suppress(FlagprovError):
-            return digests_of(here, *architectures, host=host)
-    return digests_of(reference, *architectures, host=host)
+            return digests_of(here, architectures, host)
+    return digests_of(reference, architectures, host)
 
 
 def lock_weights(release: Release, say: Say) -> dict[str, Any]:
@@ -83,9 +82,9 @@ def save(
     images: Mapping[str, Mapping[str, Sequence[str]]],
     commits: Mapping[str, str] | None = None,
 ) -> None:
-    """Into the lock file; `images`: chip -> name -> digests; chips that are not named stay as they are.
+    """Into the lock file; `images`: chip -> name -> digests; chips and names that are not given stay.
 
-    So do images that were built. `commits` are those of build steps' refs.
+    So do images that were built, and those of settings. `commits` are those of build steps' refs.
     """
     stored: dict[str, Any] = {"schema_version": 1, "variants": {}}
     if path.exists():
@@ -93,9 +92,8 @@ def save(
     stored["weights"] = dict(weights)
     for chip, names in images.items():
         before = stored["variants"].get(chip, {}).get("references", {})
-        found = {name: digests for name, digests in before.items() if name.startswith(NAMES)}
-        found |= {name: list(digests) for name, digests in names.items()}
-        stored["variants"][chip] = {"references": found}
+        found = {name: list(digests) for name, digests in names.items()}
+        stored["variants"][chip] = {"references": {**before, **found}}
     if commits:
         stored["commits"] = dict(commits)
     else:

@@ -236,17 +236,16 @@ def of_architecture(index: Mapping[str, Any], architecture: str) -> list[Mapping
     return [entry for entry in entries if (entry.get("platform") or {}).get("architecture") == architecture]
 
 
-def digests_of(reference: str, *architectures: str, host: Host | None = None) -> list[str]:
+def digests_of(reference: str, architectures: Sequence[str], host: Host | None = None) -> list[str]:
     """Index, manifest and config digests of an image, for each of the processors that there is one for."""
-    wanted = architectures or ("amd64",)
     with registry_of(reference, host) as registry:
         data, _ = registry.manifest(split(reference)[2])
         found = [sha256(data)]
         stored = [json.loads(data)]
         if "manifests" in stored[0]:
-            mine = [entries[0] for name in wanted if (entries := of_architecture(stored[0], name))]
+            mine = [entries[0] for name in architectures if (entries := of_architecture(stored[0], name))]
             if not mine:
-                raise FlagprovError(f"{reference}: has no image for {' or '.join(wanted)}")
+                raise FlagprovError(f"{reference}: has no image for {' or '.join(architectures)}")
             manifests = [registry.manifest(str(entry["digest"]))[0] for entry in mine]
             found += [sha256(data) for data in manifests]
             stored = [json.loads(data) for data in manifests]

@@ -132,16 +132,22 @@ def _from_dnf(packages: Sequence[Package], folder: Path) -> list[Path]:
     shutil.rmtree(target, ignore_errors=True)
     names = []
     for package in packages:
-        asked = ["dnf", "--quiet", "repoquery"]
-        known = [name for name in package.names if run([*asked, _dnf_name(name, package)], _UPDATE).strip()]
+        known = [name for name in package.names if _dnf_offers(name, package)]
         if not known:
             raise FlagprovError(
-                f"dnf on this controller offers no {' or '.join(package.names)} {package.version}".rstrip(),
+                f"dnf on this controller offers no {' or '.join(package.names)} {package.wanted}".rstrip(),
                 remedy=_ELSEWHERE,
             )
         names.append(_dnf_name(known[0], package))
     run(["dnf", "--quiet", "download", "--resolve", "--alldeps", "--destdir", str(target), *names], _UPDATE)
     return given(target)
+
+
+def _dnf_offers(name: str, package: Package) -> bool:
+    """It downloads the newest one; where any is new enough, that one is."""
+    asked = ["dnf", "--quiet", "repoquery", "--queryformat", "%{epoch}:%{version}-%{release}\\n"]
+    versions = run([*asked, _dnf_name(name, package)], _UPDATE).split()
+    return any(package.fits({name: version}) for version in versions)
 
 
 def _apt_name(name: str, package: Package) -> str:

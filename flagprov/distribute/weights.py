@@ -133,6 +133,7 @@ class Weights:
         release = self.job.release
         supply = find_supply(self.job, holding)
         if supply is None:
+            _check_limit(self.job)
             raise FlagprovError(f"no source of {release.weights.source} can be reached")
         origin = {"source": release.weights.source, "revision": release.weights.revision}
         locked = self.job.files
@@ -182,11 +183,13 @@ def weights_path(release: Release, host: Host) -> str:
 
 def listed(job: Job) -> tuple[tuple[str, int, str], ...]:
     """The files of the weights, as far as they are known before a source is asked."""
+    if job.files:
+        return job.files
     supply = find_supply(job, [])
-    if not job.files and supply and isinstance(supply.source, Here):
+    if supply and isinstance(supply.source, Here):
         with on_disk(supply.source.path):
             return tuple(listing(str(supply.source.path)))
-    return job.files
+    return ()
 
 
 def with_place(source: Here | There, wanting: Sequence[Host], release: Release) -> Here | There:
@@ -219,17 +222,28 @@ def find_supply(job: Job, holding: Sequence[Host]) -> Supply | None:
                 return Supply(f"from {source}", There(host, f"/{path}"))
         return None
     if source.startswith(HUBS):
-        named = {str(host.variables.get("flagprov_fetch_on") or "") for host in job.fleet.hosts} - {""}
+        named = _fetching(job)
         for host in job.fleet.hosts:
             if host.name in named:
                 return Supply(f"from {source}, once by {host.name}, then host to host", host=host)
-        if named:
-            raise UsageError(
-                f"flagprov_fetch_on is {names(sorted(named))}, which --limit {job.limit} leaves out",
-                remedy="take it into --limit: it is to download the weights for the others",
-            )
-        return Supply(f"from {source}, once, then host to host", None, cache_of(job))
+        if not named or job.handover:  # `replace` sets the limit, so nobody can take that host into it
+            return Supply(f"from {source}, once, then host to host", None, cache_of(job))
     return None
+
+
+def _fetching(job: Job) -> set[str]:
+    """Hosts that are to download in the controller's place."""
+    return {str(host.variables.get("flagprov_fetch_on") or "") for host in job.fleet.hosts} - {""}
+
+
+def _check_limit(job: Job) -> None:
+    """Of a run that found no source: it may be for --limit."""
+    named = _fetching(job)
+    if named and job.release.weights.source.startswith(HUBS):
+        raise UsageError(
+            f"flagprov_fetch_on is {names(sorted(named))}, which --limit {job.limit} leaves out",
+            remedy="take it into --limit: it is to download the weights for the others",
+        )
 
 
 def cache_of(job: Job) -> Path:
@@ -301,6 +315,8 @@ def answerable(job: Job, looks: Mapping[str, Look]) -> dict[str, Look]:
         return dict(looks)
     hosts = {host.name: host for host in job.fleet.hosts}
     supply = find_supply(job, holders(job, looks))
+    if supply is None:
+        _check_limit(job)
     return {
         name: _answered(job.release, hosts[name], seen, supply) if name in without else seen
         for name, seen in looks.items()

@@ -27,6 +27,7 @@ COUNTER = re.compile(
     re.M,
 )
 LONGEST = 500  # of what a launcher says; its container may write anything there
+HOST = "/run/flagprov-host"  # in its container; on the host it is a folder beside the launcher's
 JUNK = "its launcher says nothing that is understood in state.json; a restart of its unit mends that"
 NONE = type(None)
 SAID: dict[str, Any] = {  # of state.json, as far as it is read here
@@ -170,7 +171,9 @@ def _launcher(path: str, found: dict[str, Any]) -> dict[str, Any]:
         return {"junk": True, "reason": JUNK} if written >= started else {}
     if said["started_at"] < started:
         return {}
-    return dict(said, reason=(said.get("reason") or "")[:LONGEST], age_s=time.time() - written)
+    here = os.path.join(os.path.dirname(os.path.dirname(path)), "host")
+    reason = (said.get("reason") or "").replace(HOST, here)
+    return dict(said, reason=reason[:LONGEST], age_s=time.time() - written)
 
 
 def _serving(spec: dict[str, Any], patience_s: float) -> dict[str, Any]:

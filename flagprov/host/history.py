@@ -60,13 +60,26 @@ def remember(
             entry.update(restores=source["number"], run=run_of(source))
             entry.update({key: source.get(key, []) for key in ("set", "settings")})
         _write(replica, entry)  # first: what begins now must be known, whatever ends this program
-        for earlier in [read(replica, each) for each in known]:
-            if earlier["result"] == PENDING:
+        there = _readable(replica, known)
+        for earlier in there:
+            if earlier.get("result") == PENDING:
                 _write(replica, dict(earlier, result="cut off", before=None))
-        good = last_good(replica)  # a way back, however often others failed since
+        served = [each["number"] for each in (*there, entry) if each.get("result") == "done"]
+        good = served[-1] if served else None  # a way back, however often others failed since
         for old in known[: max(0, len(known) + 1 - KEEP)]:
             if old != good:
                 os.unlink(os.path.join(_folder(replica), "%d.json" % old))
+
+
+def _readable(replica: str, known: list[int]) -> list[dict[str, Any]]:
+    """These entries, but for those that are damaged or that a newer flagprov made."""
+    found = []
+    for number in known:
+        try:
+            found.append(dict(read(replica, number), number=number))
+        except (Blocked, TypeError):
+            pass
+    return found
 
 
 def _of(replica: str, resources: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -131,16 +144,19 @@ def unproved() -> dict[str, bool]:
     """Replicas that nobody has seen serve as they are now, and whether a gate is to come.
 
     Their newest deployment was never settled, for its run was cut off; or it did not succeed, and what runs
-    is not what served last: neither could that be put back.
+    is not what served last: neither could that be put back. A history that cannot be read says nothing.
     """
     root = os.path.join(STATE, "replicas")
     found = {}
     for replica in sorted(os.listdir(root)) if os.path.isdir(root) else []:
-        entry = _newest(replica)
-        if entry.get("result") == PENDING:
-            found[replica] = bool(entry.get("gated"))
-        elif entry.get("result", "done") != "done" and _runs_unproved(replica):
-            found[replica] = True
+        try:
+            entry = _newest(replica)
+            if entry.get("result") == PENDING:
+                found[replica] = bool(entry.get("gated"))
+            elif entry.get("result", "done") != "done" and _runs_unproved(replica):
+                found[replica] = True
+        except (Blocked, KeyError, TypeError):  # damaged, or written by another version of flagprov
+            continue
     return found
 
 
@@ -165,11 +181,11 @@ def _runs_unproved(replica: str) -> bool:
 
 def read(replica: str, number: int) -> dict[str, Any]:
     entry = read_json(os.path.join(_folder(replica), "%d.json" % number))
-    if not entry:
+    if not (entry and isinstance(entry, dict)):
         raise Blocked("history", "%s has no deployment %d" % (replica, number), "flagprov history lists them")
     if entry.get("schema_version", 0) > SCHEMA_VERSION:
         raise Newer("history", "deployment %d was made by a newer flagprov" % number, "update flagprov")
-    return dict(entry)
+    return entry
 
 
 def last_good(replica: str, before: int | None = None) -> int | None:

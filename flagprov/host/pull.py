@@ -32,7 +32,7 @@ def credentials(reference: str) -> dict[str, str]:
 def pull(spec: dict[str, Any]) -> dict[str, Any]:
     """Pull by a locked digest where there is one, else by name; the result is what is here now."""
     reference = spec["reference"]
-    from flagprov.host.registry import by_digest
+    from flagprov.host.registry import OTHER, by_digest
 
     names = [by_digest(reference, digest) for digest in spec["digests"]] + [reference]
     refused = ""
@@ -52,7 +52,7 @@ def pull(spec: dict[str, Any]) -> dict[str, Any]:
     raise Blocked(
         "image",
         "%s in the registry is not one of the release's locked digests" % reference,
-        "the tag was moved: lock the release anew after checking the image, or restore the tag",
+        "%s: lock the release anew after checking the image, or restore the tag" % OTHER,
     )
 
 

@@ -9,8 +9,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+OTHER = "its tag was moved, or another processor's is locked"
 MOVED = (
-    "its tag was moved, and none of the locked digests is there (flagprov releases lock takes the new one)"
+    "%s; none of the locked digests is there (flagprov releases lock takes what is there; "
+    "for an image of the settings, remove its name from the site's lock file)" % OTHER
 )
 REFUSALS = ("manifest unknown", "name unknown", "not found", "denied", "unauthorized", "credentials")
 

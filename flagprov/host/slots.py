@@ -25,6 +25,11 @@ def folder(name: str) -> str:
     return os.path.join(STATE, "replicas", name)
 
 
+def unit_name(name: str) -> str:
+    """Of what is in one of a replica's slots."""
+    return "flagprov@%s.service" % name
+
+
 def opposite(slot: str) -> str:
     return "" if slot else SECOND
 

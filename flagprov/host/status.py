@@ -8,7 +8,7 @@ from flagprov.host import docker, engine
 from flagprov.host.http import NoAnswer, get_json
 from flagprov.host.operators import operators
 from flagprov.host.shell import AtOnce, unit_state
-from flagprov.host.slots import CONTAINER, in_place
+from flagprov.host.slots import CONTAINER, in_place, unit_name
 from flagprov.host.survey import records, replicas
 from flagprov.host.wire import Blocked, event
 
@@ -39,7 +39,7 @@ def status(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _unit(replica: dict[str, Any]) -> str:
-    return "flagprov@%s%s.service" % (replica["replica"], replica.get("slot", ""))
+    return unit_name(str(replica["replica"]) + str(replica.get("slot", "")))
 
 
 def _second(replica: dict[str, Any]) -> str:

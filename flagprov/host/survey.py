@@ -73,10 +73,7 @@ def _looked(request: dict[str, Any]) -> dict[str, Any] | None:
 def _unproved() -> dict[str, bool]:
     from flagprov.host.history import unproved
 
-    try:
-        return unproved()
-    except (KeyError, TypeError):  # written by another version of flagprov
-        return {}
+    return unproved()
 
 
 def _cordoned() -> dict[str, Any] | None:

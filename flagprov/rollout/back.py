@@ -169,12 +169,13 @@ def _look(
 ) -> _Picture:
     """What serves, and how it differs from deployments that the hosts remember; which, say the histories."""
     surveys: dict[str, Survey] = {}
+    answered: dict[str, Survey] = {}  # cordoned hosts, too
     wishes: dict[str, list[dict[str, Any]]] = {}
     histories: dict[Place, list[Entry]] = {}
 
     def ask(session: Session) -> None:
         host = session.host.name
-        found = survey(session)
+        found = answered[host] = survey(session)
         if changing and (out := cordoned(found)):
             raise HostError(host, out.step, out.message, remedy=out.remedy)
         entries = session.ask({"op": "history"})["deployments"]
@@ -189,8 +190,8 @@ def _look(
         return read_look(host, session.ask({"op": "look", "from": wishes[host]}))
 
     asked = connections.each(scope.fleet.hosts, ask, keep=KEPT)
-    there = (running.release for found in surveys.values() for running in found.running)
-    check_named(scope, there, set(asked) - set(surveys))
+    there = (running.release for found in answered.values() for running in found.running)
+    check_named(scope, there, set(asked) - set(answered))
     chosen = goals(histories)
     serving = [h for h in scope.fleet.hosts if h.name in surveys and _mine(surveys[h.name], scope)]
     found: dict[str, Look | HostError | None] = {**asked, **connections.each(serving, look, keep=KEPT)}

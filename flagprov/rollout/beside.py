@@ -136,23 +136,36 @@ class Pair:
     def _vacate(self, session: Session) -> Mapping[str, Any]:
         """What the host says of the old ones, which serve on; its history has them as its newest, too."""
         moving, host = self._moving, session.host.name
-        good = {wish["replica"]: wish["number"] for wish in moving.good.get(host, ())}
+        good = self._good(host)
         for new in self._new(host):
             old = next(r for r in moving.surveys[host].running if r.replica == new.name)
             converge(
                 session, vacated(new.name, new.instance, old.instance), "", moving.lease, moving.on_event
             )
-            wire = moving.lease.wire
-            mark: dict[str, Any] = {"op": "mark", "replica": new.name, "result": "refused", "lease": wire}
-            if new.name in good:
-                by = {"by": wire.get("holder"), "at": wire.get("since")}
-                command = f"kept after {wire.get('command', '')}"
-                mark["kept"] = {"number": good[new.name], "command": command, **by}
-            session.ask(mark)
-        names = [new.name for new in self._new(host) if new.name in good]
-        wishes = [{"replica": name, "number": good[name]} for name in names]
+            self._mark(session, new.name, good.get(new.name))
+        wishes = [{"replica": name, "number": number} for name, number in good.items()]
         found: Mapping[str, Any] = session.ask({"op": "look", "from": wishes})["notes"] if wishes else {}
         return found
+
+    def _good(self, host: str) -> dict[str, int]:
+        """Replica -> the deployment that serves on; what no gate has proved is not the last good one."""
+        never = self._moving.surveys[host].facts.get("unproved") or {}
+        good = {wish["replica"]: wish["number"] for wish in self._moving.good.get(host, ())}
+        names = [new.name for new in self._new(host) if new.name not in never]
+        return {name: good[name] for name in names if name in good}
+
+    def _mark(self, session: Session, replica: str, kept: int | None) -> None:
+        """Of what is gone already, whatever its history says: another run may hold the host by now."""
+        wire = self._moving.lease.wire
+        mark: dict[str, Any] = {"op": "mark", "replica": replica, "result": "refused", "lease": wire}
+        if kept is not None:
+            by = {"by": wire.get("holder"), "at": wire.get("since")}
+            mark["kept"] = {"number": kept, "command": f"kept after {wire.get('command', '')}", **by}
+        try:
+            session.ask(mark)
+        except HostError as error:
+            said = f"the history of {replica} does not know what came of it: {error.message}"
+            self._moving.say([session.host], said)
 
 
 def probes_of(brought: Brought) -> list[Mapping[str, Any]]:

@@ -37,7 +37,10 @@ class PuttingBack:
         able = {name for name in refused if self._moving.good.get(name)}
         self._whole = {name for name in refused if group_of(self._batch, name) & set(refused) <= able}
         hosts = [self._moving.hosts[name] for name in refused]
+        self._left: set[str] = set()  # replicas that gateways have put out; the head lets them in, once
         answers = self._moving.connections.each(hosts, self._host)
+        lost = {n: a for n, a in answers.items() if not isinstance(refused[n], UnreachableError)}
+        answers |= self._moving.when_back(lost, self._host)  # the others have been waited for
         halves = self._stop_halves({n for n, answer in answers.items() if isinstance(answer, HostError)})
         outcomes = {}
         for name, error in refused.items():
@@ -101,7 +104,10 @@ class PuttingBack:
     def _restore(self, session: Session, wishes: list[dict[str, Any]]) -> str:
         """Whatever a gateway says: what was refused must not stay."""
         moving, host = self._moving, session.host.name
-        troubles = self._out([str(wish["replica"]) for wish in wishes])
+        names = [str(wish["replica"]) for wish in wishes if wish["replica"] not in self._left]
+        troubles = self._out(names) if names else []
+        if not troubles:
+            self._left.update(names)
         payload = {
             "op": "converge",
             "from": wishes,

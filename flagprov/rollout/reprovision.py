@@ -95,7 +95,8 @@ class Provisioning:
 
     def __post_init__(self) -> None:
         self.waiting = set(drained(self.job, self.needy, self.surveys))
-        self._stopped: dict[str, list[Running]] = {}
+        # With its record from before: once it is down, a look does not tell which slot served.
+        self._stopped: dict[str, list[tuple[Running, Mapping[str, Any]]]] = {}
 
     def first(self) -> dict[str, Brought]:
         """Hosts where nothing is drained, all together; outcomes of those that cannot go on."""
@@ -152,8 +153,7 @@ class Provisioning:
 
     def _return_to_gateways(self, name: str) -> HostError | None:
         probes: dict[str, list[Mapping[str, Any]]] = {}
-        for running in self._stopped.get(name, ()):
-            record = self.surveys[name].records.get(running.replica) or {}
+        for running, record in self._stopped.get(name, ()):
             if running.release != self.job.release.name and record.get("probe"):
                 probes.setdefault(running.release, []).append(record["probe"])
         if self.gateways is not None:
@@ -166,11 +166,12 @@ class Provisioning:
 
     def _drain(self, session: Session) -> None:
         host = session.host.name
-        kept = self._stopped.setdefault(host, [])
-        for running in self.surveys[host].running:
+        seen, kept = self.surveys[host], self._stopped.setdefault(host, [])
+        for running in seen.running:
             if _is_up(running):
                 self._say(host, f"{running.replica} is drained")
-                kept += [running] if running.state in UP else []
+                if running.state in UP:
+                    kept.append((running, seen.records.get(running.replica) or {}))
                 converge(session, stopped(running), "", self.lease, self.record)
 
     def _roles(self, names: Sequence[str]) -> dict[str, HostError]:
@@ -228,15 +229,13 @@ class Provisioning:
 
     def _return_others(self, session: Session) -> None:
         """Replicas of other releases: this run does not bring them, so they have to prove that they serve."""
-        host = session.host.name
-        for running in self._stopped[host]:
+        for running, record in self._stopped[session.host.name]:
             if running.release != self.job.release.name:
-                record = self.surveys[host].records.get(running.replica) or {}
                 converge(session, _serving_again(running, record), "", self.lease, self.record)
 
     def _return_all(self, session: Session) -> None:
         """After a failure: started again as they were, whatever becomes of it."""
-        for running in self._stopped[session.host.name]:
+        for running, _ in self._stopped[session.host.name]:
             self._say(session.host.name, f"{running.replica} is started again")
             converge(session, _serving_again(running, {}), "", self.lease, self.record)
 

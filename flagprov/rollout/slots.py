@@ -97,11 +97,17 @@ def slots_back(
             place = places[replica.name]
             if place["slot"] == replica.slot:
                 raise NoRoom("it goes back within its slot")
-            if taken := [device for device in place["devices"] if device in held]:
-                raise NoRoom(f"device {taken[0]}, which it had on {host}, belongs to {held[taken[0]]}")
+            for device in place["devices"]:
+                if held.get(device) == replica.name:  # what both would need of a shared one is not known here
+                    now = "is the one it has now: there is none beside it"
+                    raise NoRoom(f"device {device}, which it had on {host}, {now}")
+                if device in held:
+                    raise NoRoom(f"device {device}, which it had on {host}, belongs to {held[device]}")
             if place["port"] in ports:
                 raise NoRoom(f"port {place['port']} of {host} belongs to {ports[place['port']]}")
             devices = tuple(place["devices"])
+            held.update(dict.fromkeys(devices, replica.name))
+            ports[place["port"]] = replica.name
             yield replace(replica, devices=devices, port=place["port"], slot=place["slot"])
 
     return _by_host(changing, placement, steps, together)

@@ -31,5 +31,7 @@ class ActionModule(ProgramAction):
         from flagprov.distribute.weights import hub_environment
 
         with in_turn("fetch", share or f"host {host}"):  # who comes later finds them there
-            environment = hub_environment(variables, variables["groups"]["all"])
+            wanted = [each["spec"].get("fetch") for each in self._task.args["resources"]]
+            sources = [fetch["source"] for fetch in wanted if fetch]
+            environment = hub_environment(variables, variables["groups"]["all"], sources)
             return super()._answer(variables, environment=environment)

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from flagprov.apply.assets import ansible_root
 from flagprov.catalog import list_releases, load_release
 from flagprov.chips import load_chips
 from flagprov.container import create_body, optional_sources, size_bytes
-from flagprov.desired import absent, host_desired
+from flagprov.desired import absent, emptied, host_desired, unneeded
 from flagprov.errors import ReleaseError
 from flagprov.least import least
 from flagprov.models.desired import Node, Replica, Stage
@@ -404,3 +406,13 @@ def test_what_stops_or_takes_away_a_replica_does_so_in_both_slots() -> None:
         ("directory", "/var/lib/flagprov/replicas/m-0.b"),
         ("directory", "/var/lib/flagprov/replicas/m-0"),
     ]
+
+
+def test_what_takes_everything_takes_a_proxys_login_too() -> None:
+    """Provisioning that failed leaves it, where nothing but a later run would find it."""
+    variables = (ansible_root() / "roles/host_baseline/vars/main.yml").read_text(encoding="utf-8")
+    path = yaml.safe_load(variables)["_host_baseline_outside_file"]
+    nothing = {"images": [], "weights": [], "directories": [], "builds": []}
+    for found in (emptied(), unneeded(nothing)):
+        (login,) = [resource for resource in found if resource.kind == "file" and resource.name == path]
+        assert login.spec["absent"] and "login" in login.spec["reason"]

@@ -181,15 +181,32 @@ def test_an_authority_that_is_on_the_list_no_more_is_taken_back() -> None:
         seen = {"authorities": there, "package_manager": "dnf"}
         variables = {"host_baseline_ca_certificates": files, "_host_baseline_look": seen}
         assert role("host_baseline", "{{ _host_baseline_ca_unwanted }}", **variables) == unwanted
-        assert role("host_baseline", "{{ _host_baseline_ca_stale }}", **variables) is False
-        seen["package_manager"] = "apt"
-        assert role("host_baseline", "{{ _host_baseline_ca_stale }}", **variables) is True
+        assert role("host_baseline", "{{ _host_baseline_ca_fresh }}", **variables) == "update-ca-trust"
     there = [f"/etc/docker/certs.d/{name}/flagprov.crt" for name in ("r.example:5000", "gone.example")]
     variables = {
         "container_engine_registry_cas": {"r.example:5000": "ca.pem"},
         "_container_engine_look": {"authorities": there},
     }
     assert role("container_engine", "{{ _container_engine_authorities_unwanted }}", **variables) == there[1:]
+
+
+def test_an_authority_is_taken_back_in_one_step(tmp_path: Path) -> None:
+    """What is gone, and still trusted, no later look would find."""
+    loader = DataLoader()
+    tasks = loader.load_from_file(
+        str(ansible_root() / "roles/host_baseline/tasks/authorities.yml"), trusted_as_template=True
+    )
+    (command,) = [task["ansible.builtin.command"] for task in tasks if "ansible.builtin.command" in task]
+    there = [tmp_path / "flagprov-a b.crt", tmp_path / "flagprov-c.crt"]
+    for file in there:
+        file.touch()
+    update = tmp_path / "update-ca-certificates"
+    update.write_text(f'#!/bin/sh\necho "$@" $(ls {tmp_path} | grep crt) > {tmp_path}/updated\n')
+    update.chmod(0o755)
+    seen = {"authorities": [str(file) for file in there], "package_manager": "apt"}
+    argv = role("host_baseline", command["argv"], _host_baseline_look=seen)
+    subprocess.run(argv, env={"PATH": f"{tmp_path}:{os.environ['PATH']}"}, check=True)
+    assert (tmp_path / "updated").read_text() == "--fresh\n"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import shutil
 from flagprov.host import docker
 from flagprov.host.resources import container, unit
 from flagprov.host.shell import unit_state
-from flagprov.host.slots import CONTAINER, folder, in_place
+from flagprov.host.slots import CONTAINER, folder, in_place, unit_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,13 +40,14 @@ def diff(spec: dict[str, Any], observed: dict[str, Any], changed: set[str]) -> l
 def apply(spec: dict[str, Any], observed: dict[str, Any]) -> None:
     """The mark goes last: until then the next run finds what is left to do."""
     name = spec["name"]
-    own = "flagprov@%s.service" % name
+    own = unit_name(name)
     if unit_state(own).get("LoadState") == "loaded":
         unit.apply({"unit": own, "active": False, "stop_timeout_s": spec["stop_timeout_s"]}, {})
     if docker.container(CONTAINER + name):
         docker.call("DELETE", "/containers/%s?force=1" % docker.quote(CONTAINER + name))
     here = folder(name)
-    shutil.rmtree(os.path.join(here, "run"), ignore_errors=True)
+    for place in ("run", "host"):  # also what a person holds it by
+        shutil.rmtree(os.path.join(here, place), ignore_errors=True)
     for file in ("wait", "mounts"):
         if os.path.exists(os.path.join(here, file)):
             os.unlink(os.path.join(here, file))

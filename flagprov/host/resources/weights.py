@@ -89,12 +89,12 @@ def overlap(path: str, other: str) -> bool:
 
 def _use(path: str, surely: bool) -> dict[str, Any]:
     """Who would find other files under his feet, in the middle of his work or at his next start."""
-    from flagprov.host.slots import in_place
+    from flagprov.host.slots import in_place, unit_name
     from flagprov.host.survey import records
 
     real = os.path.realpath(path)
     units = {
-        name: unit_state("flagprov@%s.service" % in_place(name))
+        name: unit_state(unit_name(in_place(name)))
         for name, record in records().items()
         if os.path.realpath(str(record.get("weights"))) == real
     }

@@ -13,8 +13,10 @@ from ansible_collections.flagprov.flagprov.plugins.action import converge as act
 from ansible_collections.flagprov.flagprov.plugins.module_utils.program import Refused
 from ansible_collections.flagprov.flagprov.plugins.modules import converge as module
 from ansible_collections.flagprov.flagprov.plugins.plugin_utils.program import ProgramAction
+from flagprov import proxies
 
 WEIGHTS = "/data/weights/Qwen3-4B"
+MIRROR = "http://two:8000/m"  # a host of the fleet
 HUB = {"source": "modelscope://Qwen/Qwen3-4B", "revision": "v1"}
 
 
@@ -138,15 +140,25 @@ def test_each_host_fetches_unless_another_one_downloads_for_the_site(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, share: str, fetch_on: str, check: bool, asked: list[str]
 ) -> None:
     said: list[str] = []
+    direct: list[str] = []
+    monkeypatch.setenv("http_proxy", "http://proxy.example")
+    monkeypatch.setenv("no_proxy", "")
+    monkeypatch.setenv("NO_PROXY", "")
+    monkeypatch.setattr(proxies, "LONGEST", 5)  # too short for all: only who is asked is in it
 
     def answer(self: Any, variables: Any, **more: Any) -> dict[str, Any]:
         said.append("fetch" if "environment" in more else "look")
+        direct.extend([more["environment"]["no_proxy"]] if "environment" in more else [])
         return {"changed": True} if "environment" in more else {"changed": True, "lacking": share}
 
     monkeypatch.setattr(ProgramAction, "_answer", answer)
     monkeypatch.setattr(constants, "DEFAULT_LOCAL_TMP", str(tmp_path))
     plugin = action.ActionModule.__new__(action.ActionModule)
-    plugin._task = SimpleNamespace(check_mode=check)
+    resources = [
+        {"kind": "directory", "spec": {}},
+        {"kind": "weights", "spec": {"fetch": {"source": MIRROR}}},
+    ]
+    plugin._task = SimpleNamespace(check_mode=check, args={"resources": resources})
     variables: dict[str, Any] = {"inventory_hostname": "one", "groups": {"all": ["one", "two"]}}
     variables |= {"flagprov_fetch_on": fetch_on} if fetch_on else {}
     found = plugin._answer(variables)
@@ -155,3 +167,4 @@ def test_each_host_fetches_unless_another_one_downloads_for_the_site(
         said.append("refused")
         assert "two" in found["msg"] and "remedy: run `flagprov deploy`" in found["msg"]
     assert said == asked
+    assert direct == ["two"] * said.count("fetch")

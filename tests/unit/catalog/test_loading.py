@@ -11,7 +11,14 @@ from typing import Any
 import pytest
 import yaml
 
-from flagprov.catalog import list_releases, load_release, release_names, variant_for, with_lock
+from flagprov.catalog import (
+    list_releases,
+    load_release,
+    locked_names,
+    release_names,
+    variant_for,
+    with_lock,
+)
 from flagprov.catalog.show import as_dict
 from flagprov.chips import load_chips
 from flagprov.distribute.lock import save
@@ -134,6 +141,8 @@ def test_what_a_name_stood_for_is_not_what_another_name_stands_for(tmp_path: Pat
         {"cpu-x86": {"flagprov-lab/vllm-cpu:next": [DIGEST]}},
     )
     assert with_lock(release, path).variants["cpu-x86"].image.digests == (DIGEST,)
+    # What settings named stays trusted once.
+    assert locked_names(path)["cpu-x86"][image.reference] == (DIGEST,)
 
 
 def test_no_lock_no_change(tmp_path: Path) -> None:

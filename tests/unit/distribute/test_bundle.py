@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import io
@@ -20,7 +21,7 @@ from flagprov.catalog import load_release
 from flagprov.distribute import bundle
 from flagprov.distribute.bundle import Bundle, BundledImage, Part, open_bundle, read_index
 from flagprov.distribute.layouts import ImageLayout, read_layout
-from flagprov.errors import UsageError, VersionError
+from flagprov.errors import FlagprovError, UsageError, VersionError
 from flagprov.report.bundle import document, items, lines
 from flagprov.report.text import render
 from flagprov.site import Site
@@ -179,6 +180,19 @@ def test_a_full_disk_is_not_the_bundles_fault(file: Path, monkeypatch: pytest.Mo
     assert caught.value.message == f"{folder} on this controller: no space left on device"
     assert "make room there" in caught.value.remedy
     assert not list(folder.glob("[!.]*"))
+
+
+def test_a_bundle_that_finds_no_room_gives_back_what_it_took(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def add(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    image = BundledImage(("cpu-x86",), "amd64", layout(tmp_path / "oci" / "one"))
+    monkeypatch.setattr(tarfile.TarFile, "add", add)
+    with pytest.raises(FlagprovError, match="no space left on device"):
+        bundle.write(RELEASE, [image], tmp_path, [], tmp_path / "b.tar", lambda text: None)
+    assert [path.name for path in tmp_path.iterdir()] == ["oci"]
 
 
 @pytest.mark.parametrize(

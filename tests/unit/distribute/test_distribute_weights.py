@@ -13,7 +13,9 @@ import pytest
 from flagprov.catalog import load_release
 from flagprov.distribute import weights
 from flagprov.distribute.content import Here, There, content_of
+from flagprov.distribute.disk import on_disk
 from flagprov.distribute.fan_out import Transfer
+from flagprov.distribute.fetch import ask_source
 from flagprov.distribute.watch import Watch
 from flagprov.distribute.weights import (
     Weights,
@@ -22,12 +24,14 @@ from flagprov.distribute.weights import (
     holders,
     holding,
     lacking,
+    listed,
     weights_path,
     with_place,
 )
 from flagprov.errors import FlagprovError, HostError, UnreachableError, UsageError
 from flagprov.models.fleet import Connection, Fleet, Host
 from flagprov.models.observed import Change, Look, Problem
+from flagprov.models.request import Handover
 from flagprov.preparation import Job
 from flagprov.site import Site
 
@@ -206,6 +210,30 @@ def test_a_host_of_the_site_fetches_where_the_inventory_says_so(tmp_path: Path) 
     supply = find_supply(replace(asked, fleet=replace(asked.fleet, hosts=hosts)), [])
     assert supply is not None and supply.host is not None and supply.host.name == "h2"
     limited = replace(asked, fleet=replace(asked.fleet, hosts=hosts[:1]), limit="h1")
+    left_out = {"h1": seen("h1", "fetch")}
     with pytest.raises(UsageError, match="flagprov_fetch_on is h2, which --limit h1 leaves out"):
-        find_supply(limited, [])
+        answerable(limited, left_out)
     assert find_supply(limited, hosts[:1])  # one of these has the weights
+    assert listed(limited) == ()
+    locked = replace(limited, files=(("a", 1, "0" * 64),))
+    assert listed(locked) == locked.files
+    assert holders(locked, {"h1": seen("h1")}) == [hosts[0]]  # as yet unproved; better than none
+    spare = replace(limited, handover=Handover("h2", "h1", ()))  # the command that sets --limit itself
+    assert answerable(spare, left_out)["h1"].changes[0].reason.endswith("once, then host to host")
+
+
+def test_a_python_that_is_not_there_is_no_matter_of_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLAGPROV_FETCH_PYTHON", f"{tmp_path}/python")
+    with pytest.raises(FlagprovError) as caught, on_disk(tmp_path):
+        ask_source("list", "hf://me/tiny", None)
+    assert f"{tmp_path}/python cannot be started: no such file" in caught.value.message
+    assert "FLAGPROV_FETCH_PYTHON" in caught.value.remedy
+
+
+@pytest.mark.parametrize(("folder", "prune"), [("site/.flagprov/weights", True), ("cache", False)])
+def test_a_prune_makes_room_in_what_is_ours(tmp_path: Path, folder: str, prune: bool) -> None:
+    with pytest.raises(FlagprovError) as caught, on_disk(tmp_path / folder, "FLAGPROV_WEIGHTS_CACHE"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert ("flagprov prune" in caught.value.remedy) is prune

@@ -108,7 +108,10 @@ def test_an_image_that_only_its_index_locks_is_refused(
     found, _ = answerable(job(tmp_path, sha256(index)), LOOKS, surveys())
     (problem,) = found["h1"].problems
     assert "not the image for x86_64" in problem.message
-    assert "flagprov releases lock qwen3-tiny" in problem.remedy
+    assert (
+        f"image=registry.example/tiny:1@{sha256(MANIFEST)}" in problem.remedy
+    )  # where it is named by digest
+    assert "flagprov releases lock qwen3-tiny" in problem.remedy  # where the lock is older
     assert answerable(job(tmp_path, sha256(index), CONFIG), LOOKS, surveys())[0] == LOOKS
 
 

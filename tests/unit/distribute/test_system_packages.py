@@ -9,7 +9,7 @@ import pytest
 
 from flagprov.distribute import system_packages
 from flagprov.distribute.needs import Package
-from flagprov.errors import UsageError
+from flagprov.errors import FlagprovError, UsageError
 
 
 def test_apt_is_given_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,3 +36,34 @@ def test_what_is_no_name_of_a_package_reaches_no_package_manager(name: str) -> N
     with pytest.raises(UsageError, match="is no name of a package"):
         system_packages.wanted("rocky-9-x86_64", (), None, (name,))
     assert system_packages.wanted("rocky-9-x86_64", (), None, ("docker-ce-3:26.*", "g++"))
+
+
+@pytest.mark.parametrize(
+    ("package", "said"),
+    [
+        (Package(("docker-engine",), least="20.10.5"), "docker-engine 20.10.5 or later"),
+        (Package(("docker-engine",), version="26.*"), "docker-engine 26.*"),
+    ],
+)
+def test_dnf_is_asked_for_a_version_that_hosts_take(
+    package: Package, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bundle with an older one is refused by the fleet, with the same command as the way out."""
+    offered = ["0:18.09.0-1\n\n"]
+
+    def run(command: Sequence[str], remedy: str) -> str:
+        if "repoquery" in command:
+            return offered[-1]
+        target = Path(command[command.index("--destdir") + 1])
+        target.mkdir()
+        (target / "docker-engine.rpm").touch()
+        return ""
+
+    monkeypatch.setattr(system_packages, "run", run)
+    monkeypatch.setattr(system_packages, "this_platform", lambda: "openeuler-22.03-x86_64")
+    with pytest.raises(FlagprovError) as caught:
+        system_packages.fetch("openeuler-22.03-x86_64", [package], tmp_path, print)
+    assert caught.value.message == f"dnf on this controller offers no {said}"
+    offered.append(f"{offered[0]}3:26.1.4-1.el9\n")
+    (file,) = system_packages.fetch("openeuler-22.03-x86_64", [package], tmp_path, print)
+    assert file.name == "docker-engine.rpm"

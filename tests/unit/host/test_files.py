@@ -33,6 +33,17 @@ def test_a_file_is_made_mended_and_removed(tmp_path: Path) -> None:
     assert list((tmp_path / "a").iterdir()) == []
 
 
+def test_a_record_is_for_root_alone_even_if_an_old_deployment_is_put_back(tmp_path: Path) -> None:
+    """It holds what was set, which may be a key; a history from before an upgrade has another mode."""
+    path = tmp_path / "record.json"
+    spec = {"path": str(path), "mode": "0644", "content": "{}"}
+    settle(file, spec)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    path.chmod(0o644)
+    settle(file, spec)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "f"
     path.write_text("old")

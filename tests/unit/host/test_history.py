@@ -111,6 +111,26 @@ def test_what_was_never_proved_is_known_and_makes_way() -> None:
     assert history.read("m-0", 1)["result"] == "cut off"
 
 
+DAMAGED = ["half an ent", "[]", '"x"', '{"schema_version": 99}', '{"schema_version": "two"}']
+
+
+@pytest.mark.parametrize("damaged", DAMAGED)
+def test_an_entry_that_cannot_be_read_is_its_own_replicas_alone(tmp_path: Path, damaged: str) -> None:
+    """Neither what others are is hidden by it, nor what is deployed next refused."""
+    history.remember(resources("a"), {"gated": True}, "pending")
+    beside = tmp_path / "replicas" / "a-0" / "deployments" / "1.json"
+    beside.parent.mkdir(parents=True)
+    beside.write_text(damaged)
+    assert history.unproved() == {"m-0": True}
+
+    deploy("b")
+    (tmp_path / "replicas" / "m-0" / "deployments" / "3.json").write_text(damaged)
+    assert history.unproved() == {}
+    for number in range(history.KEEP + 5):
+        deploy(str(number), "failed")
+    assert config_of(2) == "b"
+
+
 def test_what_is_put_back_is_that_of_the_run_which_made_it() -> None:
     history.remember(resources("a"), {"at": "1", "by": "x", "set": ["port=1"]}, "done")
     history.remember(resources("b"), {"at": "2", "by": "y"}, "refused")

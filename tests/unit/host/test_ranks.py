@@ -147,9 +147,11 @@ def test_a_replica_on_one_host_says_why_its_launcher_waits(
     monkeypatch.setattr(engine, "unit_state", lambda _: {"ActiveState": "active"})
     spec = {"container": "flagprov-r-0", "unit": "u", "readiness": "chat"}
     assert engine.state(spec)["detail"] == "refused"
-    said = {"started_at": STARTED_AT + 1, "phase": "starting", "reason": "held by hand, until x is removed"}
+    reason = "held by hand, until /run/flagprov-host/hold is removed"  # where its container sees it
+    said = {"started_at": STARTED_AT + 1, "phase": "starting", "reason": reason}
     (run / "state.json").write_text(json.dumps(said))
-    assert engine.state(spec) == {"state": "starting", "detail": "held by hand, until x is removed"}
+    detail = f"held by hand, until {tmp_path}/replicas/r-0/host/hold is removed"
+    assert engine.state(spec) == {"state": "starting", "detail": detail}
     (run / "state.json").write_text(json.dumps(said | {"reason": ""}))
     assert engine.state(spec)["detail"] == "refused"
 

@@ -138,6 +138,18 @@ def test_a_way_back_to_the_other_slot_stops_first(host: Any) -> None:
     assert here.machine.place() == alone("m-0")
 
 
+def test_what_was_held_by_hand_in_a_slot_goes_with_it(host: Any) -> None:
+    """Else the next engine there waits for a person who has long gone."""
+    here = host()
+    here.converge("m-0", "old", deployment={"at": "1", "by": "x"})
+    hold = here.machine.state / "replicas/m-0/host/hold"
+    hold.parent.mkdir()
+    hold.touch()
+    here.surge("m-0", "m-0.b")
+    assert not hold.exists()
+    assert history.numbers("m-0") == [1, 2]
+
+
 def test_a_second_engine_is_said(host: Any) -> None:
     here = host()
     here.converge("m-0", "old", deployment={"at": "1", "by": "x"})

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from flagprov.errors import HostError, NewerError
+from flagprov.errors import HostError, NewerError, UsageError
 from flagprov.models.fleet import Connection, Fleet, Host
 from flagprov.models.observed import Running
 from flagprov.rollout import back
@@ -59,10 +59,10 @@ class Fleets:
 
 @pytest.fixture
 def look(monkeypatch: pytest.MonkeyPatch) -> Any:
-    def one(fleets: Fleets, changing: bool = True) -> Any:
+    def one(fleets: Fleets, changing: bool = True, release: str = "m") -> Any:
         monkeypatch.setattr(back, "survey", fleets.survey)
         fleet = Fleet(Path("x.ini"), tuple(Host(name, Connection(name)) for name in "abcd"))
-        scope = Scope(fleet, Site(Path()), "m")
+        scope = Scope(fleet, Site(Path()), release)
         return back._look(scope, cast(Any, fleets), lambda found: back._goals(found, None), changing=changing)
 
     return one
@@ -80,6 +80,12 @@ def test_looking_alone_leaves_nobody_out(look: Any) -> None:
     picture = look(Fleets(), changing=False)
     assert sorted(picture.looks) == ["a", "b", "c", "d"]
     assert picture.left_out == []
+
+
+def test_a_cordoned_host_has_said_what_it_has(look: Any) -> None:
+    with pytest.raises(UsageError) as refused:
+        look(Fleets(), release="mm")
+    assert "could not be asked" not in refused.value.message
 
 
 def test_a_history_of_a_newer_flagprov_ends_it(look: Any) -> None:

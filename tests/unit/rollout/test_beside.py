@@ -33,6 +33,8 @@ class Surge(Story):
         super().__init__(**more)
         self.full, self.dies, self.sick = full, dies, sick
         self.lasting: list[str] = []  # units that come back after a reboot, too
+        self.said: list[str] = []
+        self.others: tuple[str, ...] = ()  # hosts whose lease another run has taken
         self.lost = 0  # so many times h1 is away while it starts
 
     def ask(self, host: str, payload: dict[str, Any], on_event: Any = None) -> dict[str, Any]:
@@ -53,6 +55,8 @@ class Surge(Story):
         if op == "converge" and "from" not in payload and payload["resources"][0]["spec"]["active"]:
             self.lasting.append(payload["resources"][0]["name"])
             return {"changes": 1, "notes": {}, "seconds": {}}
+        if op == "mark" and host in self.others:
+            raise HostError(host, "lease", "it is held by other")
         if op == "mark" and payload.get("kept"):
             self.told.append(f"{payload['result']} {payload['replica']}, kept {payload['kept']['number']}")
             return {}
@@ -74,6 +78,12 @@ class Surge(Story):
         self.told.append(f"switch {host}")
         return Brought(HostOutcome(host, "changed", 1), {"e": {"probe": beside(host.replace("h", "r-"))}})
 
+    def say(self, event: Any) -> None:
+        self.said.append(f"{event.host}: {event.text}")
+
+    def facts(self) -> dict[str, Any]:
+        return {"unproved": dict.fromkeys(self.unproved, True)}
+
     def surge(self, **options: Any) -> dict[str, Brought]:
         """All in one batch."""
         parts, surveys, taken = [], {}, {}
@@ -83,13 +93,13 @@ class Surge(Story):
             parts.append(ReplicaPlan(replica, (HostPlan(name, (step,), ""),), "new container"))
             running = [Running(replica, "r", "cpu-x86", (name,), (0,), 9010, "running")]
             records = {replica: {"probe": probe(replica)}}
-            surveys[name] = SimpleNamespace(running=running, records=records, facts={})
+            surveys[name] = SimpleNamespace(running=running, records=records, facts=self.facts())
             if name not in self.full:
                 taken[replica] = Replica(replica, "r", "cpu-x86", (name,), (1,), 9110, slot=".b")
         hosts = {name: Host(name, Connection("192.0.2.1")) for name in self.names}
         rolling = Rolling(
             cast(Any, self), hosts, cast(Any, surveys), Options(soak_s=0.001, **options),
-            cast(Any, SimpleNamespace(wire={"command": "rollout r"})), lambda event: None, self.bring,
+            cast(Any, SimpleNamespace(wire={"command": "rollout r"})), self.say, self.bring,
             gateways=cast(Any, self), sleep=lambda seconds: None,
             beside=Beside(Slots(taken), self.start, self.switch),
         )  # fmt: skip
@@ -134,6 +144,24 @@ def test_what_fails_is_removed_and_the_old_one_serves_all_the_time(how: dict[str
 def test_the_well_ones_of_the_batch_are_left_as_they_were() -> None:
     found = Surge(hosts=2, nonsense=["h1"]).surge()
     assert found["h2"].outcome.state == "unchanged"
+
+
+def test_what_no_gate_has_proved_is_not_kept_as_what_served_before_it() -> None:
+    """It serves on, and stays unproved: the history's last good one is another."""
+    story = Surge(nonsense=["h1"], unproved=["r-1"])
+    found = story.surge()
+    assert str(found["h1"].outcome.message).endswith("the old one served all the time")
+    assert found["h1"].notes == {}
+    assert "remove r-1.b" in story.told
+    assert [told for told in story.told if "refused" in told] == ["refused r-1"]
+
+
+def test_what_was_removed_is_gone_though_its_history_does_not_know() -> None:
+    story = Surge(nonsense=["h1"])
+    story.others = ("h1",)
+    outcome = story.surge()["h1"].outcome
+    assert str(outcome.message).endswith("the new one was removed, the old one served all the time")
+    assert "h1: the history of r-1 does not know what came of it: it is held by other" in story.said
 
 
 def test_a_host_without_room_stops_first_in_the_same_batch() -> None:

@@ -122,6 +122,8 @@ class World:
     def __init__(self, roles: str = "", afterwards: str = "") -> None:
         self.roles, self.afterwards = roles, afterwards
         self.log: list[str] = []
+        self.probed: list[Any] = []
+        self.admitted: list[Any] = []
 
     def provision(
         self, fleet: Any, hosts: Sequence[Host], on_event: Any, **how: Any
@@ -133,6 +135,7 @@ class World:
     def converge(self, session: Any, resources: Any, *_: Any) -> None:
         units = {True: "start", False: "stop"}
         done = [f"{units.get(each.spec.get('active'), each.kind)} {each.replica}" for each in resources]
+        self.probed += [each.spec for each in resources if each.kind == "probe"]
         self.log += dict.fromkeys(done)  # a replica is stopped in both of its slots
 
     def leave(self, replicas: Sequence[str]) -> None:
@@ -140,6 +143,7 @@ class World:
 
     def admit(self, release: str, probes: Sequence[Any]) -> None:
         self.log.append(f"requests for {', '.join(probe['replica'] for probe in probes)}")
+        self.admitted += probes
 
     def each(self, hosts: Sequence[Host], function: Callable[[Any], Any]) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -219,6 +223,20 @@ def test_a_second_engine_is_drained_too_and_only_the_replica_comes_back(
     assert world.log == [
         "no requests for third-0", f"stop {RELEASE}-0", "stop third-0", "roles on a", f"start {RELEASE}-0",
     ]  # fmt: skip
+
+
+def test_what_served_in_the_other_slot_is_found_there_again(
+    provisioning: Callable[[World], Provisioning],
+) -> None:
+    """Once it is drained, a look shows two engines that are down, and takes the first for the replica."""
+    world = World()
+    roles = provisioning(world)
+    other = replace(running(release="other", device=1), slot=".b")
+    served = {"other-0": {"probe": {"replica": "other-0", "port": 9111, "container": "flagprov-other-0.b"}}}
+    roles.surveys["a"] = replace(seen(other), records=cast(Any, served))
+    assert roles.in_batch(["a"]) == {}
+    assert "start other-0" in world.log
+    assert world.probed == world.admitted == [served["other-0"]["probe"]]
 
 
 @pytest.mark.parametrize("fault", ["", "disk full"])

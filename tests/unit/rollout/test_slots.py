@@ -156,7 +156,7 @@ def test_only_what_has_moved_is_placed_where_it_is_now() -> None:
     [
         ({}, ""),
         ({"slot": ""}, "it goes back within its slot"),
-        ({"devices": [0]}, "device 0, which it had on h, belongs to m-0"),
+        ({"devices": [0]}, "device 0, which it had on h, is the one it has now: there is none beside it"),
         ({"devices": [1, 2]}, "device 2, which it had on h, belongs to n-0"),
         ({"port": 9020}, "port 9020 of h belongs to n-0"),
     ],
@@ -169,3 +169,21 @@ def test_a_way_back_starts_where_it_was_if_that_is_free(place: dict[str, Any], w
     slots = slots_back([mine], Placement((mine,)), {"h": survey}, there)
     assert slots.refused == ({"m-0": why} if why else {})
     assert slots.taken == ({} if why else {"m-0": replace(mine, devices=(1,), port=9110, slot=".b")})
+
+
+def test_a_way_back_gives_no_place_twice() -> None:
+    """Deployments of the same number may have had the same place, one after the other."""
+    others = (replace(OLD, replica="m-1", devices=(3,), port=9011), replace(OTHER, devices=(2,)))
+    survey: Any = SimpleNamespace(running=(OLD, *others), records={})
+    mine = [Replica(f"m-{i}", "m", "c", ("h",), (3 * i,), 9010 + i) for i in range(2)]
+
+    def back(devices: list[int], port: int) -> Slots:
+        places = {
+            "m-0": {"slot": ".b", "devices": [1], "port": 9110},
+            "m-1": {"slot": ".b", "devices": devices, "port": port},
+        }
+        return slots_back(mine, Placement(tuple(mine)), {"h": survey}, places)
+
+    assert set(back([4], 9111).taken) == {"m-0", "m-1"}
+    assert back([1], 9111).refused["m-1"] == "device 1, which it had on h, belongs to m-0"
+    assert back([4], 9110).refused["m-1"] == "port 9110 of h belongs to m-0"
