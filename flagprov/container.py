@@ -8,7 +8,7 @@ from typing import Any
 
 from flagprov.access import by_runtime, chip_mounts, own_nodes
 from flagprov.cluster import rendezvous_port
-from flagprov.host.launcher_engine import HOST
+from flagprov.host.slots import HOST
 from flagprov.models.release import Mount
 from flagprov.runner.render import environment
 from flagprov.runner.spanning import KEYS
@@ -123,7 +123,7 @@ def _mounts(serving: Serving, config: str) -> Iterable[Mount]:
     yield Mount(source=config, target=config, read_only=True)
     folder = replica_path(serving.replica.instance)
     yield Mount(source=f"{folder}/run", target=RUN)
-    yield Mount(source=f"{folder}/host", target=RUN + HOST, read_only=True)
+    yield Mount(source=f"{folder}/host", target=HOST, read_only=True)
     yield Mount(source=cache_path(serving), target="/var/lib/flagprov/cache")
     if keys := keys_path(serving):
         yield Mount(source=keys, target=KEYS, read_only=True)

@@ -11,7 +11,7 @@ from flagprov.host.files import read_foreign, typed
 from flagprov.host.http import Late, NoAnswer, get_json, parse, request
 from flagprov.host.operators import missing
 from flagprov.host.shell import run, unit_state
-from flagprov.host.slots import CONTAINER, folder
+from flagprov.host.slots import CONTAINER, HOST, folder
 from flagprov.host.standstill import LIMIT_S, Standstill
 
 TYPE_CHECKING = False
@@ -27,7 +27,6 @@ COUNTER = re.compile(
     re.M,
 )
 LONGEST = 500  # of what a launcher says; its container may write anything there
-HOST = "/run/flagprov-host"  # in its container; on the host it is a folder beside the launcher's
 JUNK = "its launcher says nothing that is understood in state.json; a restart of its unit mends that"
 NONE = type(None)
 SAID: dict[str, Any] = {  # of state.json, as far as it is read here

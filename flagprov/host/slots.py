@@ -18,6 +18,9 @@ STATE = "/var/lib/flagprov"
 CONTAINER = "flagprov-"
 SECOND = ".b"  # no replica's name ends so: they end with a number
 RECORD = "record.json"
+HOST = (
+    "/run/flagprov-host"  # in a serving container: the folder `host` of its slot, where only the host writes
+)
 
 
 def folder(name: str) -> str:
