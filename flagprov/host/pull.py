@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import time
 
 from flagprov.host import docker
-from flagprov.host.files import read_json
+from flagprov.host.registry import OTHER, by_digest, credentials
 from flagprov.host.wire import Blocked, progress
 
 TYPE_CHECKING = False
@@ -14,26 +13,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def credentials(reference: str) -> dict[str, str]:
-    """X-Registry-Auth from root's docker config, as `docker login` left it."""
-    import base64
-    import json
-
-    registry = reference.split("/", 1)[0]
-    config = read_json(os.path.expanduser("~root/.docker/config.json")) or {}
-    entry = (config.get("auths") or {}).get(registry) or {}
-    if "auth" not in entry:
-        return {}
-    user, _, password = base64.b64decode(entry["auth"]).decode().partition(":")
-    auth = {"username": user, "password": password, "serveraddress": registry}
-    return {"X-Registry-Auth": base64.urlsafe_b64encode(json.dumps(auth).encode()).decode()}
-
-
 def pull(spec: dict[str, Any]) -> dict[str, Any]:
     """Pull by a locked digest where there is one, else by name; the result is what is here now."""
     reference = spec["reference"]
-    from flagprov.host.registry import OTHER, by_digest
-
     names = [by_digest(reference, digest) for digest in spec["digests"]] + [reference]
     refused = ""
     for name in names:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
 from flagprov.host import docker
-from flagprov.host.pull import credentials
+from flagprov.host.files import read_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,6 +38,21 @@ def by_digest(reference: str, digest: str) -> str:
     return "%s@%s" % (name if "/" not in tag and name else reference, digest)
 
 
+def credentials(reference: str) -> dict[str, str]:
+    """X-Registry-Auth from root's docker config, as `docker login` left it."""
+    import base64
+    import json
+
+    registry = reference.split("/", 1)[0]
+    config = read_json(os.path.expanduser("~root/.docker/config.json")) or {}
+    entry = (config.get("auths") or {}).get(registry) or {}
+    if "auth" not in entry:
+        return {}
+    user, _, password = base64.b64decode(entry["auth"]).decode().partition(":")
+    auth = {"username": user, "password": password, "serveraddress": registry}
+    return {"X-Registry-Auth": base64.urlsafe_b64encode(json.dumps(auth).encode()).decode()}
+
+
 def _ask(reference: str) -> dict[str, Any]:
     path = "/distribution/%s/json" % docker.quote(reference)
     try:
@@ -53,8 +70,6 @@ def _ask(reference: str) -> dict[str, Any]:
 
 def _configuration(reference: str) -> str:
     """Digest of the configuration that the tag leads to; empty where that cannot be told."""
-    import os
-
     from flagprov.host.facts import Unparsed
     from flagprov.host.facts.image import ARCHES, Registry
 
