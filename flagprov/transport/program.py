@@ -64,9 +64,12 @@ try:
                 target.flush()
                 os.fsync(target.fileno())
         os.chmod(temporary, 0o755)
-        if not os.path.exists(os.path.join(keep, "start.py")):
-            shutil.rmtree(keep, ignore_errors=True)
+        try:
             os.rename(temporary, keep)
+        except OSError:  # somebody else was quicker, and may run it already
+            if not os.path.exists(os.path.join(keep, "start.py")):
+                shutil.rmtree(keep, ignore_errors=True)
+                os.rename(temporary, keep)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     others = [x for x in os.listdir(base) if x != name and not x.startswith(".")]

@@ -6,6 +6,7 @@ import ast
 import io
 import shlex
 import subprocess
+import sys
 import tarfile
 import zlib
 from pathlib import Path
@@ -89,3 +90,26 @@ def test_cut_archive_leaves_nothing(tmp_path: Path) -> None:
     done = subprocess.run(["sh", "-c", command], input=broken, capture_output=True)
     assert b'"stub": "install"' in done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+OTHER = """
+import os
+_rename = os.rename
+def _late(*args):
+    os.rename = _rename
+    os.makedirs(os.path.dirname({start!r}), exist_ok=True)
+    open({start!r}, "w").write("print('the other')")
+    return _rename(*args)
+os.rename = _late
+"""
+
+
+def test_two_who_bring_it_at_once_do_not_take_it_from_each_other(tmp_path: Path) -> None:
+    """The other one is done a moment before, and runs what it has brought."""
+    program = of_files(FILES, base=str(tmp_path))
+    first = OTHER.format(start=f"{program.directory}/start.py")
+    archive = program.archive()
+    argv = [sys.executable, "-c", first + module._INSTALL, str(tmp_path), program.name, str(len(archive))]
+    done = subprocess.run(argv, input=archive, capture_output=True)
+    assert done.stdout == b"the other\n"
+    assert [path.name for path in tmp_path.iterdir()] == [program.name]
