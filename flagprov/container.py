@@ -23,7 +23,6 @@ from flagprov.serving import (
 )
 
 LABEL = "io.flagprov."
-RUN = "/run/flagprov"
 UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
@@ -122,7 +121,7 @@ def _mounts(serving: Serving, config: str) -> Iterable[Mount]:
             yield mount.model_copy(update={"source": site_path(mount.source, serving)})
     yield Mount(source=config, target=config, read_only=True)
     folder = replica_path(serving.replica.instance)
-    yield Mount(source=f"{folder}/run", target=RUN)
+    yield Mount(source=f"{folder}/run", target="/run/flagprov")
     yield Mount(source=f"{folder}/host", target=HOST, read_only=True)
     yield Mount(source=cache_path(serving), target="/var/lib/flagprov/cache")
     if keys := keys_path(serving):

@@ -16,7 +16,9 @@ from flagprov.runner.render import launcher_files
 from flagprov.wait_script import GPU, OWN
 
 SYSTEM = shutil.which("python3", path="/usr/bin:/bin")  # which every user may run
-AS_ROOT = pytest.mark.skipif(os.getuid() != 0 or not SYSTEM, reason="hands folders to another user")
+AS_ROOT = pytest.mark.skipif(
+    os.getuid() != 0 or not SYSTEM, reason="needs root, and a python3 that others may run"
+)
 
 
 @pytest.mark.parametrize("minors", [("0", "1"), ("1", "0"), ("0", "7")])
