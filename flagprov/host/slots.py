@@ -18,9 +18,7 @@ STATE = "/var/lib/flagprov"
 CONTAINER = "flagprov-"
 SECOND = ".b"  # no replica's name ends so: they end with a number
 RECORD = "record.json"
-HOST = (
-    "/run/flagprov-host"  # in a serving container: the folder `host` of its slot, where only the host writes
-)
+HOST = "/run/flagprov-host"  # in a container: the folder `host` of its slot, where only the host writes
 
 
 def folder(name: str) -> str:
