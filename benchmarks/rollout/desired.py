@@ -5,6 +5,7 @@ desired.py INVENTORY RELEASE [--set KEY=VALUE] > work.json
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections.abc import Mapping
@@ -59,11 +60,12 @@ def _host(machine: Host, resources: list[dict[str, Any]]) -> dict[str, Any]:
         elif kind == "file":
             host["files"].append({key: spec[key] for key in ("path", "mode", "content")})
         elif kind == "container":
-            body = spec["create"]
-            host["container"] = spec["name"]
-            host["config"] = body["Labels"]["io.flagprov.config"]
-            host["folder"] = spec["folder"]
-            host["create"] = _command(spec["name"], body, spec["image"]["reference"])
+            create = _command(spec["name"], spec["create"], spec["image"]["reference"])
+            host["container"], host["folder"] = spec["name"], spec["folder"]
+            host["made"] = hashlib.sha256(json.dumps(create).encode()).hexdigest()
+            host["create"] = [*create[:2], "--label", f"made={host['made']}", *create[2:]]
+        elif kind == "current":
+            host["current"], host["config"] = spec["path"], Path(spec["config"]).name
         elif kind == "unit":
             host["unit"] = spec["unit"]
         elif kind == "probe":

@@ -29,9 +29,11 @@ put() { # path, mode, content in base64
     chmod "$2" -- "$1.new"; mv -f -- "$1.new" "$1"; did
 }
 """
-WAIT = (
-    "tries=0; until ask /v1/models ''; do tries=$((tries + 1)); [ $tries -lt 600 ] || exit 1; sleep 0.2; done"
-)
+WAIT = """
+tries=0
+until grep -qF "$runs" "$folder/run/state.json" 2>/dev/null && ask /v1/models ''; do
+    tries=$((tries + 1)); [ $tries -lt 600 ] || exit 1; sleep 0.2
+done"""
 
 
 def script(host: dict[str, Any], work: str) -> str:
@@ -49,16 +51,26 @@ def converge(host: dict[str, Any]) -> Iterator[str]:
     for file in host["files"]:
         content = base64.b64encode(file["content"].encode()).decode()
         yield f"put {shlex.quote(file['path'])} {file['mode']} {content}"
-    shown = shlex.quote('{{index .Config.Labels "io.flagprov.config"}}')
+    yield f"folder={shlex.quote(host['folder'])} current={shlex.quote(host['current'])}"
+    yield f"runs={shlex.quote(runs(host))}"
+    shown = shlex.quote('{{index .Config.Labels "made"}}')
     yield f"have=$(docker inspect -f {shown} {name} 2>/dev/null)"
-    yield f'if [ "$have" != {shlex.quote(host["config"])} ]; then did'
+    yield f'if [ "$have" != {shlex.quote(host["made"])} ]; then did'
     yield f"systemctl stop {unit}; docker rm -f {name} >/dev/null 2>&1"
-    yield f": > {shlex.quote(host['folder'] + '/mounts')}"
+    yield ': > "$folder/mounts"'
     yield f"{shlex.join(host['create'])} >/dev/null || exit 1; fi"
+    config = shlex.quote(host["config"])
+    yield f'if [ "$(readlink "$current")" != {config} ]; then did'
+    yield f'ln -sfn {config} "$current.new"; mv -fT "$current.new" "$current"; fi'
     yield f"systemctl is-enabled -q {unit} 2>/dev/null || {{ systemctl enable -q {unit}; did; }}"
     yield f"systemctl is-active -q {unit} || {{ systemctl start {unit}; did; }}"
     yield WAIT
     yield f"ask /v1/chat/completions {shlex.quote(question(host))} || exit 1; echo changed=$changed"
+
+
+def runs(host: dict[str, Any]) -> str:
+    """What its launcher says once it has taken up this configuration."""
+    return f'"config": "{host["config"]}"'
 
 
 def status(host: dict[str, Any]) -> Iterator[str]:
@@ -72,11 +84,14 @@ def reset(host: dict[str, Any]) -> Iterator[str]:
     """A provisioned host with the image, and nothing served."""
     name, unit = shlex.quote(host["container"]), shlex.quote(host["unit"])
     yield f"systemctl disable -q --now {unit}; docker rm -f {name}"
-    yield "rm -rf /var/lib/flagprov/configs/* /var/lib/flagprov/replicas/*; echo changed=1"
+    yield "rm -rf /var/lib/flagprov/replicas/*; echo changed=1"
 
 
 def calm(host: dict[str, Any]) -> Iterator[str]:
-    """The unit may be started again: many changes in a row look like an engine that fails."""
+    """As if the other value had never been there; many changes in a row look like an engine that fails."""
+    current = shlex.quote(host["current"])
+    yield f"""for each in {shlex.quote(str(Path(host["current"]).parent))}/*/; do"""
+    yield f'[ "$each" -ef {current} ] || rm -rf "$each"; done'
     yield f"systemctl reset-failed {shlex.quote(host['unit'])} 2>/dev/null; echo changed=0"
 
 

@@ -18,7 +18,8 @@ question = json.dumps(
     }
 )
 ASK = f"port={work['serves']}\n" + pathlib.Path(__file__).parents[1].joinpath("ask.sh").read_text()
-UNTIL = "n=0; until ask /v1/models ''; do n=$((n+1)); [ $n -lt 600 ] || exit 1; sleep 0.2; done; "
+RUNS = f"""grep -qF '"config": "{work["config"]}"' {shlex.quote(work["folder"])}/run/state.json 2>/dev/null"""
+UNTIL = f"n=0; until {RUNS} && ask /v1/models ''; do n=$((n+1)); [ $n -lt 600 ] || exit 1; sleep 0.2; done; "
 COMPLETION = f"ask /v1/chat/completions {shlex.quote(question)}"
 
 if os.environ["WHAT"] == "status":
@@ -32,11 +33,11 @@ else:
         files.directory(path=path, mode="755")
     for file in work["files"]:
         files.put(src=io.StringIO(file["content"]), dest=file["path"], mode=file["mode"][1:])
-    shown = "'{{index .Config.Labels \"io.flagprov.config\"}}'"
+    shown = "'{{index .Config.Labels \"made\"}}'"
     have = host.get_fact(
         Command, f"docker inspect -f {shown} {shlex.quote(work['container'])} 2>/dev/null || true"
     )
-    if (have or "").strip() != work["config"]:
+    if (have or "").strip() != work["made"]:
         unit, container = shlex.quote(work["unit"]), shlex.quote(work["container"])
         server.shell(
             commands=[
@@ -44,5 +45,6 @@ else:
             ]
         )
         server.shell(commands=[shlex.join(work["create"])])
+    files.link(path=work["current"], target=work["config"])
     systemd.service(service=work["unit"], running=True, enabled=True)
     server.shell(_shell_executable="bash", commands=[ASK + UNTIL + COMPLETION])
