@@ -8,7 +8,7 @@ from typing import Any
 
 from flagprov.access import by_runtime, chip_mounts, own_nodes
 from flagprov.cluster import rendezvous_port
-from flagprov.host.slots import HOST
+from flagprov.host.slots import CURRENT, HOST
 from flagprov.models.release import Mount
 from flagprov.runner.render import environment
 from flagprov.runner.spanning import KEYS
@@ -16,6 +16,7 @@ from flagprov.serving import (
     STOP_TIMEOUT_S,
     Serving,
     cache_path,
+    configs_path,
     keys_path,
     launch_inputs,
     replica_path,
@@ -34,8 +35,11 @@ def size_bytes(text: str) -> int:
     return int(found.group(1)) * UNITS[found.group(2)]
 
 
-def create_body(serving: Serving, config: str) -> dict[str, Any]:
-    """Unlike the card on purpose: --init always, --rm never, shm at most half of memory, devices named."""
+def create_body(serving: Serving) -> dict[str, Any]:
+    """Unlike the card on purpose: --init always, --rm never, shm at most half of memory, devices named.
+
+    The same for every configuration: a change of that alone restarts the engine in its container.
+    """
     container, replica = serving.variant.container, serving.replica
     host: dict[str, Any] = {
         "Init": True,
@@ -43,7 +47,7 @@ def create_body(serving: Serving, config: str) -> dict[str, Any]:
         "IpcMode": container.ipc,
         "Privileged": container.privileged,
         "RestartPolicy": {"Name": "no"},
-        "Mounts": [_mount(mount) for mount in _mounts(serving, config)],
+        "Mounts": [_mount(mount) for mount in _mounts(serving)],
         "Ulimits": [_ulimit(name, value) for name, value in sorted(container.ulimits.items())],
     }
     if serving.chip.runtime and by_runtime(serving.chip, serving.host):
@@ -66,10 +70,10 @@ def create_body(serving: Serving, config: str) -> dict[str, Any]:
         for device in _devices(serving)
     ]
     body: dict[str, Any] = {
-        "Entrypoint": ["python3", f"{config}/launcher.py"],
+        "Entrypoint": ["python3", f"{configs_path(replica)}/{CURRENT}/launcher.py"],
         "Cmd": [],
         "Env": [f"{name}={value}" for name, value in environment(launch_inputs(serving)).items()],
-        "Labels": labels(serving, config),
+        "Labels": labels(serving),
         "StopTimeout": STOP_TIMEOUT_S - 10,  # before the unit loses its patience
         "HostConfig": host,
     }
@@ -80,7 +84,7 @@ def create_body(serving: Serving, config: str) -> dict[str, Any]:
     return body
 
 
-def labels(serving: Serving, config: str) -> dict[str, str]:
+def labels(serving: Serving) -> dict[str, str]:
     replica, image = serving.replica, serving.variant.image
     found = {
         f"{LABEL}replica": replica.name,
@@ -89,7 +93,6 @@ def labels(serving: Serving, config: str) -> dict[str, str]:
         f"{LABEL}hosts": ",".join(replica.hosts),
         f"{LABEL}devices": ",".join(str(index) for index in replica.devices),
         f"{LABEL}port": str(replica.port),
-        f"{LABEL}config": config.rsplit("/", 1)[-1],
         f"{LABEL}image": image.reference,
     }
     if replica.slot:
@@ -113,13 +116,14 @@ def _devices(serving: Serving) -> Iterable[Mount]:
                 yield Mount(source=path, target=path)
 
 
-def _mounts(serving: Serving, config: str) -> Iterable[Mount]:
+def _mounts(serving: Serving) -> Iterable[Mount]:
     seen: set[str] = set()
     for mount in (*serving.variant.container.mounts, *_chip_mounts(serving)):
         if mount.target not in seen:
             seen.add(mount.target)
             yield mount.model_copy(update={"source": site_path(mount.source, serving)})
-    yield Mount(source=config, target=config, read_only=True)
+    configs = configs_path(serving.replica)
+    yield Mount(source=configs, target=configs, read_only=True)
     folder = replica_path(serving.replica.instance)
     yield Mount(source=f"{folder}/run", target="/run/flagprov")
     yield Mount(source=f"{folder}/host", target=HOST, read_only=True)

@@ -11,7 +11,7 @@ from typing import Any
 from flagprov.cluster import meeting_port, rendezvous_port
 from flagprov.container import create_body, optional_sources
 from flagprov.host.launcher_ssh import CALLERS
-from flagprov.host.slots import RECORD, SECOND
+from flagprov.host.slots import CURRENT, RECORD, SECOND
 from flagprov.models.desired import HostDesired, Resource, Stage, container_name, unit_name
 from flagprov.models.fleet import Host
 from flagprov.models.observed import Running
@@ -27,6 +27,7 @@ from flagprov.serving import (
     Serving,
     cache_path,
     config_path,
+    configs_path,
     host_path,
     keys_folder,
     launch_inputs,
@@ -125,12 +126,13 @@ def _config(serving: Serving) -> Iterable[Resource]:
     name = serving.replica.name
     files = render(launch_inputs(serving))
     home, folder = replica_path(name), replica_path(serving.replica.instance)
-    for path in dict.fromkeys((home, folder, f"{folder}/run", f"{folder}/host")):
+    configs = configs_path(serving.replica)
+    for path in dict.fromkeys((home, folder, f"{folder}/run", f"{folder}/host", configs)):
         yield Resource("directory", path, Stage.CONFIG, {"path": path, "mode": "0755"}, name)
     user, cache = container_user(serving.variant, serving.facts), cache_path(serving)
     yield Resource("directory", cache, Stage.CONFIG, {"path": cache, "mode": "0755", "owner": user}, name)
     yield from _runner(serving)
-    path = config_path(files)
+    path = config_path(serving.replica, files)
     tree: dict[str, Any] = {"path": path, "files": dict(files), "owner": user}
     tree["private"] = list(ENVIRONMENT)  # it may hold keys
     yield Resource("tree", path, Stage.CONFIG, tree, name)
@@ -200,7 +202,7 @@ def _record(serving: Serving, config: str) -> str:
             "port": replica.port,
             **({"slot": replica.slot} if replica.slot else {}),
         },
-        "probe": _probe_spec(serving, config),
+        "probe": _probe_spec(serving),
         "config": config,
         "weights": site_path(serving.release.weights.path.rstrip("/"), serving),
         "set": list(serving.sets),
@@ -224,32 +226,35 @@ def _record(serving: Serving, config: str) -> str:
 def _serve(serving: Serving, image: Mapping[str, Any]) -> Iterable[Resource]:
     replica = serving.replica
     name, unit_of = container_name(replica.instance), unit_name(replica.instance)
-    config = config_path(render(launch_inputs(serving)))
+    config = config_path(replica, render(launch_inputs(serving)))
     spec = {
         "name": name,
         "replica": replica.name,
         "unit": unit_of,
         "folder": replica_path(replica.instance),
         "image": dict(image),
-        "create": create_body(serving, config),
+        "create": create_body(serving),
         "optional_sources": optional_sources(serving),
         "made": [f"{STATE}/"],
         "stop_timeout_s": STOP_TIMEOUT_S,
     }
     yield Resource("container", name, Stage.SERVE, spec, replica.name)
+    current = f"{configs_path(replica)}/{CURRENT}"
+    link = {"path": current, "config": config, "container": name, "unit": unit_of}
+    yield Resource("current", current, Stage.SERVE, link, replica.name)
     unit = {
         "unit": unit_of,
         "active": True,
-        "after": [name, config],
+        "after": [name],
         "stop_timeout_s": STOP_TIMEOUT_S,
     }
     yield Resource("unit", unit_of, Stage.SERVE, unit, replica.name)
-    probe = _probe_spec(serving, config)
+    probe = _probe_spec(serving)
     what = f"rank {serving.rank}" if serving.rank else "endpoint"
     yield Resource("probe", f"{what} of {replica.name}", Stage.VERIFY, probe, replica.name)
 
 
-def _probe_spec(serving: Serving, config: str) -> dict[str, Any]:
+def _probe_spec(serving: Serving) -> dict[str, Any]:
     replica = serving.replica
     readiness = serving.variant.readiness or serving.release.readiness
     host = str(serving.variant.serve.get("host") or "0.0.0.0")
@@ -266,7 +271,7 @@ def _probe_spec(serving: Serving, config: str) -> dict[str, Any]:
         "path": readiness.path,
         "command": list(readiness.command),
         "deadline_s": readiness.deadline_s,
-        "after": [name, config, unit_name(replica.instance)],
+        "after": [name, f"{configs_path(replica)}/{CURRENT}", unit_name(replica.instance)],
         "stop_timeout_s": STOP_TIMEOUT_S,
     }
     spec["operators"] = operators_expected(launch_inputs(serving))

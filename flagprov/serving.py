@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from flagprov.access import by_runtime, logical_numbers
 from flagprov.cluster import RDMA
+from flagprov.host.slots import CONFIGS
 from flagprov.models.chip import Chip
 from flagprov.models.desired import Replica
 from flagprov.models.fleet import Host
@@ -95,8 +96,13 @@ def launch_inputs(serving: Serving) -> LaunchInputs:
     )
 
 
-def config_path(files: Mapping[str, str]) -> str:
-    return f"{STATE}/configs/{content_hash(files)[:32]}"
+def configs_path(replica: Replica) -> str:
+    """Configurations of what is in a replica's slot, as its container sees them."""
+    return f"{replica_path(replica.instance)}/{CONFIGS}"
+
+
+def config_path(replica: Replica, files: Mapping[str, str]) -> str:
+    return f"{configs_path(replica)}/{content_hash(files)[:32]}"
 
 
 def cache_path(serving: Serving) -> str:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 
-from flagprov.host import docker
-from flagprov.host.files import read_foreign, typed
+from flagprov.host import docker, launched
 from flagprov.host.http import Late, NoAnswer, get_json, parse, request
 from flagprov.host.operators import missing
 from flagprov.host.shell import run, unit_state
-from flagprov.host.slots import CONTAINER, HOST, folder
 from flagprov.host.standstill import LIMIT_S, Standstill
 
 TYPE_CHECKING = False
@@ -19,25 +16,12 @@ if TYPE_CHECKING:
     from typing import Any
 
 PROOF_TOKENS = 8
-SILENT_S = 20.0  # a launcher touches its file every few seconds, whatever its engine does
 COUNTER = re.compile(
     r"^vllm:(num_requests_running|num_requests_waiting|prompt_tokens_total|generation_tokens_total"
     r"|kv_cache_usage_perc|gpu_cache_usage_perc|request_success_total)"
     r"(?:\{(?![^}]*\"abort\")[^}]*\})?\s+(\S+)",  # success_total counts those that were cut, too
     re.M,
 )
-LONGEST = 500  # of what a launcher says; its container may write anything there
-JUNK = "its launcher says nothing that is understood in state.json; a restart of its unit mends that"
-NONE = type(None)
-SAID: dict[str, Any] = {  # of state.json, as far as it is read here
-    "phase": str,
-    "started_at": (int, float),
-    "reason": (str, NONE),
-    "again": (int, NONE),
-    "touch_s": (int, float, NONE),
-    "stopped": (list, NONE),
-    "ray": (dict, NONE),
-}
 PATHS = {"chat": "/v1/chat/completions", "completion": "/v1/completions"}
 
 
@@ -95,17 +79,23 @@ def state(
     if unit.get("ActiveState") == "failed":
         return {"state": "failed", "detail": "its unit gave up: %s" % unit.get("Result", "")}
     if not found["State"]["Running"]:
-        return _ended(found, unit)
+        return dict(_ended(found, unit), ended=True)
     if found["State"].get("Paused"):
         return {"state": "hung", "detail": "its container is paused"}
+    said = launched.said(spec["container"], found, spec.get("launcher", ""))
+    if launched.silent(said) and (spec.get("launcher") or not said["follows"]):
+        return {"state": "hung", "detail": "its launcher has not moved for %.0f s" % said["age_s"]}
+    gives_way = not said.get("follows", True)
+    if said.get("phase") == "stopping":
+        return {"state": "draining", "detail": said["reason"] or "its engine ends", "gives_way": gives_way}
+    if gives_way:
+        detail = "its launcher has yet to take up its configuration"
+        return {"state": "starting", "detail": detail, "gives_way": True}
     if not spec.get("launcher"):
         now = _serving(spec, patience_s)
         if now["state"] == "starting":
-            name = spec["container"][len(CONTAINER) :]
-            said = _launcher(os.path.join(folder(name), "run", "state.json"), found)
             now["detail"] = said.get("reason") or now["detail"]
         return _with_operators(spec, now)
-    said = _launcher(spec["launcher"], found)
     rank = _rank(said)
     rank["again"] = said.get("again") or 0
     if rank["state"] == "ready" and spec["readiness"] != "rank":
@@ -132,16 +122,13 @@ def _rank(said: dict[str, Any]) -> dict[str, Any]:
     phase, reason = said.get("phase"), said.get("reason") or ""
     if phase == "ended":
         return {"state": "failed", "detail": "%s; its unit comes back" % reason}
-    if said.get("touch_s") and said["age_s"] > SILENT_S:
-        return {"state": "hung", "detail": "its launcher has not moved for %.0f s" % said["age_s"]}
     if said.get("stopped"):
         return {
             "state": "hung",
-            "detail": "stopped processes: %s" % ", ".join(map(str, said["stopped"]))[:LONGEST],
+            "detail": "stopped processes: %s" % ", ".join(map(str, said["stopped"]))[: launched.LONGEST],
         }
     if phase != "running":
-        shown = "draining" if phase == "stopping" else "starting"
-        return {"state": shown, "detail": reason or "its engine is starting"}
+        return {"state": "starting", "detail": reason or "its engine is starting"}
     ray = said.get("ray")
     if not ray:
         return {"state": "ready", "detail": ""}
@@ -153,26 +140,6 @@ def _with_operators(spec: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]
     """An engine that serves with other operators than were asked for is not what was deployed."""
     lacking = missing(spec) if now["state"] == "ready" else ""
     return dict(now, state="wrong", detail=lacking) if lacking else now
-
-
-def _launcher(path: str, found: dict[str, Any]) -> dict[str, Any]:
-    """What the launcher of this start says; nothing where the file is of an earlier one."""
-    import calendar
-
-    started = calendar.timegm(time.strptime(found["State"]["StartedAt"][:19], "%Y-%m-%dT%H:%M:%S"))
-    try:
-        written = os.lstat(path).st_mtime
-    except OSError:
-        return {}
-    said = read_foreign(path)
-    ray = said.get("ray") or {"nodes": 0, "of": 0}
-    if not (typed(said, SAID) and typed(ray, {"nodes": int, "of": int})):
-        return {"junk": True, "reason": JUNK} if written >= started else {}
-    if said["started_at"] < started:
-        return {}
-    here = os.path.join(os.path.dirname(os.path.dirname(path)), "host")
-    reason = (said.get("reason") or "").replace(HOST, here)
-    return dict(said, reason=reason[:LONGEST], age_s=time.time() - written)
 
 
 def _serving(spec: dict[str, Any], patience_s: float) -> dict[str, Any]:
@@ -235,8 +202,8 @@ def _at_work(spec: dict[str, Any], still: Standstill, late: dict[str, Any] | Non
 def first_error(container: str) -> str:
     """`: SomeError: why` from the last start's log; later errors only follow from the first."""
     found = docker.container(container)
-    since = found["State"]["StartedAt"] if found else "0"
-    answer = run(["docker", "logs", "--since", since, container], timeout=30)
+    since = launched.said(container, found).get("started_at", launched.started(found)) if found else 0
+    answer = run(["docker", "logs", "--since", "%.3f" % since, container], timeout=30)
     for line in (answer.out + answer.err).splitlines():
         error = re.search(r"\b((?:\w+\.)*\w*(?:Error|Exception): .+)", line)
         if error and "WARNING" not in line:

@@ -19,8 +19,8 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def replace(path: str, content: bytes, mode: int) -> None:
-    """Write beside the path, sync, rename over it."""
+def replace(path: str, content: bytes, mode: int, *, sync: bool = True) -> None:
+    """Write beside the path, sync, rename over it; without `sync` where nobody looks before `settle`."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     beside = "%s.%d.new" % (path, os.getpid())
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
@@ -29,12 +29,24 @@ def replace(path: str, content: bytes, mode: int) -> None:
             stream.write(content)
             stream.flush()
             os.fchmod(stream.fileno(), mode)
-            os.fsync(stream.fileno())
+            if sync:
+                os.fsync(stream.fileno())
         os.rename(beside, path)
     except BaseException:
         if os.path.exists(beside):
             os.unlink(beside)
         raise
+
+
+def settle(folder: str) -> None:
+    """All files below are on the disk; together they are much quicker there than one after the other."""
+    for here, _, names in os.walk(folder):
+        for name in names:
+            descriptor = os.open(os.path.join(here, name), os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
 
 def read_json(path: str) -> Any:

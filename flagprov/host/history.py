@@ -163,7 +163,7 @@ def unproved() -> dict[str, bool]:
 def _runs_unproved(replica: str) -> bool:
     """Whether its container runs and is not that of the last deployment which served."""
     from flagprov.host import docker
-    from flagprov.host.resources import container
+    from flagprov.host.resources import container, current
     from flagprov.host.slots import CONTAINER, in_place
 
     try:
@@ -174,8 +174,11 @@ def _runs_unproved(replica: str) -> bool:
         good = last_good(replica)
         served = read(replica, good)["resources"] if good is not None else []
         now = [container.observe(r["spec"]) for r in served if (r["kind"], r["name"]) == ("container", name)]
+        links = [r["spec"] for r in served if r["kind"] == "current"]
     except (Blocked, docker.DockerError):
         return False
+    if not all(current.observe(link)["config"] == link["config"] for link in links):
+        return True
     return not any(each.get("digest") == each.get("wanted") for each in now)
 
 

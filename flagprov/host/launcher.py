@@ -1,37 +1,44 @@
 """PID 1 of a serving container: starts the engine as launch.json says, follows its log, ends when it ends.
 
 Standard library only, Python 3.8: it runs with the python3 of any image, as
-`python3 /var/lib/flagprov/configs/HASH/launcher.py`; launch.json and the package it imports lie beside it.
+`python3 CONFIGS/current/launcher.py`; launch.json and the package it imports lie beside it. When `current` is
+made to point elsewhere, or only made anew, it ends its engine in an orderly way, starts that of the
+configuration there, and becomes the launcher that lies there where that is another one.
 Exit codes: 0 stopped by request, 1 the engine ended by itself, 2 launch.json is unusable, 3 not started.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from typing import Dict, Optional
 
+if __name__ == "__main__":  # all of one configuration, whenever the link is made anew
+    sys.path[0] = os.path.realpath(sys.path[0])
+
 from flagprov.host.launcher_engine import Engine
 from flagprov.host.launcher_launch import SCHEMA_VERSION, Unusable, empty_shm, read_launch
 from flagprov.host.launcher_log import say
-from flagprov.host.launcher_node import Node, Signals
+from flagprov.host.launcher_node import ENDING, Node, Signals
 from flagprov.host.launcher_processes import adopt_orphans, named
 from flagprov.host.launcher_ssh import NoRunner
 from flagprov.host.launcher_start import NotStarted
-from flagprov.host.launcher_state import State
+from flagprov.host.launcher_state import Current, State
 from flagprov.host.launcher_stop import stop, sweep
 
 STOPPED, ENDED, UNUSABLE, NOT_STARTED = 0, 1, 2, 3
+RENEWED = "another configuration takes its place"
 
 
 class Launcher:
     """Starts one engine, watches it, stops it; and again, when it was ended for another rank's sake."""
 
-    def __init__(self, directory: str, run: str) -> None:
-        self.directory = directory
+    def __init__(self, current: Current, run: str) -> None:
+        self.current = current
         self.run = run
-        self.launch = read_launch(directory)
+        self.launch = read_launch(current.directory)
         self.state = State(run)
         self.signals = Signals()
         self.again = 0  # engines of ours that were ended for another rank's sake
@@ -40,8 +47,8 @@ class Launcher:
 
     def begin(self) -> None:
         """All that belongs to one engine."""
-        self.node = Node(self.launch, self.run, self.signals, self.state)
-        self.engine = Engine(self.node, self.directory, self.run)
+        self.node = Node(self.launch, self.run, self.signals, self.state, self.current)
+        self.engine = Engine(self.node, self.current.directory, self.run)
         self.phase = ""
         self.started_at = time.time()
 
@@ -63,6 +70,8 @@ class Launcher:
             "again": self.again,
             "lost": self.lost,
             "stopped": self.engine.frozen,
+            "config": os.path.basename(self.current.directory),
+            "current": self.current.made_ns,
         }
         ray = self.engine.ray
         if ray and ray.seen is not None:
@@ -102,10 +111,12 @@ class Launcher:
                 return self.over(NOT_STARTED, "not started: %s" % error)
         lost = peers.first(node.wait_until) if peers and not node.stopping else ""
         if node.stopping or lost.endswith("stopped"):
-            self.enter("stopping")
+            self.enter("stopping", "" if self.signals.stopping else lost or RENEWED)
             stop(node)
             node.turn(0)
-            return self.over(STOPPED, "stopped by request") if node.stopping else self.gone(lost)
+            if self.signals.stopping:
+                return self.over(STOPPED, "stopped by request")
+            return self.gone(lost or RENEWED)
         if peers:
             peers.close()  # so that the others end now, not after our own end
             self.enter("stopping", lost)  # half a replica still answers some requests
@@ -142,8 +153,27 @@ class Launcher:
             return self.over(ENDED, "the engine was to end, and does not: %s" % lost)
         if self.launch.get("own_shm"):
             empty_shm()
-        self.again, self.lost = self.again + 1, lost
         say("the engine was ended: %s" % lost)
+        if self.current.renewed():
+            return self.renew()
+        self.again, self.lost = self.again + 1, lost
+        return None
+
+    def renew(self) -> Optional[int]:
+        """What `current` points to now, with the launcher that lies there where it may be another one."""
+        current = Current(self.current.link)
+        try:
+            launch = read_launch(current.directory)
+        except Unusable:
+            launch = {}  # by this launcher; the one beside it may know more, or says why
+        stays = bool(launch.get("launcher")) and launch["launcher"] == self.launch.get("launcher")
+        if not stays or current.directory == self.current.directory:  # or its own files were put right
+            self.node.log.close()
+            signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # a stop that comes now finds its handlers
+            if not self.signals.stopping:
+                os.execvp("python3", ["python3", os.path.join(current.link, "launcher.py")])
+            return self.over(STOPPED, "stopped by request")
+        self.current, self.launch, self.again, self.lost = current, launch, 0, ""
         return None
 
     def over(self, code: int, reason: str) -> int:
@@ -153,11 +183,11 @@ class Launcher:
 
 
 def main() -> int:
-    directory = os.path.dirname(os.path.abspath(__file__))
+    current = Current(os.path.dirname(os.path.abspath(__file__)), sys.path[0])
     run = os.environ.get("FLAGPROV_RUN", "/run/flagprov")
     try:
         os.makedirs(run, exist_ok=True)
-        launcher = Launcher(directory, run)
+        launcher = Launcher(current, run)
     except (Unusable, OSError) as error:
         say(str(error))
         return UNUSABLE

@@ -13,9 +13,10 @@ from flagprov.host.launcher_log import Log
 from flagprov.host.launcher_peers import peers_of
 from flagprov.host.launcher_processes import descendants, processes
 from flagprov.host.launcher_start import spawn
-from flagprov.host.launcher_state import State
+from flagprov.host.launcher_state import Current, State
 
 TURN_S = 0.5  # longest sleep; child and signal wake the loop earlier
+ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 class Signals:
@@ -30,8 +31,9 @@ class Signals:
             os.set_blocking(end, False)
         signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in ENDING:
             signal.signal(number, self._stop)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
 
     def _stop(self, *_: object) -> None:
         self.stopping = True
@@ -46,7 +48,9 @@ class Signals:
 class Node:
     """One engine's part of this node; the next engine has a new one."""
 
-    def __init__(self, launch: Mapping[str, Any], run: str, signals: Signals, state: State) -> None:
+    def __init__(
+        self, launch: Mapping[str, Any], run: str, signals: Signals, state: State, current: Current
+    ) -> None:
         self.launch = launch
         self.rank = int(launch.get("rank", 0))
         self.address = str(launch.get("address", "127.0.0.1"))  # where the engine listens
@@ -54,7 +58,7 @@ class Node:
         self.logs = os.path.join(self.exp, "serve_logs")
         self.output = os.path.join(self.logs, "host_0_localhost.output")
         self.env: Dict[str, str] = {}
-        self.signals, self.state = signals, state
+        self.signals, self.state, self.current = signals, state, current
         self.log = Log()
         self.peers = peers_of(launch, self.turn)  # the other ranks; None on one host
         self.children: List[subprocess.Popen[bytes]] = []
@@ -62,7 +66,8 @@ class Node:
 
     @property
     def stopping(self) -> bool:
-        return self.signals.stopping
+        """Whether this engine is to end in an orderly way: for good, or for another configuration."""
+        return self.signals.stopping or self.current.renewed()
 
     def called_off(self) -> bool:
         """Whether a stop was asked for, or another rank is gone."""

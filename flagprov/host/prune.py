@@ -7,6 +7,7 @@ import os
 from flagprov.host import build, docker, history
 from flagprov.host.resources import weights
 from flagprov.host.shell import unit_state
+from flagprov.host.slots import CONFIGS, CURRENT
 from flagprov.host.transfer import manifest
 
 TYPE_CHECKING = False
@@ -109,9 +110,7 @@ def _weights(
 def _directories(needed: set[tuple[str, str]], mounted: set[str]) -> list[dict[str, Any]]:
     """Configurations, caches, finished jobs, and what is left of images and packages that were brought."""
     in_use = {path for _, path in needed} | mounted
-    found = []
-    for folder in ("configs", "caches"):
-        found += [path for path in _entries(folder) if path not in in_use]
+    found = [path for path in _entries("caches") + _configurations() if path not in in_use]
     bringing = False
     for path in _entries("jobs"):
         name = os.path.basename(path)
@@ -124,6 +123,16 @@ def _directories(needed: set[tuple[str, str]], mounted: set[str]) -> list[dict[s
         packages = os.path.join(STATE, "packages")  # roles take from it only while they run
         found += _entries("oci") + [path for path in [packages] if os.path.isdir(path)]
     return [{"path": path, "bytes": _size(path)} for path in found]
+
+
+def _configurations() -> list[str]:
+    """Those that no launcher is to run; `configs` is where all of them lay once."""
+    found = _entries(CONFIGS)
+    for folder in _entries("replicas"):
+        runs = os.path.realpath(os.path.join(folder, CONFIGS, CURRENT))
+        there = [path for path in _entries(os.path.join(folder, CONFIGS)) if os.path.isdir(path)]
+        found += [path for path in there if not os.path.islink(path) and os.path.realpath(path) != runs]
+    return found
 
 
 def _entries(folder: str) -> list[str]:

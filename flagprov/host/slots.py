@@ -18,6 +18,8 @@ STATE = "/var/lib/flagprov"
 CONTAINER = "flagprov-"
 SECOND = ".b"  # no replica's name ends so: they end with a number
 RECORD = "record.json"
+CONFIGS = "configs"  # of a slot: its configurations, each named by its content
+CURRENT = "current"  # among them: the link to the one that its launcher runs
 HOST = "/run/flagprov-host"  # in a container: the folder `host` of its slot, where only the host writes
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from flagprov.cluster import meeting_port
 from flagprov.errors import ReleaseError
+from flagprov.models.release import Container
 from flagprov.runner.arguments import command_line, drain_mode, engine_arguments
 from flagprov.runner.by_hand import SCRIPT, start_script
 from flagprov.runner.flagscale import flagscale_files
@@ -58,9 +59,9 @@ def render(launch: LaunchInputs) -> dict[str, str]:
     if operators:
         document["operators"] = CONFIG
     files = launcher_files() | operators
+    document["launcher"] = content_hash(launcher_files())[:16]  # one that stays need not be started anew
     if nodes > 1:
         document["peers"] = _peers(launch)
-        document["own_shm"] = launch.variant.container.ipc != "host"
         document |= _spanning(launch)
     if kind == "flagscale":
         document["flagscale"] = {"label": _label(launch), "config": "conf/serve.yaml"}
@@ -102,6 +103,12 @@ def _argv(launch: LaunchInputs) -> list[str]:
     return command_line(engine_arguments(launch))
 
 
+def own_shm(container: Container) -> bool:
+    """Whether nobody but this container has what lies in its /dev/shm."""
+    mounted = any(f"{mount.target.rstrip('/')}/".startswith("/dev/shm/") for mount in container.mounts)
+    return container.ipc != "host" and not mounted
+
+
 def _common(launch: LaunchInputs) -> dict[str, Any]:
     return {
         "schema_version": LAUNCH_SCHEMA_VERSION,
@@ -116,6 +123,7 @@ def _common(launch: LaunchInputs) -> dict[str, Any]:
         "before_start": _before_start(launch),
         "drain": drain_mode(launch),
         "stop_grace_s": launch.stop_grace_s,
+        "own_shm": own_shm(launch.variant.container),
     }
 
 

@@ -61,7 +61,7 @@ def test_status_says_what_serves(lab: Lab, deployed: Any) -> None:
 
 
 def test_a_file_changed_by_hand_is_found(lab: Lab, deployed: Any) -> None:
-    path = lab.on("lab2", "ls -d /var/lib/flagprov/configs/*/conf/serve.yaml").strip()
+    path = lab.on("lab2", "ls -d /var/lib/flagprov/replicas/*/configs/current/conf/serve.yaml").strip()
     kept = lab.on("lab2", f"cat {path}")
     lab.on("lab2", f"echo '# mine' >> {path}")
     plan = lab.flagprov("plan", lab.inventory, RELEASE)

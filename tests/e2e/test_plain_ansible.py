@@ -35,7 +35,7 @@ def left_behind(lab: Lab, host: str) -> dict[str, Any]:
         "command": container["Config"]["Cmd"],
         "name": container["Name"],
         "files": lab.on(host, f"sha256sum {FILES}"),
-        "configs": lab.on(host, "ls /var/lib/flagprov/configs"),
+        "configs": lab.on(host, "ls /var/lib/flagprov/replicas/*/configs"),
         "programs": lab.on(host, "ls /var/lib/flagprov/programs"),
         "unit": lab.on(host, "systemctl show -p ActiveState,UnitFileState 'flagprov@*.service'"),
         "history": {key: history[key] for key in ("release", "set", "result", "resources")},

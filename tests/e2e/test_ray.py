@@ -63,8 +63,7 @@ def test_a_second_deploy_changes_nothing(lab: Lab, deployed: Any) -> None:
 
 
 def test_a_hostfile_in_the_wrong_order_is_put_right(lab: Lab, deployed: Any) -> None:
-    label = "docker inspect -f '{{index .Config.Labels \"io.flagprov.config\"}}' flagprov-" + REPLICA
-    hostfile = f"/var/lib/flagprov/configs/{lab.on('lab1', label).strip()}/conf/hostfile"
+    hostfile = f"{FOLDER}/configs/current/conf/hostfile"
     right = lab.on("lab1", f"cat {hostfile}")
     lab.on("lab1", f"tac {hostfile} > /tmp/turned && cat /tmp/turned > {hostfile}")
     assert lab.flagprov("diff", lab.inventory).code == 3

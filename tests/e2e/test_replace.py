@@ -35,7 +35,7 @@ def test_a_spare_takes_the_place_of_a_host(one_serves: Lab) -> None:
     )
     assert lab.on("lab1", OURS).strip() == ""
     assert "replaced by lab2" in lab.on("lab1", "cat /var/lib/flagprov/cordoned.json")
-    assert "max_num_seqs: 3" in lab.on("lab2", "grep -rh max_num_seqs /var/lib/flagprov/configs")
+    assert "max_num_seqs: 3" in lab.on("lab2", "grep -rh max_num_seqs /var/lib/flagprov/replicas/*/configs")
     again = lab.flagprov("replace", lab.inventory, "lab1", "lab2", "--yes", "--output", "json")
     assert again.code == 2, again
     assert "no replica to hand over" in str(again)

@@ -34,12 +34,11 @@ def rollout(lab: Lab, *more: str, expect: int = 0) -> Any:
 
 
 def setting(lab: Lab, host: str) -> str:
-    """max_num_seqs of the configuration that the container on a host was made with."""
+    """max_num_seqs of the configuration that the launcher of the container on a host says it runs."""
     name = lab.on(host, "docker ps --filter label=io.flagprov.replica --format '{{.Names}}'").strip()
-    config = lab.on(
-        host, f"""docker inspect -f '{{{{index .Config.Labels "io.flagprov.config"}}}}' {name}"""
-    ).strip()
-    found = lab.on(host, f"grep -h max_num_seqs /var/lib/flagprov/configs/{config}/conf/serve/*.yaml")
+    folder = f"/var/lib/flagprov/replicas/{name.removeprefix('flagprov-')}"
+    config = json.loads(lab.on(host, f"cat {folder}/run/state.json"))["config"]
+    found = lab.on(host, f"grep -h max_num_seqs {folder}/configs/{config}/conf/serve/*.yaml")
     return found.split(":")[1].strip()
 
 
@@ -160,7 +159,7 @@ def test_an_image_that_is_not_there_touches_nobody(serving: Lab) -> None:
 
 def test_a_host_with_a_full_disk_serves_on(serving: Lab) -> None:
     """What cannot be staged there is not begun there; the other host is changed."""
-    configs = "/var/lib/flagprov/configs"
+    configs = serving.on("lab1", "ls -d /var/lib/flagprov/replicas/*/configs").strip()
     serving.on("lab1", f"mount -t tmpfs -o size=16k tmpfs {configs}")
     try:
         serving.on("lab1", f"dd if=/dev/zero of={configs}/filler bs=1k count=16 2>/dev/null", check=False)

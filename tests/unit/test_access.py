@@ -68,11 +68,11 @@ def serving(
 
 
 def environment(made: Serving) -> dict[str, str]:
-    return dict(entry.split("=", 1) for entry in create_body(made, "/c")["Env"])
+    return dict(entry.split("=", 1) for entry in create_body(made)["Env"])
 
 
 def targets(made: Serving) -> list[str]:
-    return [mount["Target"] for mount in create_body(made, "/c")["HostConfig"]["Mounts"]]
+    return [mount["Target"] for mount in create_body(made)["HostConfig"]["Mounts"]]
 
 
 def sources(made: Serving) -> list[str]:
@@ -124,7 +124,7 @@ def test_addresses_of_npu_ports_go_into_replicas_over_several_hosts_only() -> No
 
 def test_the_runtime_brings_devices_and_driver() -> None:
     made = serving(devices=(6, 7), there=npus("a3-idle"), ascend_access="runtime")
-    body = create_body(made, "/c")
+    body = create_body(made)
     assert body["HostConfig"]["Runtime"] == "ascend"
     assert environment(made)["ASCEND_VISIBLE_DEVICES"] == "6,7"
     there = targets(made)
@@ -149,7 +149,7 @@ def test_the_runtime_does_not_bring_addresses_of_npu_ports() -> None:
 
 
 def test_mounts_leave_the_runtime_out() -> None:
-    body = create_body(serving(), "/c")
+    body = create_body(serving())
     assert "Runtime" not in body["HostConfig"]
     assert "ASCEND_VISIBLE_DEVICES" not in environment(serving())
 
@@ -159,7 +159,7 @@ def test_the_hosts_own_cann(path: str | None) -> None:
     made = serving(cann="host", cann_path=path)
     folder = (path or "/usr/local/Ascend/ascend-toolkit").rstrip("/")
     above = folder.rpartition("/")[0]
-    mounts = {mount["Target"]: mount for mount in create_body(made, "/c")["HostConfig"]["Mounts"]}
+    mounts = {mount["Target"]: mount for mount in create_body(made)["HostConfig"]["Mounts"]}
     for part in (folder, f"{above}/nnal"):
         assert mounts[part] == {"Type": "bind", "Source": part, "Target": part, "ReadOnly": True}
     # Only the host's scripts: the image's would mix the two.

@@ -114,7 +114,7 @@ def test_a_user_that_the_image_lacks_is_refused_before_anything_starts() -> None
 
 @pytest.mark.parametrize(("release", "chip"), PAIRS, ids=[f"{r}-{c}" for r, c in PAIRS])
 def test_the_container_of_a_card(release: str, chip: str) -> None:
-    body = create_body(serving(release, chip), "/var/lib/flagprov/configs/HASH")
+    body = create_body(serving(release, chip))
     check_case(body, f"{release}-{chip}")
 
 
@@ -134,7 +134,7 @@ def with_least(base: Serving) -> Serving:
 @pytest.mark.parametrize(("release", "chip"), PAIRS, ids=[f"{r}-{c}" for r, c in PAIRS])
 def test_the_container_with_no_more_than_it_needs(release: str, chip: str) -> None:
     base = with_least(serving(release, chip))
-    body = create_body(base, "/var/lib/flagprov/configs/HASH")
+    body = create_body(base)
     check_case(body, f"{release}-{chip}-least")
     host = body["HostConfig"]
     assert not host["Privileged"]
@@ -148,7 +148,7 @@ def test_the_container_with_no_more_than_it_needs(release: str, chip: str) -> No
 def test_a_replica_that_is_not_privileged_gets_its_own_devices_and_counts_them_anew() -> None:
     base = with_least(serving("robobrain2-7b-fp8", "nvidia-h100"))
     base = replace(base, replica=replace(base.replica, devices=(4, 5, 6, 7)))
-    body = create_body(base, "/c")
+    body = create_body(base)
     nodes = [device["PathOnHost"] for device in body["HostConfig"]["Devices"]]
     assert nodes[:4] == ["/dev/nvidia4", "/dev/nvidia5", "/dev/nvidia6", "/dev/nvidia7"]
     assert "/dev/nvidiactl" in nodes
@@ -159,7 +159,7 @@ def test_a_replica_that_is_not_privileged_gets_its_own_devices_and_counts_them_a
 def test_several_hosts_need_their_fast_network() -> None:
     base = serving("qwq-32b", "nvidia-h100")
     base = with_least(replace(base, variant=base.variant.model_copy(update={"nodes": 2})))
-    host = create_body(base, "/c")["HostConfig"]
+    host = create_body(base)["HostConfig"]
     assert "IPC_LOCK" in host["CapAdd"]
     assert {"Name": "memlock", "Soft": -1, "Hard": -1} in host["Ulimits"]
     assert "/dev/infiniband" in [device["PathOnHost"] for device in host["Devices"]]
@@ -168,7 +168,7 @@ def test_several_hosts_need_their_fast_network() -> None:
 
 @pytest.mark.parametrize(("release", "chip"), PAIRS, ids=[f"{r}-{c}" for r, c in PAIRS])
 def test_what_every_container_has_and_lacks(release: str, chip: str) -> None:
-    body = create_body(serving(release, chip), "/c")
+    body = create_body(serving(release, chip))
     assert body["HostConfig"]["Init"] is True
     assert body["HostConfig"]["RestartPolicy"] == {"Name": "no"}
     assert "AutoRemove" not in body["HostConfig"]
@@ -195,8 +195,56 @@ def test_the_same_input_gives_the_same_bytes() -> None:
     assert [r.wire() for r in one.resources] == [r.wire() for r in two.resources]
 
 
+def changed_by(**changes: Any) -> set[str]:
+    """Kinds of resources, files by name, that are others with another variant."""
+    base = serving("qwen3-tiny-standin", "cpu-x86")
+    other = replace(base, variant=base.variant.model_copy(update=changes))
+    found = []
+    for each in (base, other):
+        resources = host_desired("h1", [each]).resources
+        found.append({(r.kind, r.name): r.spec for r in resources})
+    names = {key for key in found[0].keys() | found[1].keys() if found[0].get(key) != found[1].get(key)}
+    return {kind if kind != "file" else name.rsplit("/", 1)[-1] for kind, name in names}
+
+
+def test_another_value_of_the_engine_is_another_configuration_in_the_same_container() -> None:
+    serve = serving("qwen3-tiny-standin", "cpu-x86").variant.serve
+    assert changed_by(serve={**serve, "max_num_seqs": 7}) == {"tree", "current", "record.json"}
+
+
+def test_another_environment_is_another_container() -> None:
+    """Docker gives it to all that is started in there, also by hand."""
+    env = serving("qwen3-tiny-standin", "cpu-x86").variant.env
+    assert changed_by(env={**env, "WORD": "new"}) == {"tree", "current", "record.json", "container"}
+
+
+def test_a_launcher_is_called_by_the_link_that_leads_to_its_configuration() -> None:
+    each = serving("qwen3-tiny-standin", "cpu-x86")
+    for slot in ("", ".b"):
+        here = replace(each, replica=replace(each.replica, slot=slot))
+        found = {resource.kind: resource for resource in host_desired("h1", [here]).resources}
+        configs = f"/var/lib/flagprov/replicas/qwen3-tiny-standin-0{slot}/configs"
+        link, config = found["current"].spec, found["tree"].name
+        assert (link["path"], link["config"]) == (f"{configs}/current", config)
+        assert config.startswith(f"{configs}/")
+        body = found["container"].spec["create"]
+        assert body["Entrypoint"] == ["python3", f"{configs}/current/launcher.py"]
+        # All of them, read-only: a link that is mounted would lead for ever where it led at the start.
+        assert [m["ReadOnly"] for m in body["HostConfig"]["Mounts"] if m["Target"] == configs] == [True]
+        assert found["unit"].spec["after"] == [found["container"].name]
+        assert link["path"] in found["probe"].spec["after"]
+        assert (link["container"], link["unit"]) == (found["container"].name, found["unit"].name)
+
+
+def test_another_configuration_runs_only_once_all_of_it_is_there() -> None:
+    resources = host_desired("h1", [serving("qwen3-tiny-standin", "cpu-x86")]).resources
+    kinds = [resource.kind for resource in resources]
+    order = [kinds.index(kind) for kind in ("tree", "container", "current", "unit", "probe")]
+    assert order == sorted(order)
+
+
 def environment_of(host: Serving) -> dict[str, str]:
-    return dict(entry.split("=", 1) for entry in create_body(host, "/c")["Env"])
+    return dict(entry.split("=", 1) for entry in create_body(host)["Env"])
 
 
 def test_what_is_set_by_hand_wins_over_what_follows_from_the_host() -> None:

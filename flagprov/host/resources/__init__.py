@@ -12,6 +12,7 @@ KINDS = (
     "build",
     "claim",
     "container",
+    "current",
     "directory",
     "file",
     "image",

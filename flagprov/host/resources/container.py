@@ -76,7 +76,7 @@ def _missing(spec: dict[str, Any]) -> list[str]:
 def _differences(labels: dict[str, str], spec: dict[str, Any]) -> str:
     """What changed, in words, by the parts that labels name."""
     wanted = spec["create"]["Labels"]
-    names = {"config": "configuration", "devices": "devices", "port": "port"}
+    names = {"devices": "devices", "port": "port"}
     changed = [
         text
         for key, text in names.items()

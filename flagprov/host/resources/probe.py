@@ -8,7 +8,7 @@ import time
 from flagprov.host import engine
 from flagprov.host.http import listens
 from flagprov.host.resources import unit
-from flagprov.host.shell import run, unit_state
+from flagprov.host.shell import unit_state
 from flagprov.host.standstill import HUNG_S, LIMIT_S
 from flagprov.host.wire import Blocked, progress
 
@@ -65,9 +65,7 @@ def apply(spec: dict[str, Any], observed: dict[str, Any]) -> dict[str, Any]:
     if observed["state"] in UNWELL and spec["unit"] not in unit.STARTED:
         if not observed["may_restart"]:
             return _come_round(spec)
-        run(["systemctl", "reset-failed", spec["unit"]], timeout=20)
-        run(["systemctl", "restart", "--no-block", spec["unit"]], timeout=60)
-        unit.STARTED.add(spec["unit"])
+        unit.restart(spec["unit"])
     begun = time.monotonic()
     said = unit_state(spec["unit"])
     restarts = _restarts(said)
@@ -75,11 +73,16 @@ def apply(spec: dict[str, Any], observed: dict[str, Any]) -> dict[str, Any]:
     alone: float | None = None  # since when this rank waits for others
     stuck: float | None = None  # since when it hangs, and compiles nothing
     limit = max(HUNG_S, spec["deadline_s"] / 10)  # what loads slowly recovers slowly
+    before = 0.0  # what the engine before it took to end, in place
+    gave_way = False  # that one, and nothing runs yet in its place
     while True:
         asked = time.monotonic()
         now = engine.state(spec, max(LIMIT_S, min(PROOF_S, begun + spec["deadline_s"] - asked)), said)
         if now["state"] == "ready":
             return now
+        gave_way = now.get("gives_way", gave_way and now.get("ended", False))
+        if gave_way:  # its container may end with it, and that is no death of the new one
+            restarts = _restarts(said) + (said.get("SubState") == "auto-restart")
         _fail_when_dead(spec, restarts, now, said)
         alone = _alone_since(now, alone)
         hangs = now["state"] == "hung"
@@ -89,7 +92,9 @@ def apply(spec: dict[str, Any], observed: dict[str, Any]) -> dict[str, Any]:
         patience = RETURN_S if now.get("again") else MEETING_S
         if alone is not None and time.monotonic() - alone > patience:
             _give_up(spec, "%s for %d s; look there first" % (now["detail"], patience))
-        waited = time.monotonic() - begun
+        waited = time.monotonic() - begun - before
+        if now["state"] == "draining":
+            before = min(before + waited, spec.get("stop_timeout_s", 120))
         if waited > spec["deadline_s"]:
             _give_up(spec, _late(spec, now["detail"]), LONGER)
         heard.follow(now["detail"] if hangs else "")
@@ -149,7 +154,7 @@ def _restarts(state: dict[str, str]) -> int:
 
 def _fail_when_dead(spec: dict[str, Any], restarts: int, now: dict[str, Any], state: dict[str, str]) -> None:
     """One death is enough for an engine that this run started; one that heals itself may need several."""
-    died = state.get("SubState") == "auto-restart" or _restarts(state) > restarts
+    died = _restarts(state) + (state.get("SubState") == "auto-restart") > restarts
     if (died and spec["unit"] in unit.STARTED) or state.get("ActiveState") in ("failed", "inactive"):
         _give_up(spec, "its engine ended at start%s" % engine.first_error(spec["container"]))
     if now["state"] == "wrong":

@@ -8,7 +8,7 @@ import shutil
 from flagprov.host import docker
 from flagprov.host.resources import container, unit
 from flagprov.host.shell import unit_state
-from flagprov.host.slots import CONTAINER, folder, in_place, unit_name
+from flagprov.host.slots import CONFIGS, CONTAINER, folder, in_place, unit_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def apply(spec: dict[str, Any], observed: dict[str, Any]) -> None:
     if docker.container(CONTAINER + name):
         docker.call("DELETE", "/containers/%s?force=1" % docker.quote(CONTAINER + name))
     here = folder(name)
-    for place in ("run", "host"):  # also what a person holds it by
+    for place in ("run", "host", CONFIGS):  # also what a person holds it by
         shutil.rmtree(os.path.join(here, place), ignore_errors=True)
     for file in ("wait", "mounts"):
         if os.path.exists(os.path.join(here, file)):

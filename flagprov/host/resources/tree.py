@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from flagprov.host.files import digest, replace
+from flagprov.host.files import digest, replace, settle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,10 +38,10 @@ def diff(spec: dict[str, Any], observed: dict[str, Any], changed: set[str]) -> l
     return []
 
 
-def _put(spec: dict[str, Any], folder: str, name: str) -> None:
+def _put(spec: dict[str, Any], folder: str, name: str, *, sync: bool = True) -> None:
     """What is private is for its owner alone, who reads it in the container."""
     path, private = os.path.join(folder, name), name in spec.get("private", ())
-    replace(path, spec["files"][name].encode(), 0o600 if private else 0o644)
+    replace(path, spec["files"][name].encode(), 0o600 if private else 0o644, sync=sync)
     if private and spec.get("owner"):
         os.chown(path, spec["owner"], -1)
 
@@ -63,7 +63,8 @@ def apply(spec: dict[str, Any], observed: dict[str, Any]) -> None:
     beside = path + ".new"
     shutil.rmtree(beside, ignore_errors=True)
     for name in spec["files"]:
-        _put(spec, beside, name)
+        _put(spec, beside, name, sync=False)
+    settle(beside)
     for folder, _, _ in os.walk(beside):
         os.chmod(folder, 0o755)
     os.rename(beside, path)

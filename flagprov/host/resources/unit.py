@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 UNITS = "/etc/systemd/system"
 WANTS = ("multi-user.target.wants", "docker.service.wants")  # as the template says
 NOT_LOADED = 5  # systemctl's code for a unit that systemd does not know
+RUNNING = ("active", "activating", "reloading")  # or about to: a back-off counts
 STARTED: set[str] = set()  # by this run; whoever waits for one of these need not bear with it
 
 
@@ -35,7 +36,7 @@ def enabled(unit: str) -> bool:
 
 def diff(spec: dict[str, Any], observed: dict[str, Any], changed: set[str]) -> list[tuple[str, str, str]]:
     changes = []
-    running = observed["active"] in ("active", "activating", "reloading")
+    running = observed["active"] in RUNNING
     if not spec["active"]:
         if running or observed["active"] == "failed":
             changes.append(("stop", "it is %s" % observed["active"], "restart"))
@@ -63,10 +64,24 @@ def apply(spec: dict[str, Any], observed: dict[str, Any]) -> None:
         _systemctl("enable", "--no-reload", unit)  # a reload takes the GPUs from running containers
     if not observed["to_do"] & {"start", "restart"}:
         return
+    _start(unit, "restart" if observed["active"] == "active" or "restart" in observed["to_do"] else "start")
+
+
+def restart(unit: str) -> None:
+    """Ends what runs, in an orderly way where that is possible."""
+    _start(unit, "restart")
+
+
+def begins(unit: str) -> None:
+    """A new engine: failures of the one before count no more, for systemd's limit and for a back-off."""
     run(["systemctl", "reset-failed", unit], timeout=20)
     STARTED.add(unit)
+
+
+def _start(unit: str, verb: str) -> None:
+    begins(unit)
     # Never waits: the probe after it watches the start, and a lost connection does not end it.
-    _systemctl("restart" if observed["active"] == "active" else "start", "--no-block", unit)
+    _systemctl(verb, "--no-block", unit)
 
 
 def stop(unit: str, timeout_s: float) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 
 def test_tree(host: Any) -> None:
-    for name in ("", "programs", "configs", "caches", "jobs", "replicas", "images"):
+    for name in ("", "programs", "caches", "jobs", "replicas", "images"):
         directory = host.file(f"/var/lib/flagprov/{name}")
         assert directory.is_directory
         assert (directory.user, directory.group, directory.mode) == ("root", "root", 0o755)

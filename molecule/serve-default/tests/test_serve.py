@@ -39,7 +39,7 @@ def test_what_was_deployed_is_on_record(host: Any) -> None:
 
 def test_the_roles_before_have_done_their_part(host: Any) -> None:
     assert len(host.file("/var/lib/flagprov/images").listdir()) == 1
-    assert len(host.file("/var/lib/flagprov/configs").listdir()) == 1
+    assert len(host.file(f"/var/lib/flagprov/replicas/{REPLICA}/configs").listdir()) == 2  # and the link
     assert host.run("cd /srv/models/Qwen3-Tiny && sha256sum --check --quiet /srv/web/SHA256SUMS").rc == 0
 
 

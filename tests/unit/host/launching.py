@@ -52,6 +52,19 @@ def write(directory: Path, files: Mapping[str, str]) -> None:
         path.write_text(text)
 
 
+def document(**launch: Any) -> dict[str, str]:
+    """A configuration: launch.json of the given keys, and the launcher."""
+    said = {"schema_version": 1, "kind": "command", "replica": "r-0", "settle_s": 0.3, **launch}
+    return launcher_files() | {"launch.json": json.dumps(said)}
+
+
+def switch(link: Path, name: str) -> None:
+    """Makes the link anew, in one step."""
+    beside = link.with_name(link.name + ".new")
+    beside.symlink_to(name)
+    beside.rename(link)
+
+
 def end_orphans(run: Path) -> None:
     """What a launcher that was killed could not take with it."""
     mark = f"FLAGPROV_RUN={run}".encode()
@@ -63,14 +76,22 @@ def end_orphans(run: Path) -> None:
 
 @contextmanager
 def launched(
-    tmp_path: Path, *, path: str | None = None, files: Mapping[str, str] | None = None, **launch: Any
+    tmp_path: Path,
+    *,
+    path: str | None = None,
+    files: Mapping[str, str] | None = None,
+    current: str | None = None,
+    **launch: Any,
 ) -> Iterator[Running]:
-    """Starts it; files default to a launch.json of the given keys."""
-    if files is None:
-        document = {"schema_version": 1, "kind": "command", "replica": "r-0", "settle_s": 0.3, **launch}
-        files = launcher_files() | {"launch.json": json.dumps(document)}
-    conf, run = tmp_path / "conf", tmp_path / "run"
-    write(conf, files)
+    """Starts it; files default to a launch.json of the given keys.
+
+    `current`: the name of its configuration, to which a link beside it leads; it is called by that.
+    """
+    conf, run = tmp_path / (current or "conf"), tmp_path / "run"
+    write(conf, document(**launch) if files is None else files)
+    if current:
+        conf = tmp_path / "current"
+        switch(conf, current)
     env = dict(os.environ, FLAGPROV_RUN=str(run))
     if path is not None:
         env["PATH"] = path + os.pathsep + env["PATH"]

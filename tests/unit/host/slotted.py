@@ -10,7 +10,19 @@ from typing import Any
 
 import pytest
 
-from flagprov.host import converge, docker, engine, history, lease, operators, slots, status, survey, wire
+from flagprov.host import (
+    converge,
+    docker,
+    engine,
+    history,
+    launched,
+    lease,
+    operators,
+    slots,
+    status,
+    survey,
+    wire,
+)
 from flagprov.host.resources import probe, slot, unit
 
 RENAME, UNLINK = os.rename, os.unlink
@@ -128,6 +140,7 @@ def installed(monkeypatch: pytest.MonkeyPatch, state: Path) -> Machine:
     for module in (unit, slot, probe, status):
         monkeypatch.setattr(module, "unit_state", found.unit_state)
     monkeypatch.setattr(engine, "state", found.engine)
+    monkeypatch.setattr(launched, "said", lambda *_: {"phase": "running", "follows": True})
     monkeypatch.setattr(wire, "send", lambda message: None)
     monkeypatch.setattr(os, "rename", found.counted(RENAME))
     monkeypatch.setattr(os, "unlink", found.counted(UNLINK))

@@ -9,6 +9,7 @@ import pytest
 
 from flagprov.host import converge, engine, wire
 from flagprov.host.resources import probe
+from flagprov.host.shell import Result
 from flagprov.host.wire import Blocked
 
 NAME = "endpoint of m-0"
@@ -32,10 +33,11 @@ class Engine:
         self.now += 1
         return {"state": found, "detail": "1 requests at hand and no token for 15 s"}
 
-    def run(self, argv: list[str], timeout: float) -> None:
+    def run(self, argv: list[str], timeout: float) -> Result:
         self.did.append(argv[1])
         if argv[1] == "restart":
             self.states = ["ready"]
+        return Result(0, "", "")
 
 
 @pytest.fixture
@@ -47,7 +49,7 @@ def converged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         digest = converge.look({"resources": RESOURCES})["digest"]
         monkeypatch.setattr(engine, "state", found.state)
         monkeypatch.setattr(engine, "log_tail", lambda *_: "")
-        monkeypatch.setattr(probe, "run", found.run)
+        monkeypatch.setattr(probe.unit, "run", found.run)
         monkeypatch.setattr(probe, "unit_state", lambda _: {"ActiveState": "active"})
         monkeypatch.setattr(probe.time, "monotonic", lambda: found.now)
         monkeypatch.setattr(probe.time, "sleep", lambda s: None)

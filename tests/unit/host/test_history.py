@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from flagprov.host import history, lease
+from flagprov.host import docker, history, lease, slots
+from flagprov.host.resources import container
 from flagprov.host.wire import Blocked
 
 
@@ -109,6 +110,52 @@ def test_what_was_never_proved_is_known_and_makes_way() -> None:
     deploy("b")
     assert history.unproved() == {}
     assert history.read("m-0", 1)["result"] == "cut off"
+
+
+@pytest.mark.parametrize(
+    ("link", "digest", "running", "knows_links", "found"),
+    [
+        ("good", "same", True, True, {}),
+        ("bad", "same", True, True, {"m-0": True}),
+        (None, "same", True, True, {"m-0": True}),
+        ("good", "other", True, True, {"m-0": True}),
+        ("bad", "same", False, True, {}),
+        (None, "same", True, False, {}),
+        (None, "other", True, False, {"m-0": True}),
+    ],
+    ids=[
+        "what served runs on",
+        "its container runs another configuration",
+        "its container runs nobody knows what",
+        "another container runs",
+        "nothing runs",
+        "what served before there were links runs on",
+        "another one than what served before there were links",
+    ],
+)
+def test_after_a_failure_what_runs_is_proved_only_where_it_is_what_served_last(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    link: str | None,
+    digest: str,
+    running: bool,
+    knows_links: bool,
+    found: dict[str, bool],
+) -> None:
+    monkeypatch.setattr(slots, "STATE", str(tmp_path))
+    monkeypatch.setattr(docker, "container", lambda _: {"State": {"Running": running}})
+    monkeypatch.setattr(container, "observe", lambda _: {"digest": digest, "wanted": "same"})
+    configs = tmp_path / "replicas" / "m-0" / "configs"
+    configs.mkdir(parents=True)
+    if link:
+        (configs / "current").symlink_to(link)
+    for name, result in (("good", "done"), ("bad", "failed")):
+        spec = {"path": str(configs / "current"), "config": str(configs / name)}
+        brought = [{"kind": "container", "name": "flagprov-m-0", "replica": "m-0", "spec": {}}]
+        if knows_links:
+            brought.append({"kind": "current", "name": spec["path"], "replica": "m-0", "spec": spec})
+        history.remember(brought, {}, result)
+    assert history.unproved() == found
 
 
 DAMAGED = ["half an ent", "[]", '"x"', '{"schema_version": 99}', '{"schema_version": "two"}']

@@ -113,6 +113,35 @@ def test_it_serves_when_it_has_compiled(monkeypatch: pytest.MonkeyPatch, seconds
     probe.apply(SPEC, {"state": "starting"})
 
 
+DRAINS = {"state": "draining", "detail": "another configuration takes its place"}
+
+
+@pytest.mark.parametrize(
+    ("drains", "gives_up"),
+    [(0, 300), (60, 360), (110, 410), (200, 420), (9999, 420)],
+    ids=["at once", "a while", "nearly all that it may", "longer than it may", "for ever"],
+)
+def test_what_the_engine_before_took_to_end_is_not_the_next_ones_time(
+    monkeypatch: pytest.MonkeyPatch, seconds: list[float], drains: float, gives_up: float
+) -> None:
+    """Up to what an engine may take to end at all."""
+    loads = {"state": "starting", "detail": "its engine is starting"}
+    monkeypatch.setattr(engine, "state", lambda *_: DRAINS if seconds[0] < drains else loads)
+    with pytest.raises(Blocked, match="did not answer within 300 s"):
+        probe.apply({**SPEC, "deadline_s": 300, "stop_timeout_s": 120}, {"state": "draining"})
+    assert abs(seconds[0] - gives_up) <= 10  # it looks every ten
+
+
+def test_one_that_serves_after_it_drained_is_ready(
+    monkeypatch: pytest.MonkeyPatch, seconds: list[float]
+) -> None:
+    states = [*[DRAINS] * 8, *[{"state": "starting", "detail": ""}] * 25, {"state": "ready", "detail": ""}]
+    monkeypatch.setattr(engine, "state", lambda *_: states.pop(0))
+    spec = {**SPEC, "deadline_s": 300, "stop_timeout_s": 120}
+    assert probe.apply(spec, {"state": "draining"})["state"] == "ready"
+    assert seconds[0] > 300
+
+
 def dying(monkeypatch: pytest.MonkeyPatch, now: list[float]) -> None:
     """It ends once and again, and serves after three minutes."""
     unit = {"ActiveState": "activating", "SubState": "auto-restart"}

@@ -110,6 +110,70 @@ def test_weights_stay_where_docker_cannot_say_who_has_them(
     assert "docker does not answer" in why
 
 
+def configuration(slot: Path, name: str) -> str:
+    folder = slot / "configs" / name
+    folder.mkdir(parents=True)
+    (folder / "launch.json").write_text("{}")
+    return str(folder)
+
+
+def directories() -> set[str]:
+    return {directory["path"] for directory in prune.unused({"keep": 2})["directories"]}
+
+
+def test_configurations_stay_that_run_or_that_a_deployment_needs(host: Path) -> None:
+    slots = [host / "replicas" / name for name in ("m-0", "m-0.b")]
+    there = {name: [configuration(slot, name) for slot in slots] for name in ("runs", "before", "old")}
+    for slot in slots:
+        (slot / "configs" / "current").symlink_to("runs")
+        trees = [resource("tree", {"path": str(slot / "configs" / "before")}), resource("container", {})]
+        history.remember(trees, {}, "done")
+    left = [str(slot / "configs" / "half.new") for slot in slots]  # by a run that was cut off
+    for path in left:
+        Path(path).mkdir()
+    gone = directories()
+    assert {*there["old"], *left} <= gone
+    assert not gone & {*there["runs"], *there["before"]}
+    assert not [path for path in gone if path.endswith("current")]
+
+
+def test_what_runs_stays_where_the_state_is_reached_by_a_link(
+    host: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a host that has it on another disk."""
+    slot = host / "replicas" / "m-0"
+    for name in ("runs", "old"):
+        configuration(slot, name)
+    (slot / "configs" / "current").symlink_to("runs")
+    link = host / "link"
+    link.symlink_to(host)
+    for module in (history, prune):
+        monkeypatch.setattr(module, "STATE", str(link))
+    gone = directories()
+    assert f"{link}/replicas/m-0/configs/old" in gone
+    assert f"{link}/replicas/m-0/configs/runs" not in gone
+
+
+def test_without_a_link_nothing_is_run(host: Path) -> None:
+    slot = host / "replicas" / "m-0"
+    made = {configuration(slot, name) for name in ("one", "two")}
+    (slot / "configs" / "current").symlink_to("gone")
+    assert made <= directories()
+    (slot / "configs" / "current").unlink()
+    assert made <= directories()
+
+
+def test_configurations_of_before_go_once_no_container_has_them(
+    host: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They lay beside the replicas, and a container had one of them mounted."""
+    monkeypatch.setattr(history, "numbers", lambda replica: [])
+    old = {str(host / "configs" / name) for name in "ab"}
+    assert directories() & {*old, str(host / "configs/c")} == old
+    monkeypatch.setattr(docker, "container", lambda name: {"Image": "sha256:c", "Mounts": []})
+    assert {*old, str(host / "configs/c")} <= directories()
+
+
 def test_only_what_the_manifest_lists_is_removed(tmp_path: Path) -> None:
     folder, elsewhere = tmp_path / "w", tmp_path / "elsewhere"
     (folder / "sub").mkdir(parents=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from flagprov.host import engine, networks, slots
+from flagprov.host import engine, launched, networks, slots
 from flagprov.host.resources import probe
 
 STARTED = "2026-01-02T03:04:05.6789Z"
@@ -38,7 +38,7 @@ def test_running_is_ready(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     ("said", "shown", "detail"),
     [
         ({"phase": "starting", "reason": "waiting for rank 0 on a"}, "starting", "waiting for rank 0 on a"),
-        ({"phase": "stopping"}, "draining", "its engine is starting"),
+        ({"phase": "stopping"}, "draining", "its engine ends"),
         (
             {"phase": "ended", "reason": "rank 0 on a ended"},
             "failed",
@@ -99,11 +99,11 @@ def test_what_a_container_wrote_there_is_said_to_be_junk_and_judges_nothing_else
     else:
         path.write_bytes(junk)
     shown = state(monkeypatch, run, None)
-    assert (shown["state"], shown["detail"]) == ("wrong", engine.JUNK)
+    assert (shown["state"], shown["detail"]) == ("wrong", launched.JUNK)
     monkeypatch.setattr(slots, "STATE", str(tmp_path))
     monkeypatch.setattr(engine, "_serving", lambda *_: {"state": "starting", "detail": "refused"})
     spec = {"container": "flagprov-c", "unit": "u", "readiness": "chat"}
-    assert engine.state(spec)["detail"] == engine.JUNK
+    assert engine.state(spec)["detail"] == launched.JUNK
     monkeypatch.setattr(engine, "_serving", lambda *_: {"state": "ready", "detail": ""})
     assert engine.state(spec)["state"] == "ready"
     # Until the launcher of a new start has written its own.

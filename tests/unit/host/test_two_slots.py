@@ -28,23 +28,28 @@ class Host:
         second = instance.removeprefix("m-0")
         home, folder = self.machine.state / "replicas/m-0", self.machine.state / "replicas" / instance
         name, own = f"flagprov-{instance}", f"flagprov@{instance}.service"
+        configs, config = folder / "configs", str(folder / "configs" / setting)
+        current = str(configs / "current")
         port = "9110" if second else "9010"
-        labels = {**RELEASE, "devices": "1" if second else "0", "port": port, "config": setting}
+        labels = {**RELEASE, "devices": "1" if second else "0", "port": port}
         labels |= {"slot": second} if second else {}
         check = {"replica": "m-0", "container": name, "unit": own, "port": int(port), "model": "x",
-                 "readiness": "command", "deadline_s": 1, "after": [name, own]}  # fmt: skip
+                 "readiness": "command", "deadline_s": 1, "after": [name, current, own]}  # fmt: skip
         replica = {"replica": "m-0", "release": "m", "chip": "c", "hosts": ["h"], "devices": [0]}
         record = {"replica": {**replica, "port": int(port), **({"slot": second} if second else {})}}
         create = {"Labels": {f"io.flagprov.{k}": v for k, v in labels.items()}, "HostConfig": {}}
         specs: list[tuple[str, str, dict[str, Any]]] = [
             ("directory", f"{home}", {"path": str(home), "mode": "0755"}),
             ("directory", f"{folder}", {"path": str(folder), "mode": "0755"}),
-            ("file", "wait", {"path": f"{folder}/wait", "mode": "0755", "content": setting}),
+            ("directory", f"{configs}", {"path": str(configs), "mode": "0755"}),
+            ("tree", config, {"path": config, "files": {"launch.json": setting}}),
+            ("file", "wait", {"path": f"{folder}/wait", "mode": "0755", "content": ""}),
             ("file", "record", {"path": f"{home}/record.json", "mode": "0644",
                                 "content": json.dumps(record)}),
             ("container", name, {"name": name, "replica": "m-0", "unit": own, "folder": str(folder),
                                  "image": {"reference": "i", "digests": []}, "create": create}),
-            ("unit", own, {"unit": own, "active": True, "after": [name]}),
+            ("current", current, {"path": current, "config": config, "container": name, "unit": own}),
+            ("unit", own, {"unit": own, "active": True, "after": [name], "follows": current}),
             ("probe", "endpoint", check),
         ]  # fmt: skip
         return [
@@ -123,6 +128,62 @@ def test_whatever_kills_a_change_the_next_run_leaves_one(
             assert here.machine.place() == alone(now), f"killed at {at}"
             assert converge.look({"resources": here.resources(now, setting)})["changes"] == []
     assert at > 8
+
+
+@pytest.mark.parametrize("instance", ["m-0", "m-0.b"])
+def test_another_configuration_is_taken_up_in_its_container(host: Any, instance: str) -> None:
+    here = host()
+    here.converge(instance, "old", deployment={"at": "1", "by": "x"})
+    wanted = here.resources(instance, "new")
+    steps = [
+        (step["kind"], step["action"], step["cost"])
+        for step in converge.look({"resources": wanted})["changes"]
+    ]
+    assert steps == [
+        ("tree", "create", "nothing"), ("current", "switch", "restart"), ("probe", "wait", "nothing"),
+    ]  # fmt: skip
+    here.converge(instance, "new", deployment={"at": "2", "by": "x"})
+    assert here.machine.place() == alone(instance)
+    assert here.machine.restarted == [], "its launcher follows by itself"
+    assert converge.look({"resources": wanted})["changes"] == []
+    back = {"from": [{"replica": "m-0", "number": 1}]}
+    kinds = [step["kind"] for step in converge.look(back)["changes"]]
+    assert kinds == ["current", "probe"]
+
+
+def test_whatever_kills_that_the_next_run_ends_it(host: Any) -> None:
+    at, over = 0, False
+    while not over:
+        at += 1
+        here: Host = host()
+        here.converge("m-0", "old", deployment={"at": "1", "by": "x"})
+        here.machine.dies_at = here.machine.steps + at
+        try:
+            here.converge("m-0", "new", deployment={"at": "2", "by": "x"})
+            over = True
+        except Killed:
+            pass
+        here.machine.dies_at = 0
+        link = here.machine.state / "replicas/m-0/configs/current"
+        assert (link / "launch.json").read_text() in ("old", "new"), f"killed at {at}"
+        here.converge("m-0", "new", deployment={"at": "3", "by": "x"})
+        assert here.machine.place() == alone("m-0")
+        assert (link / "launch.json").read_text() == "new"
+        assert sorted(path.name for path in link.parent.iterdir()) == ["current", "new", "old"]
+        assert converge.look({"resources": here.resources("m-0", "new")})["changes"] == []
+    assert at > 3
+
+
+def test_no_configuration_is_left_in_a_slot_that_gave_way(host: Any) -> None:
+    """Else the next container there ran that before its own were there."""
+    here = host()
+    here.converge("m-0", "old", deployment={"at": "1", "by": "x"})
+    here.surge("m-0", "m-0.b")
+    replicas = here.machine.state / "replicas"
+    assert not (replicas / "m-0" / "configs").exists()
+    assert (replicas / "m-0.b" / "configs" / "current" / "launch.json").read_text() == "new"
+    here.converge("m-0", "again", beside=True)
+    assert (replicas / "m-0" / "configs" / "current" / "launch.json").read_text() == "again"
 
 
 def test_a_way_back_to_the_other_slot_stops_first(host: Any) -> None:
