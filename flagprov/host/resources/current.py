@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 TAKEN_S = 5.0  # a launcher looks twice a second; one that is frozen or paused does not
+READ_S = 0.05  # between two looks at what it says
+ASK_S = 1.0  # docker is asked less often
 
 
 def observe(spec: dict[str, Any]) -> dict[str, Any]:
@@ -51,7 +53,8 @@ def _awaited(spec: dict[str, Any]) -> None:
     So is one that is held: what a person started in its container is none of the launcher's. A unit that is
     not to run yet is left to its own resource.
     """
-    deadline = time.monotonic() + TAKEN_S
+    asked = time.monotonic()
+    deadline = asked + TAKEN_S
     held = os.path.exists(os.path.join(os.path.dirname(spec["path"]), "..", "host", "hold"))
     found = docker.container(spec["container"])
     while found and found["State"]["Running"] and not held:
@@ -60,8 +63,9 @@ def _awaited(spec: dict[str, Any]) -> None:
             return unit.begins(spec["unit"])
         if found["State"].get("Paused") or said.get("phase") == "ended" or time.monotonic() > deadline:
             return unit.restart(spec["unit"])
-        time.sleep(0.1)
-        found = docker.container(spec["container"])
+        time.sleep(READ_S)
+        if time.monotonic() - asked > ASK_S:
+            found, asked = docker.container(spec["container"]), time.monotonic()
     if unit.observe(spec)["active"] in unit.RUNNING:
         unit.restart(spec["unit"])
     return None

@@ -61,6 +61,7 @@ def slot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Slot:
     monkeypatch.setattr(docker, "container", found.container)
     monkeypatch.setattr(launched, "said", found.said)
     monkeypatch.setattr(unit, "run", found.run)
+    monkeypatch.setattr(unit, "unit_state", lambda _: {"ActiveState": "inactive"})
     monkeypatch.setattr(unit, "STARTED", set())
     monkeypatch.setattr(time, "monotonic", lambda: found.now)
     monkeypatch.setattr(time, "sleep", found.sleep)
@@ -136,7 +137,7 @@ def test_a_launcher_that_has_begun_to_follow_is_left_to_itself(slot: Slot, taken
     slot.says = [YET, {}, YET, taken]
     slot.apply()
     assert slot.did == [("reset-failed", UNIT)], "failures of before do not count"
-    assert slot.now == pytest.approx(0.3)
+    assert slot.now == pytest.approx(0.15)
     assert {UNIT} == unit.STARTED, "how that engine starts is this run's work"
 
 
@@ -171,6 +172,11 @@ def test_where_nothing_runs_there_is_only_the_link(slot: Slot, state: dict[str, 
 
 def test_one_that_ends_meanwhile_is_waited_for_no_more(slot: Slot, monkeypatch: pytest.MonkeyPatch) -> None:
     slot.says = [YET]
-    monkeypatch.setattr(time, "sleep", lambda _: setattr(slot, "state", {"Running": False}))
+
+    def ends(seconds: float) -> None:
+        slot.sleep(seconds)
+        slot.state = {"Running": False}
+
+    monkeypatch.setattr(time, "sleep", ends)
     slot.apply()
     assert slot.did == []
