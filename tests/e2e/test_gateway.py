@@ -136,7 +136,7 @@ def test_a_controller_that_is_killed_while_it_drains_loses_nothing(fronted: Fron
 def test_a_gateway_that_dies_during_a_rollout_is_back_and_knows_who_is_in(fronted: Fronted) -> None:
     words = (*GENTLY, "--set", "serve.max_num_seqs=5")
     with Controller("rollout", fronted.inventory, RELEASE, *words) as controller:
-        controller.begins(" serve: replace ")
+        controller.begins(" serve: switch ")
         fronted.on("lab1", "systemctl kill -s KILL flagprov-gateway flagprov-gateway-agent")
         result = controller.end()
     assert result.code == 0, result

@@ -63,7 +63,7 @@ def test_a_change_goes_batch_after_batch_and_back(serving: Lab) -> None:
     "phase",
     [
         pytest.param(" config: ", marks=thorough, id="while it stages"),
-        pytest.param(" serve: replace ", marks=thorough, id="while it changes"),
+        pytest.param(" serve: switch ", marks=thorough, id="while it changes"),
         pytest.param(" completions of ", id="at its gate"),
     ],
 )
@@ -182,7 +182,7 @@ def test_a_host_with_a_full_disk_serves_on(serving: Lab) -> None:
 def test_a_host_that_is_rebooted_in_its_batch_is_waited_for_and_judged(serving: Lab) -> None:
     words = (*ROLLOUT, "--set", "serve.max_num_seqs=5", "--set", "deadline_s=300")
     with Controller("rollout", serving.inventory, RELEASE, *words) as controller:
-        controller.begins("lab1 serve: replace ")
+        controller.begins("lab1 serve: switch ")
         serving.docker("restart", "-t", "2", serving.container("lab1"))
         result = controller.end()
     assert result.code == 0, result
