@@ -204,7 +204,7 @@ def prepare(request: Request) -> Job:
         )
     count = len(request.handover.replicas) if request.handover else next(iter(replicas), None)
     _check_groups(fleet, variants, count)
-    return Job(
+    job = Job(
         fleet=fleet,
         site=site,
         release=release,
@@ -223,6 +223,21 @@ def prepare(request: Request) -> Job:
         bundle=bundle,
         handover=request.handover,
     )
+    _check_serve(job)
+    return job
+
+
+def _check_serve(job: Job) -> None:
+    """What an image refuses that the site has looked into already; others are looked into on the hosts."""
+    from flagprov.runner.arguments import check_serve
+
+    known = cache(job.site.facts)
+    for host in job.fleet.hosts:
+        chip = job.chips[str(host.chip)]
+        variant, keys = job.variants[host.name], job.settings_keys[host.name]
+        for arch in chip.detection.arch:
+            facts = known(f"{image_key(variant.image, chip.name, arch)}-{probe_version()}")
+            check_serve(variant, facts, job.release.name, chip.name, keys)
 
 
 def _bundle(inventory: Path, named: str) -> Bundle | None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from flagprov.cluster import rendezvous_port
 from flagprov.errors import ReleaseError, SettingsError
 from flagprov.models.image import ImageFacts
-from flagprov.models.release import ServeValue
+from flagprov.models.release import ServeValue, Variant
 from flagprov.runner.inputs import LaunchInputs
 from flagprov.runner.spanning import effective_kind
 
@@ -30,6 +30,7 @@ def engine_arguments(launch: LaunchInputs) -> dict[str, Argument]:
     """Engine arguments in order, checked against the image: what FlagScale's `engine_args` holds."""
     placed: dict[str, Argument] = {"model": launch.model_path, "host": "0.0.0.0", "port": launch.replica.port}
     arguments: dict[str, Argument] = {}
+    check_serve(launch.variant, launch.facts, launch.release, launch.replica.chip, launch.settings_keys)
     for name, value in launch.variant.serve.items():
         if name in PLACED or value is None:
             continue
@@ -98,11 +99,7 @@ def _adapt(name: str, value: ServeValue, launch: LaunchInputs) -> tuple[str, Arg
     facts = launch.facts
     if value is False:
         # Dropping `false` leaves vLLM's default, which is not always off.
-        if _knows(facts) and _accepts(facts, "no_" + name):
-            return "no_" + name, True
-        _check(name, launch)
-        return None
-    _check(name, launch)
+        return ("no_" + name, True) if _accepts(facts, "no_" + name) else None
     if isinstance(value, dict):
         if name == "limit_mm_per_prompt" and not takes_json_limits(facts):
             return name, ",".join(f"{kind}={count}" for kind, count in value.items())
@@ -136,25 +133,26 @@ def _accepts(facts: ImageFacts | None, name: str) -> bool:
     return facts is not None and name.replace("_", "-") in facts.options
 
 
-def _check(name: str, launch: LaunchInputs) -> None:
+def check_serve(
+    variant: Variant, facts: ImageFacts | None, release: str, chip: str, settings_keys: Collection[str]
+) -> None:
     """Refuse what the image's vLLM would refuse minutes later, inside the container."""
-    facts = launch.facts
-    if not _knows(facts):
+    if facts is None or not facts.options:
         return
-    assert facts is not None
-    option = name.split(".")[0].replace("_", "-")
-    if option in facts.options:
-        return
-    near = [word.replace("-", "_") for word in difflib.get_close_matches(option, facts.options, 3)]
-    nearest = f"; nearest: {', '.join(near)}" if near else ""
-    message = (
-        f"vLLM {facts.vllm or '(version unknown)'} in image {launch.variant.image.reference} "
-        f"does not accept serve.{name}{nearest}"
-    )
-    if name in launch.settings_keys:
-        raise SettingsError(message, remedy=f"take serve.{name} out of --set or flagprov_settings")
-    raise ReleaseError(
-        message,
-        remedy=f"remove serve.{name} from release {launch.release} for chip {launch.replica.chip}, "
-        "or set it to null in flagprov_settings",
-    )
+    for name, value in variant.serve.items():
+        known = _accepts(facts, name.split(".")[0]) or (value is False and _accepts(facts, "no_" + name))
+        if known or name in PLACED or value is None:
+            continue
+        near = difflib.get_close_matches(name.split(".")[0].replace("_", "-"), facts.options, 3)
+        nearest = f"; nearest: {', '.join(word.replace('-', '_') for word in near)}" if near else ""
+        message = (
+            f"vLLM {facts.vllm or '(version unknown)'} in image {variant.image.reference} "
+            f"does not accept serve.{name}{nearest}"
+        )
+        if name in settings_keys:
+            raise SettingsError(message, remedy=f"take serve.{name} out of --set or flagprov_settings")
+        raise ReleaseError(
+            message,
+            remedy=f"remove serve.{name} from release {release} for chip {chip}, "
+            "or set it to null in flagprov_settings",
+        )
