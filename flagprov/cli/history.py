@@ -22,12 +22,16 @@ def command(run: Run, inventory: str, release: str | None, limit: str | None) ->
     from flagprov.report.text import line, table
     from flagprov.rollout import back
 
-    entries, silent = back.history(request(inventory, release, limit))
+    entries, silent, damaged = back.history(request(inventory, release, limit))
     rows = [[str(entry.get(key, "")) for key in HEADER] for entry in entries]
     Screen(run).show(
         lambda width: table(rows, header=HEADER, width=width) if rows else [line("nothing was deployed")],
-        lambda: {"deployments": entries, "unanswered": sorted(silent)},
+        lambda: {
+            "deployments": entries,
+            "unanswered": sorted(silent),
+            "damaged": [{"host": each.host, "message": each.message} for each in damaged],
+        },
     )
-    for error in silent.values():
+    for error in (*silent.values(), *damaged):
         complain(str(error), style="warn")
-    return 1 if silent else 0
+    return 1 if silent or damaged else 0

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 
-from flagprov.host.files import read_json, replace
+from flagprov.host.files import read_json, replace, typed
 from flagprov.host.wire import Blocked, Newer
 
 TYPE_CHECKING = False
@@ -19,6 +19,7 @@ KEEP = 20
 SCHEMA_VERSION = 1
 PENDING = "pending"  # begun, and not proved yet
 SHARED = ("image", "weights")  # belong to every replica of the host
+STORED: dict[str, Any] = {"result": str, "resources": list}  # what every entry has
 
 
 def _folder(replica: str) -> str:
@@ -183,12 +184,16 @@ def _runs_unproved(replica: str) -> bool:
 
 
 def read(replica: str, number: int) -> dict[str, Any]:
-    entry = read_json(os.path.join(_folder(replica), "%d.json" % number))
-    if not (entry and isinstance(entry, dict)):
+    path = os.path.join(_folder(replica), "%d.json" % number)
+    if not os.path.exists(path):
         raise Blocked("history", "%s has no deployment %d" % (replica, number), "flagprov history lists them")
-    if entry.get("schema_version", 0) > SCHEMA_VERSION:
+    entry = read_json(path)
+    if typed(entry, {"schema_version": int}) and entry["schema_version"] > SCHEMA_VERSION:
         raise Newer("history", "deployment %d was made by a newer flagprov" % number, "update flagprov")
-    return entry
+    if not typed(entry, STORED):
+        what = "deployment %d of %s is damaged: %s" % (number, replica, path)
+        raise Blocked("history", what, "remove that file there: those before it count then", replica=replica)
+    return dict(entry)
 
 
 def last_good(replica: str, before: int | None = None) -> int | None:
@@ -262,16 +267,25 @@ def _canonical(resource: dict[str, Any]) -> str:
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """The history of this host's replicas, without their resources."""
+    """The history of this host's replicas, without their resources; before a change it has to be whole."""
     root = os.path.join(STATE, "replicas")
     entries = []
+    damaged = []
     for replica in sorted(os.listdir(root)) if os.path.isdir(root) else []:
         for number in numbers(replica):
-            entry = read(replica, number)
+            try:
+                entry = read(replica, number)
+            except Newer:
+                raise
+            except Blocked as error:
+                if not request.get("damaged"):
+                    raise
+                damaged.append(error.wire())
+                continue
             resources = entry.pop("resources")
             entry.update(replica=replica, what=asked(resources), run=run_of(entry), place=_place(resources))
             entries.append(entry)
-    return {"deployments": entries}
+    return {"deployments": entries, "damaged": damaged}
 
 
 def _place(resources: list[dict[str, Any]]) -> dict[str, Any] | None:

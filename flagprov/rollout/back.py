@@ -48,12 +48,14 @@ class _Picture:
     histories: Mapping[Place, Sequence[Entry]]
 
 
-def history(request: Request) -> tuple[list[dict[str, Any]], dict[str, HostError]]:
-    """Every deployment that the hosts remember, and the hosts that could not be asked."""
+def history(request: Request) -> tuple[list[dict[str, Any]], dict[str, HostError], list[HostError]]:
+    """Every deployment that the hosts remember, the hosts that could not be asked, and what is damaged."""
     scope = scope_of(request)
+    wish = {"op": "history", "damaged": True}
     with Connections(scope.fleet) as connections:
-        answers = connections.once(scope.fleet.hosts, lambda session: session.ask({"op": "history"}))
+        answers = connections.once(scope.fleet.hosts, lambda session: session.ask(wish))
     entries = []
+    damaged = []
     for name, answer in answers.items():
         if isinstance(answer, VersionError):
             raise answer
@@ -62,11 +64,13 @@ def history(request: Request) -> tuple[list[dict[str, Any]], dict[str, HostError
                 {"host": name, **{key: value for key, value in entry.items() if key not in INNER}}
                 for entry in answer["deployments"]
             ]
+            for each in answer["damaged"]:
+                damaged.append(HostError(name, each["step"], each["message"], remedy=each["remedy"]))
     silent = {name: error for name, error in answers.items() if isinstance(error, HostError)}
     check_named(scope, (str(entry["release"]) for entry in entries), silent)
     mine = [entry for entry in entries if scope.release in (None, entry["release"])]
     mine.sort(key=lambda entry: (entry["at"], entry["host"], entry["number"]))
-    return mine, silent
+    return mine, silent, damaged
 
 
 def drift(request: Request) -> Plan:

@@ -61,7 +61,7 @@ def test_what_a_silent_host_may_have_is_no_typo_yet(scope: Any) -> None:
 @pytest.mark.parametrize("silent", [False, True])
 def test_each_verb_says_so(verb: str, silent: bool, scope: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = {"status": {"replicas": [MINE]}, "verify": {"replicas": [MINE]}, "survey": HOST,
-               "history": {"deployments": [ENTRY]},
+               "history": {"deployments": [ENTRY], "damaged": []},
                "look": {"digest": "d", "changes": [], "problems": [], "notes": {}}}  # fmt: skip
 
     def each(hosts: Any, work: Any, **_: Any) -> dict[str, Any]:

@@ -217,3 +217,16 @@ def test_keys_are_no_part_of_the_history(tmp_path: Path) -> None:
     history.remember([*resources("a"), key], {"command": "deploy a"}, "done")
     assert all("PRIVATE" not in path.read_text() for path in tmp_path.rglob("*.json"))
     assert config_of(1) == "a"
+
+
+def test_a_damaged_entry_is_named_and_hides_no_other(tmp_path: Path) -> None:
+    deploy("a")
+    deploy("b")
+    path = tmp_path / "replicas/m-0/deployments/1.json"
+    for text in ("", "[]", '{"result": "done"}'):
+        path.write_text(text)
+        answer = history.answer({"damaged": True})
+        assert [entry["number"] for entry in answer["deployments"]] == [2]
+        assert [each["message"] for each in answer["damaged"]] == [f"deployment 1 of m-0 is damaged: {path}"]
+        with pytest.raises(Blocked, match="deployment 1 of m-0 is damaged"):
+            history.answer({})

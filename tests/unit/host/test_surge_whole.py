@@ -247,7 +247,7 @@ def test_what_fails_its_gate_is_removed_and_the_old_one_never_stopped(world: Any
     assert here.machine.containers == before
     assert here.machine.place() == alone(REPLICA)
     assert here.plan().changes == 0
-    entries, _ = back.history(here.request())
+    entries, _, _ = back.history(here.request())
     assert [entry["result"] for entry in entries] == ["done", "refused", "done"]
 
 
