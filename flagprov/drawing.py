@@ -22,7 +22,8 @@ from flagprov.plan import build, host_plan
 from flagprov.preparation import Job, hosts_of
 from flagprov.processors import need_mib
 from flagprov.report.text import names
-from flagprov.rollout.arrange import arrange, awaited, in_their_places, interrupts, unproved
+from flagprov.rollout import others
+from flagprov.rollout.arrange import Arrangement, arrange, awaited, in_their_places, interrupts, unproved
 from flagprov.rollout.options import Options
 from flagprov.rollout.order import Budget
 from flagprov.rollout.reprovision import drained, step
@@ -102,13 +103,19 @@ def draw(job: Job, connections: Connections, gateways: Gateways, verb: str, opti
         slots, beside = _look_beside(job, connections, placement, slots, surveys, examination.pulls())
         plans |= beside
     surging = slots.taken.keys()
-    arranged = arrange(placement, plans, surveys, options, lambda: job.census(excluded), stopping, surging)
+
+    def arranged_by(how: Options) -> Arrangement:
+        return arrange(placement, plans, surveys, how, lambda: job.census(excluded), stopping, surging)
+
+    arranged, taken = others.spared(
+        arranged_by, options, placement.replicas, stopping, surveys, job.release.name
+    )
     provisioned = reprovision_notes(job, set(provision) & set(plans), surveys)
     told = (*_taken_back(job, placement, surveys), *profile(job.unprivileged), *arranged.notes)
     told = (*told, *in_their_places(surveys, job.release.name))
     told = (*told, *(other_ports(job.handover, placement) if job.handover else ()))
     told = (*told, *_unheeded(job, placement, surveys), *_undecided(job, placement, surveys))
-    notes = (*told, *provisioned, *examination.notes(), *_other_ports(job, slots))
+    notes = (*told, *provisioned, *others.notes(taken), *examination.notes(), *_other_ports(job, slots))
     drawn = build(verb, job.release.name, placement, plans, gone, notes, arranged.groups, slots.orders())
     drawn = gateways.planned(drawn, job, slots.placed(placement), arranged.interrupts)
     return Picture(drawn, placement, surveys, looks, arranged.gated, arranged.budget, slots)
