@@ -71,7 +71,7 @@ def _ask(reference: str) -> dict[str, Any]:
 def _configuration(reference: str) -> str:
     """Digest of the configuration that the tag leads to; empty where that cannot be told."""
     from flagprov.host.facts import Unparsed
-    from flagprov.host.facts.image import ARCHES, Registry
+    from flagprov.host.facts.registry import ARCHES, Registry
 
     arch = ARCHES.get(os.uname().machine, os.uname().machine)
     asked = Registry(reference)

@@ -11,7 +11,7 @@ from facts_tools import case
 
 from flagprov.doctor.read import read_facts
 from flagprov.host import build, docker
-from flagprov.host.facts import accelerators, devices, host, image
+from flagprov.host.facts import accelerators, devices, host, image, registry
 from flagprov.host.facts.collect import facts
 from flagprov.host.shell import Result
 from flagprov.host.wire import Blocked
@@ -198,7 +198,7 @@ def test_devices_that_are_used_are_not_tried(tool: Any, monkeypatch: pytest.Monk
     assert by_index["nvidia-smi", 0]["tried"] is True
 
 
-class FakeRegistry(image.Registry):
+class FakeRegistry(registry.Registry):
     """Answers by path; keeps what it was asked with."""
 
     def __init__(self, reference: str, answers: dict[str, Any]) -> None:
@@ -225,15 +225,15 @@ INDEX = {
 
 
 def test_what_a_registry_says_of_an_image() -> None:
-    registry = FakeRegistry("r.example:5000/a/b:1", {"manifests/1": MANIFEST, "blobs/sha256:c": CONFIG})
-    assert registry.answer("arm64") == {
+    asked = FakeRegistry("r.example:5000/a/b:1", {"manifests/1": MANIFEST, "blobs/sha256:c": CONFIG})
+    assert asked.answer("arm64") == {
         "where": "registry",
         "arches": ["arm64"],
         "env": {"CANN_VERSION": "8.2.rc1"},
         "download_mib": 8,
         "why": "",
     }
-    assert registry.asked[0][0] == "https://r.example:5000/v2/a/b/manifests/1"
+    assert asked.asked[0][0] == "https://r.example:5000/v2/a/b/manifests/1"
 
 
 def test_an_index_names_architectures() -> None:
@@ -297,10 +297,10 @@ def test_what_dockerd_hears_of_an_image(
 def test_the_way_to_a_registry_is_dockerds(monkeypatch: pytest.MonkeyPatch) -> None:
     told = {"HttpsProxy": "http://proxy.example:3128", "NoProxy": "localhost,.local.example,10.0.0.0/30"}
     monkeypatch.setattr(docker, "call", lambda *_, **__: told)
-    assert image.proxies("r.example:5000") == {"https": "http://proxy.example:3128"}
-    assert image.proxies("r.local.example:5000") == image.proxies("10.0.0.2:5000") == {}
+    assert registry.proxies("r.example:5000") == {"https": "http://proxy.example:3128"}
+    assert registry.proxies("r.local.example:5000") == registry.proxies("10.0.0.2:5000") == {}
     monkeypatch.setattr(docker, "call", lambda *_, **__: {"HttpsProxy": ""})
-    assert image.proxies("r.example") == {}
+    assert registry.proxies("r.example") == {}
 
 
 def test_a_proxy_whose_password_dockerd_hides_is_asked_with_it(
@@ -309,9 +309,9 @@ def test_a_proxy_whose_password_dockerd_hides_is_asked_with_it(
     told = {"HttpsProxy": "http://xxxxx:xxxxx@proxy.example:3128", "NoProxy": ""}
     monkeypatch.setattr(docker, "call", lambda *_, **__: told)
     monkeypatch.setattr(build, "PROXIES", str(tmp_path / "proxy.env"))
-    assert image.proxies("r.example") == {"https": told["HttpsProxy"]}
+    assert registry.proxies("r.example") == {"https": told["HttpsProxy"]}
     (tmp_path / "proxy.env").write_text('HTTPS_PROXY="http://u:p@proxy.example:3128"\n')
-    assert image.proxies("r.example") == {"https": "http://u:p@proxy.example:3128"}
+    assert registry.proxies("r.example") == {"https": "http://u:p@proxy.example:3128"}
 
 
 def test_only_dockerd_may_know_the_way_to_a_registry(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -354,7 +354,7 @@ def test_a_token_is_fetched_when_it_is_asked_for() -> None:
     ],
 )
 def test_names_of_images(reference: str, parts: tuple[str, str, str]) -> None:
-    assert image.split(reference) == parts
+    assert registry.split(reference) == parts
 
 
 def test_what_is_emulated_is_said_and_not_tried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
