@@ -52,6 +52,8 @@ KbdInteractiveAuthentication no
 DisableForwarding yes
 PermitTTY no
 PermitUserRC no
+# By it bash takes itself for an inner shell, and does not run the image's .bashrc, which may wait or leave.
+SetEnv SHLVL=2
 # Its own folder is 0700; what lies above is the image's affair.
 StrictModes no
 PidFile none

@@ -21,7 +21,7 @@ import pytest
 import serve_environment  # noqa: F401  (the unit tests' helpers)
 from launching import Running, launched, write
 
-from flagprov.host.launcher_ssh import Runner
+from flagprov.host.launcher_ssh import DAEMON, Runner
 from flagprov.models.desired import Node
 from flagprov.models.runner import RunnerKeys
 from flagprov.runner_keys import make_runner_keys, runner_files
@@ -145,6 +145,19 @@ def test_ssh_audit_has_nothing_to_say_against_the_port(tmp_path: Path, ports: li
     assert [each for each in algorithms if {"fail", "warn"} & each["notes"].keys()] == []
     assert said["cves"] == said["additional_notes"] == []
     assert "PerSourceMaxStartups 1" in (tmp_path / "1/run/exp/first/sshd_config").read_text()
+
+
+def test_bash_does_not_run_the_files_of_the_image(tmp_path: Path) -> None:
+    """What a .bashrc waits for, or leaves, would hold or end every entry; `enter` brings the environment."""
+    home = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "SSH_CLIENT": "127.0.0.1 1 1"}
+    write(tmp_path, {".bashrc": "echo it was run"})
+    inner = re.search(r"^SetEnv (SHLVL)=(\d+)$", DAEMON, re.M)
+    assert inner
+    for env, said in ((home, "it was run\nhello\n"), (home | {inner[1]: inner[2]}, "hello\n")):
+        done = subprocess.run(
+            ["bash", "-c", "echo hello"], env=env, capture_output=True, text=True, check=True
+        )
+        assert done.stdout == said
 
 
 def test_an_older_openssh_gets_what_it_knows(tmp_path: Path) -> None:
