@@ -30,13 +30,13 @@ e2e() {
     local files=("${@/#/tests/e2e/test_}")
     python -m pytest "${files[@]/%/.py}" -m "$marked"
 }
-integration() { python -m pytest tests/integration -m "$quick"; }
+integration() { python -m pytest tests/integration -m "$marked"; }
 export -f e2e integration
 export PATH=$PWD/.venv/bin:$PATH PYTHONUNBUFFERED=1
 
 all=no patience=2
-export marked="not thorough" quick="not thorough"
-[ "${1:-}" != all ] || { all=yes patience=6 marked=lab quick=; shift; }
+export marked="not thorough"
+[ "${1:-}" != all ] || { all=yes patience=6 marked=; shift; }
 wanted=" $* "
 
 # A lab that was up before stays up.

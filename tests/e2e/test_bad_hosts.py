@@ -6,11 +6,8 @@ import re
 import shutil
 from pathlib import Path
 
-import pytest
-
 from .conftest import Lab
 
-pytestmark = pytest.mark.lab
 RELEASE = "qwen3-tiny-standin"
 SHARD = "/srv/models/Qwen3-Tiny/model-00001-of-00003.safetensors"
 

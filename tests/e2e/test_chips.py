@@ -20,7 +20,6 @@ from .card_options import differences, of_command, of_container, unexplained
 from .conftest import ROOT, Lab, Result
 from .playbooks import changes, playbook
 
-pytestmark = pytest.mark.lab
 CASES = ROOT / "tests" / "cases" / "cards"
 COMMON = yaml.safe_load((CASES / "common.yaml").read_text())["differences"]
 CARDS = [

@@ -18,7 +18,6 @@ import pytest
 
 from .conftest import ROOT, Lab
 
-pytestmark = pytest.mark.lab
 TWO = ("--set", "nodes=2", "--set", "deadline_s=480")
 FOREIGN = "systemctl show -p MainPID --value foreign; docker inspect -f '{{.State.StartedAt}}' foreign"
 thorough = pytest.mark.thorough

@@ -24,7 +24,7 @@ from flagprov.runner.render import render
 
 from .conftest import Lab
 
-pytestmark = [pytest.mark.lab, pytest.mark.vllm]
+pytestmark = pytest.mark.vllm
 FOLDER, NAME, PORT = "/root/flaggems", "flaggems-alone", 9077
 GEMS = '''
 """One operator for the CPU; says which processes import it, and stays mapped in them as a context does."""

@@ -13,7 +13,6 @@ import pytest
 from .conftest import INVENTORY, Controller, Lab
 from .load import Load
 
-pytestmark = pytest.mark.lab
 thorough = pytest.mark.thorough
 RELEASE = "qwen3-tiny-standin"
 MODEL = "qwen3-tiny"

@@ -14,7 +14,6 @@ import pytest
 
 from .conftest import ROOT, Lab, Result
 
-pytestmark = pytest.mark.lab
 RELEASE = "qwen3-tiny-standin"
 
 

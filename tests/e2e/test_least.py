@@ -5,11 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pytest
-
 from .conftest import Lab
 
-pytestmark = pytest.mark.lab
 RELEASE = "qwen3-tiny-standin"
 LEAST = ("--set", "container_profile=least", "--set", "deadline_s=300")
 

@@ -9,7 +9,7 @@ import pytest
 
 from .conftest import Lab
 
-pytestmark = [pytest.mark.lab, pytest.mark.vllm]
+pytestmark = pytest.mark.vllm
 RELEASE = "qwen3-tiny"
 
 

@@ -15,7 +15,7 @@ from flagprov.lab import ssh_command
 
 from .conftest import ROOT, Lab
 
-pytestmark = [pytest.mark.lab, pytest.mark.vllm]
+pytestmark = pytest.mark.vllm
 RELEASE, REPLICA = "qwen3-tiny", "qwen3-tiny-0"
 TWO = ("--set", "nodes=2", "--set", "deadline_s=480")
 

@@ -12,7 +12,6 @@ import pytest
 from .conftest import ROOT, Lab
 from .playbooks import changes, playbook
 
-pytestmark = pytest.mark.lab
 RELEASE = "qwen3-tiny-standin"
 FILES = (
     "/var/lib/flagprov/replicas/*/record.json /var/lib/flagprov/replicas/*/wait /var/lib/flagprov/provisioned"

@@ -10,7 +10,7 @@ import pytest
 
 from .conftest import Lab
 
-pytestmark = [pytest.mark.lab, pytest.mark.vllm]
+pytestmark = pytest.mark.vllm
 RELEASE, REPLICA = "qwen3-tiny-ray", "qwen3-tiny-ray-0"
 FOLDER = f"/var/lib/flagprov/replicas/{REPLICA}"
 RUN, KEYS = f"{FOLDER}/run", f"{FOLDER}/ssh"

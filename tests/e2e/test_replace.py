@@ -8,7 +8,6 @@ import pytest
 
 from .conftest import Lab
 
-pytestmark = pytest.mark.lab
 RELEASE = "qwen3-tiny-standin"
 OURS = "docker ps -aq --filter label=io.flagprov.replica"
 

@@ -11,7 +11,6 @@ import pytest
 
 from .conftest import INVENTORY, Lab
 
-pytestmark = pytest.mark.lab
 RELEASE = "qwen3-tiny-standin"
 KEY = "max-concurrent-downloads"
 

@@ -13,7 +13,6 @@ from .conftest import Controller, Lab
 from .load import Load
 from .test_gateway import Fronted
 
-pytestmark = pytest.mark.lab
 thorough = pytest.mark.thorough
 RELEASE = "qwen3-tiny-standin"
 ROLLOUT = ("--batch", "1", "--max-unavailable", "1", "--soak", "1", "--yes", "--output", "json")

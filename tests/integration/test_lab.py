@@ -16,10 +16,7 @@ from flagprov.errors import UsageError
 from flagprov.lab.layout import MODEL, WEIGHTS_ROOT, find_layout
 
 LAYOUT = find_layout()
-pytestmark = [
-    pytest.mark.lab,
-    pytest.mark.skipif(not LAYOUT.inventory.exists(), reason="no lab is up"),
-]
+pytestmark = pytest.mark.skipif(not LAYOUT.inventory.exists(), reason="no lab is up")
 
 
 def on(host: str, command: str) -> str:
