@@ -74,7 +74,7 @@ def create_body(serving: Serving) -> dict[str, Any]:
         "Cmd": [],
         "Env": [f"{name}={value}" for name, value in environment(launch_inputs(serving)).items()],
         "Labels": labels(serving),
-        "StopTimeout": STOP_TIMEOUT_S - 10,  # before the unit loses its patience
+        "StopTimeout": STOP_TIMEOUT_S,
         "HostConfig": host,
     }
     if container.user:

@@ -24,7 +24,7 @@ from flagprov.runner.spanning import ssh_document
 from flagprov.runner.user import container_user
 
 STATE = "/var/lib/flagprov"
-STOP_TIMEOUT_S = 120
+STOP_TIMEOUT_S = 120  # of docker; the launcher gives requests 20 s less, and ends the engine by itself
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from flagprov.models.fleet import Connection, Host
 from flagprov.models.image import ImageFacts
 from flagprov.models.observed import Running, Survey
 from flagprov.runner_keys import make_runner_keys
-from flagprov.serving import Serving, site_reference
+from flagprov.serving import Serving, launch_inputs, site_reference
 
 CASES = Path(__file__).parents[1] / "cases" / "containers"
 PAIRS = [(release.name, chip) for release in list_releases() for chip in release.variants]
@@ -116,6 +116,12 @@ def test_a_user_that_the_image_lacks_is_refused_before_anything_starts() -> None
 def test_the_container_of_a_card(release: str, chip: str) -> None:
     body = create_body(serving(release, chip))
     check_case(body, f"{release}-{chip}")
+
+
+def test_docker_waits_longer_than_the_launcher_needs_at_most() -> None:
+    """Its grace for the requests, then three times five seconds for what is left of the engine."""
+    each = serving("qwen3-tiny-standin", "cpu-x86")
+    assert create_body(each)["StopTimeout"] >= launch_inputs(each).stop_grace_s + 20
 
 
 def check_case(body: dict[str, Any], name: str) -> None:
