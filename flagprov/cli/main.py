@@ -51,7 +51,7 @@ Start here:
 
 \b
 Exit codes: 0 done, 1 some host failed, 2 wrong input or usage;
-plan and diff give 3 when there are changes."""
+plan, rollout --save and diff give 3 when there are changes."""
 # What the file system of the controller refuses is nobody's bug.
 NO_PATH = (errno.ENAMETOOLONG, errno.ELOOP)  # whatever was given in its place
 FULL = (errno.ENOSPC, errno.EDQUOT)

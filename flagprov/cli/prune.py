@@ -30,8 +30,8 @@ def command(run: Run, inventory: str, limit: str | None, keep: int) -> int:
     """Remove images, weights, configurations and caches that nothing on INVENTORY needs any more.
 
     Only what flagprov brought: images that it deployed, weights that its manifests list. What a container
-    has, what the last deployments need to come back, and what lies on a share stays. Here, downloads and
-    images go that no lock and no deployment names.
+    has or is to run, what the last deployments need to come back, and what lies on a share stays. Here,
+    downloads and images go that no lock and no deployment names.
     """
     from flagprov import pipeline
     from flagprov.fleet import load_fleet

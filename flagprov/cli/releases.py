@@ -55,7 +55,12 @@ def show(run: Run, name: str) -> int:
 
 @command.command("lock")
 @click.argument("name")
-@click.option("-i", "--inventory", metavar="INVENTORY", help="The site whose lock file is written.")
+@click.option(
+    "-i",
+    "--inventory",
+    metavar="INVENTORY",
+    help="The site whose lock file is written; else `inventory` here.",
+)
 @click.option("--no-images", is_flag=True, help="Lock the weights only.")
 @options.output()
 @click.pass_obj

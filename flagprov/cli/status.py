@@ -19,8 +19,8 @@ from flagprov.cli.screen import Run, Screen
 def command(run: Run, inventory: str, release: str | None, limit: str | None) -> int:
     """Show the replicas on the hosts of INVENTORY, all of them or those of RELEASE.
 
-    Exit code 1: a host did not answer, or a replica is degraded, hung, failed,
-    unreachable or absent.
+    Exit code 1: a host did not answer, a replica is degraded, hung, failed, unreachable or absent, or a
+    gateway does not serve or had to put a replica out.
     """
     from flagprov import asking
     from flagprov.report.json import of_status

@@ -73,7 +73,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A host's answer to `look`: what would change; `digest` is over all that was observed."""
+    """A host's answer to `look`: what would change; `digest` is over what would be done."""
 
     host: str
     digest: str

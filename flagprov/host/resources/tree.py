@@ -53,7 +53,7 @@ def apply(spec: dict[str, Any], observed: dict[str, Any]) -> None:
     if spec.get("absent"):
         shutil.rmtree(path)
         return
-    if observed["exists"]:  # mounted by path: its files are put right in place
+    if observed["exists"]:  # an engine may run from there: its files are put right in place
         for name in observed["files"]:
             if name not in spec["files"]:
                 os.unlink(os.path.join(path, name))
