@@ -18,8 +18,8 @@ def first_steps(replica: str) -> tuple[Change, ...]:
     return (
         change("engine", "docker", "provision", "install", "docker does not answer", "re-provision"),
         change("image", image, "image", "pull", "none of its 2 digests is on the host"),
-        change("container", f"flagprov-{replica}", "config", "create", "it does not exist", "new container"),
-        change("unit", f"flagprov@{replica}.service", "serve", "start", "it is inactive"),
+        change("container", f"flagprov-{replica}", "serve", "create", "it is not there", "new container"),
+        change("unit", f"flagprov@{replica}.service", "serve", "start", "it is inactive", "restart"),
         change("probe", replica, "verify", "wait", "no completion since the last start"),
     )
 
