@@ -25,7 +25,7 @@ from flagprov.models.fleet import Connection, Host
 from flagprov.models.image import ImageFacts
 from flagprov.models.observed import Running, Survey
 from flagprov.runner_keys import make_runner_keys
-from flagprov.serving import Serving, launch_inputs, site_reference
+from flagprov.serving import STATE, Serving, launch_inputs, site_reference
 
 CASES = Path(__file__).parents[1] / "cases" / "containers"
 PAIRS = [(release.name, chip) for release in list_releases() for chip in release.variants]
@@ -460,6 +460,17 @@ def test_what_stops_or_takes_away_a_replica_does_so_in_both_slots() -> None:
         ("directory", "/var/lib/flagprov/replicas/m-0.b"),
         ("directory", "/var/lib/flagprov/replicas/m-0"),
     ]
+
+
+def test_the_baseline_role_prepares_the_folder_that_all_else_looks_into() -> None:
+    """It was once a setting: a host that had another one was provisioned again in every deploy."""
+    role = ansible_root() / "roles/host_baseline"
+    assert (
+        yaml.safe_load((role / "vars/main.yml").read_text(encoding="utf-8"))["_host_baseline_root"] == STATE
+    )
+    assert "host_baseline_root" not in yaml.safe_load(
+        (role / "defaults/main.yml").read_text(encoding="utf-8")
+    )
 
 
 def test_what_takes_everything_takes_a_proxys_login_too() -> None:

@@ -10,11 +10,6 @@ def test_missing_programs_were_brought(host: Any) -> None:
     assert host.package("ca-certificates").is_installed
 
 
-def test_tree_is_where_it_was_asked_for(host: Any) -> None:
-    assert host.file("/srv/flagprov/replicas").is_directory
-    assert not host.file("/var/lib/flagprov").exists
-
-
 def test_limits(host: Any) -> None:
     written = host.file("/etc/security/limits.d/90-flagprov.conf").content_string
     assert "memlock" not in written
