@@ -86,7 +86,9 @@ def sets(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 allow_disruption = click.option(
-    "--allow-disruption", is_flag=True, help="Provisioning may restart docker under running containers."
+    "--allow-disruption",
+    is_flag=True,
+    help="Provisioning may restart docker under running containers, and change drivers under their users.",
 )
 allow_reboot = click.option("--allow-reboot", is_flag=True, help="Provisioning may reboot hosts.")
 force = click.option(
