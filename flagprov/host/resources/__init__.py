@@ -2,7 +2,8 @@
 
 observe(spec) -> dict: what is there, JSON values only
 diff(spec, observed, changed) -> list of (action, reason, cost); `changed` names resources changed before it
-apply(spec, observed, report) -> None; raises Blocked
+apply(spec, observed) -> None, or what is there afterwards; raises Blocked
+note(spec, observed) -> dict, where a kind has something to tell
 """
 
 from __future__ import annotations
