@@ -136,8 +136,11 @@ def _accepts(facts: ImageFacts | None, name: str) -> bool:
 def check_serve(
     variant: Variant, facts: ImageFacts | None, release: str, chip: str, settings_keys: Collection[str]
 ) -> None:
-    """Refuse what the image's vLLM would refuse minutes later, inside the container."""
-    if facts is None or not facts.options:
+    """Refuse what the image's vLLM would refuse minutes later, inside the container.
+
+    A card's own command may have keys of its own there, and is not asked.
+    """
+    if facts is None or not facts.options or variant.launch.kind == "command":
         return
     for name, value in variant.serve.items():
         known = _accepts(facts, name.split(".")[0]) or (value is False and _accepts(facts, "no_" + name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,27 @@ def test_a_known_image_refuses_a_mistyped_argument(inventory: Path) -> None:
 
 def test_nothing_is_said_of_an_image_that_nobody_looked_into(inventory: Path) -> None:
     assert prepare(request(inventory, "serve.max_modellen=512"))
+
+
+def test_a_cards_own_command_takes_what_it_likes(inventory: Path, tmp_path: Path) -> None:
+    """Its `serve` goes to no vLLM: it only names the model, and what probes need."""
+    look_into_image(inventory)
+    release = {
+        "schema_version": 1,
+        "name": "qwen3-tiny",
+        "title": "A script of the card",
+        "model": {"name": "m"},
+        "weights": {"source": "file:///m", "path": "/m", "root": "/"},
+        "variants": {
+            "cpu-x86": {
+                "image": {"reference": IMAGE},
+                "container": {"mounts": [{"source": "/m", "target": "/m"}]},
+                "launch": {"kind": "command", "command": ["/serve.sh"]},
+                "serve": {"served_model_name": "m", "its_own": 1},
+                "operators": "native",
+            }
+        },
+    }
+    path = tmp_path / "script.yaml"
+    path.write_text(json.dumps(release))
+    assert prepare(Request(inventory, str(path)))
