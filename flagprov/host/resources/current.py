@@ -32,7 +32,8 @@ def diff(spec: dict[str, Any], observed: dict[str, Any], changed: set[str]) -> l
     if not observed["link"]:
         return [("block", "%s is not a link" % spec["path"], "move it away")]
     if observed["config"] != spec["config"]:
-        return [("switch", "it runs another configuration", "restart")]
+        why = "it runs another configuration" if observed["config"] else "no configuration was chosen yet"
+        return [("switch", why, "restart")]
     if spec["config"] in changed:
         return [("switch", "its configuration was put right", "restart")]
     return []
