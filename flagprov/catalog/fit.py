@@ -20,7 +20,12 @@ def misfits(release: Release, name: str, variant: Variant, chips: Mapping[str, C
     chip = chips.get(name)
     if chip is None:
         return [((), "no chip is called so" + nearest(name, chips))]
-    return [*_chip(chip, variant), *_weights(release, variant), *parallel(variant, release.model)]
+    return [
+        *_chip(chip, variant),
+        *_way_in(release, variant),
+        *_weights(release, variant),
+        *parallel(variant, release.model),
+    ]
 
 
 def parallel(variant: Variant, model: Model) -> list[Misfit]:
@@ -50,6 +55,16 @@ def _chip(chip: Chip, variant: Variant) -> list[Misfit]:
     if variant.devices > most:
         wrong.append((("devices",), f"a host of chip {chip.name} has at most {most}"))
     return wrong
+
+
+def _way_in(release: Release, variant: Variant) -> list[Misfit]:
+    readiness = variant.readiness or release.readiness
+    if variant.container.network == "host" or readiness.kind == "command":
+        return []
+    why = (
+        "nobody publishes a port of a bridge, so that no request gets in: host, or readiness of kind command"
+    )
+    return [(("container", "network"), why)]
 
 
 def _weights(release: Release, variant: Variant) -> list[Misfit]:
