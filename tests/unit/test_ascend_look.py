@@ -47,6 +47,9 @@ class Look:
         script = (ansible_root() / "roles" / role / "files" / "look.sh").read_text()
         for folder in ("/usr/local/", "/etc/ascend", "/etc/docker", "/etc/hccn", "/boot/", "/lib/modules/"):
             script = script.replace(folder, f"{self.root}{folder}")
+        script = script.replace(
+            "/proc/[", f"{self.root}/proc/["
+        )  # emulated devices of other tests are held, too
         path = {"PATH": f"{self.root}/usr/local/bin:{os.environ['PATH']}"}
         done = subprocess.run(
             ["sh", "-c", script, "look", *arguments], env=path, capture_output=True, text=True, check=True
