@@ -22,6 +22,9 @@ def host_plan(host: str, look: Look | None, provision: Change | None, pending: s
     steps = [provision] if provision else []
     steps += look.changes if look else ()
     steps.sort(key=lambda step: Stage[step.stage.upper()])
+    if pending and look and any(problem.step == "image" for problem in look.problems):
+        # A registry that answers once the roles have brought authorities and proxies.
+        pending = f"the image is pulled once the host is provisioned; {pending}"
     return HostPlan(host, tuple(steps), look.digest if look else "", pending)
 
 

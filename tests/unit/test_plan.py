@@ -29,6 +29,12 @@ def test_steps_stand_in_the_order_of_their_stages_under_their_replica() -> None:
     assert plan.changes == 4
 
 
+def test_a_registry_that_does_not_answer_before_the_roles_ran_is_asked_again() -> None:
+    seen = Look("a", "d", (), (Problem("image", "certificate signed by unknown authority"),))
+    plan = host_plan("a", seen, provision_step("never provisioned", ()), "configuration follows")
+    assert plan.pending == "the image is pulled once the host is provisioned; configuration follows"
+
+
 def test_nothing_to_do() -> None:
     hosts = {name: host_plan(name, Look(name, "d", ()), None, "") for name in ("a", "b")}
     plan = build("deploy", "m", REPLICAS, hosts, ())
