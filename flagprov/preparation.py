@@ -75,8 +75,11 @@ class Job:
 
     def image_facts(self, host: Host, arch: str) -> ImageFacts | None:
         """What the site knows of the host's image; nothing where nobody has looked into it."""
+        return self.site.facts(self.facts_key(host, arch))
+
+    def facts_key(self, host: Host, arch: str) -> str:
         key = image_key(self.variants[host.name].image, str(host.chip), arch)
-        return self.site.facts(f"{key}-{probe_version()}")
+        return f"{key}-{probe_version()}"
 
     def by_rdma(self, host: Host) -> bool:
         """Whether ranks there reach others by RDMA, so that its survey has to tell the ports."""
@@ -231,13 +234,12 @@ def _check_serve(job: Job) -> None:
     """What an image refuses that the site has looked into already; others are looked into on the hosts."""
     from flagprov.runner.arguments import check_serve
 
-    known = cache(job.site.facts)
+    known = cache(job.site.facts)  # many hosts, few images
     for host in job.fleet.hosts:
         chip = job.chips[str(host.chip)]
         variant, keys = job.variants[host.name], job.settings_keys[host.name]
         for arch in chip.detection.arch:
-            facts = known(f"{image_key(variant.image, chip.name, arch)}-{probe_version()}")
-            check_serve(variant, facts, job.release.name, chip.name, keys)
+            check_serve(variant, known(job.facts_key(host, arch)), job.release.name, chip.name, keys)
 
 
 def _bundle(inventory: Path, named: str) -> Bundle | None:

@@ -51,8 +51,8 @@ def split(reference: str) -> tuple[str, str, str]:
 
 def proxies(host: str) -> dict[str, str]:
     """The way to a host that dockerd has been given, in urllib's form."""
-    told = docker.call("GET", "/info", timeout=20)
-    proxy, no_proxy = str(told.get("HttpsProxy") or ""), str(told.get("NoProxy") or "")
+    engine = docker.call("GET", "/info", timeout=20)
+    proxy, no_proxy = str(engine.get("HttpsProxy") or ""), str(engine.get("NoProxy") or "")
     if not proxy or is_direct(host, no_proxy):
         return {}
     if MASK in proxy:
@@ -121,8 +121,8 @@ class Registry:
 
         said = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
         query = urlencode({"service": said.get("service", ""), "scope": "repository:%s:pull" % self.name})
-        answer = self._open("%s?%s" % (said["realm"], query), self._basic())
-        return str(answer.get("token") or answer["access_token"])
+        given = self._open("%s?%s" % (said["realm"], query), self._basic())
+        return str(given.get("token") or given["access_token"])
 
     def _open(self, url: str, authorization: str) -> Any:
         import urllib.request
@@ -136,8 +136,8 @@ class Registry:
             urllib.request.HTTPSHandler(context=self._context()),
             urllib.request.ProxyHandler(proxies(url.split("/")[2])),
         )
-        with urllib.request.build_opener(*handlers).open(request, timeout=PATIENCE_S) as answer:
-            return json.loads(answer.read(4 << 20))
+        with urllib.request.build_opener(*handlers).open(request, timeout=PATIENCE_S) as stream:
+            return json.loads(stream.read(4 << 20))
 
     def _context(self) -> Any:
         """The certificates that dockerd trusts for this registry."""
